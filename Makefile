@@ -1,0 +1,48 @@
+# Two commands do everything: `make reproduce` runs the workbook, `make test` checks it. Both set up .venv first.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+PARAMS ?= params/tiny.yaml
+
+.PHONY: help setup reproduce test test-fast lint format clean
+help:
+	@echo "make reproduce   run the notebook series over the benchmark and render results/tiny/index.html"
+	@echo "make test        run all tests"
+	@echo "make test-fast   run the tests that take seconds"
+	@echo "make lint        ruff, notebooks without output, mypy"
+	@echo "make format      format sources and notebooks, strip outputs"
+	@echo "make clean       remove the virtual environment"
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	    { echo "envtune needs Python 3.11 or newer; set PYTHON=/path/to/python3.11" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps bfcl-eval
+	@touch $(STAMP)
+
+reproduce: $(STAMP)
+	$(BIN)/envtune run $(PARAMS)
+
+test: $(STAMP)
+	$(BIN)/python -m pytest
+
+test-fast: $(STAMP)
+	$(BIN)/python -m pytest -m "not slow"
+
+lint: $(STAMP)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/nbstripout --verify notebooks/*.ipynb
+	$(BIN)/mypy
+
+format: $(STAMP)
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+	$(BIN)/nbstripout notebooks/*.ipynb
+
+clean:
+	rm -rf $(VENV)

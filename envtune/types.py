@@ -1,0 +1,244 @@
+"""The records that flow through envtune: tasks, calls, results, steps, turns, episodes.
+
+Everything here is frozen data; nothing runs a tool and nothing imports another module of this package. Who has read this
+file can guess every signature of the others: `data` makes `Task`s, `environment` turns a `Task` and an agent's messages
+into an `Episode`, `rewards` score an `Episode`, `evaluation` counts them.
+
+Names follow the Berkeley Function-Calling Leaderboard (BFCL) and arXiv 2510.10197: an *episode* plays the scripted user
+*turns* of one *task*; a *step* is one assistant message, which may hold several *calls*.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import cache
+from typing import Any
+
+from pydantic import TypeAdapter
+
+JSON = dict[str, Any]
+Message = dict[str, Any]
+"""A chat message: `role` is `system`, `user`, `assistant` or `tool`; `content` is text."""
+
+
+class Category(StrEnum):
+    """The four multi-turn categories of BFCL V3."""
+
+    BASE = "base"
+    """Everything needed is there."""
+    MISS_FUNC = "miss_func"
+    """Some tools are withheld and handed over in a later turn."""
+    MISS_PARAM = "miss_param"
+    """The user leaves a needed value out and gives it in a later turn."""
+    LONG_CONTEXT = "long_context"
+    """The simulators are padded with irrelevant records."""
+
+
+class StepKind(StrEnum):
+    """What one assistant message turned out to be."""
+
+    TOOL_OK = "tool_ok"
+    """It held calls and all of them ran."""
+    TOOL_ERROR = "tool_error"
+    """It held calls and at least one of them failed."""
+    FORMAT_ERROR = "format_error"
+    """It tried to call a tool but could not be parsed; nothing was executed."""
+    ANSWER = "answer"
+    """It held no call: the agent speaks to the user, and the turn ends."""
+
+
+class FormatErrorKind(StrEnum):
+    """Why a message could not be parsed (the last two rows of qwen-tool's reward table)."""
+
+    INVALID_JSON = "invalid_json"
+    """The text between the tags is not JSON."""
+    STRUCTURE = "structure"
+    """The tags do not match, or the JSON is not a call: no name, arguments that are not an object, too large."""
+
+
+class StopReason(StrEnum):
+    """Why an episode ended."""
+
+    FINISHED = "finished"
+    """Every turn was played to its end."""
+    STEP_LIMIT = "step_limit"
+    """A turn held more tool steps than allowed; the benchmark fails such an episode (`force_terminated`)."""
+    ABORTED = "aborted"
+    """The agent stopped acting before the last turn; the benchmark fails such an episode as well."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """One call, as the agent asked for it."""
+
+    name: str
+    arguments: JSON
+
+
+@dataclass(frozen=True, slots=True)
+class ToolResult:
+    """What came back from one call. `text` is exactly what the agent reads."""
+
+    text: str
+    error: bool
+    hint: str | None = None
+    """The correction that the tuned environment added to `text`, if any."""
+    guarded: bool = False
+    """True if a guard stopped the call before the simulator saw it (see `environment.guards`)."""
+    unknown_tool: bool = False
+    """True if no tool of that name exists in the episode."""
+
+
+@dataclass(frozen=True, slots=True)
+class FormatError:
+    """What exactly was wrong with a message that could not be parsed."""
+
+    kind: FormatErrorKind
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One assistant message and its consequences; `results[i]` answers `calls[i]`."""
+
+    kind: StepKind
+    text: str
+    calls: tuple[ToolCall, ...] = ()
+    results: tuple[ToolResult, ...] = ()
+    format_error: FormatError | None = None
+    goal_reached: bool = False
+    """After this step the turn's state and responses were those of the ground truth (never true in a turn that expects
+    no call)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One user turn: what was asked, what the agent did, and how it compares with the ground truth."""
+
+    user: str
+    """The user message as the agent read it."""
+    expects_calls: bool
+    """False where the ground truth is empty: a tool or a value is missing and the agent should not act."""
+    steps: tuple[Step, ...]
+    state_ok: bool
+    """All public attributes of every involved simulator equal the ground truth's after this turn."""
+    response_ok: bool
+    """The ground truth's responses of this turn are a sub-multiset of all responses the agent got so far, and, where calls
+    are expected, the agent made at least one in this turn."""
+
+    @property
+    def correct(self) -> bool:
+        """`r_state * r_exec` of the paper, section 3."""
+        return self.state_ok and self.response_ok
+
+    @property
+    def abstained(self) -> bool | None:
+        """Whether the agent refrained from calling tools; None in a turn that expects calls."""
+        return None if self.expects_calls else not any(step.calls for step in self.steps)
+
+
+@dataclass(frozen=True, slots=True)
+class Episode:
+    """A played task. No method of it runs a tool, and it survives a round trip through JSON."""
+
+    task_id: str
+    category: Category
+    n_turns: int
+    """User turns of the task; `len(turns)` is smaller if the episode ended early."""
+    turns: tuple[Turn, ...]
+    stop: StopReason
+    hints: bool = False
+    """Whether the tool results carried hints: an episode with hints is training data, not an evaluation."""
+
+    @property
+    def success(self) -> bool:
+        """The official checker's verdict (`multi_turn_checker.py`): every turn that expects calls is correct."""
+        return self.stop is StopReason.FINISHED and all(t.correct for t in self.turns if t.expects_calls)
+
+    @property
+    def strict_success(self) -> bool:
+        """`success`, and the agent made no call in any turn that expects none.
+
+        BFCL has a function for this (`multi_turn_irrelevance_checker`) that its runner never calls.
+        """
+        return self.success and all(t.abstained is not False for t in self.turns)
+
+    @property
+    def steps(self) -> list[Step]:
+        """All steps of all turns, in order."""
+        return [step for turn in self.turns for step in turn.steps]
+
+    @property
+    def calls(self) -> list[list[list[ToolCall]]]:
+        """The calls by turn and step, steps without a call left out: what `envtune.replay` takes."""
+        return [[list(step.calls) for step in turn.steps if step.calls] for turn in self.turns]
+
+    def to_json(self) -> str:
+        """One line of JSON."""
+        return _episode_adapter().dump_json(self).decode()
+
+    @staticmethod
+    def from_json(text: str | bytes) -> Episode:
+        """The episode that `to_json` wrote.
+
+        Raises:
+            pydantic.ValidationError: the text is not such an episode; the message names the field.
+        """
+        return _episode_adapter().validate_json(text)
+
+
+@cache
+def _episode_adapter() -> TypeAdapter[Episode]:
+    return TypeAdapter(Episode)
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """One instance: scripted user turns, the simulators' initial state and the ground truth.
+
+    Compared and hashed by identity, so that what is computed once per task can be cached beside it.
+    """
+
+    id: str
+    category: Category
+    involved_classes: tuple[str, ...]
+    """Simulator classes, in the benchmark's order: where two define the same method, the later one wins."""
+    initial_config: JSON
+    """Per simulator class, the scenario that `_load_scenario` reads."""
+    user_turns: tuple[str, ...]
+    """The user's message of each turn; empty where withheld tools are handed over."""
+    ground_truth: tuple[tuple[ToolCall, ...], ...]
+    """Per turn, the calls that solve it; empty where the agent should not act."""
+    tools: tuple[JSON, ...]
+    """JSON schemas (OpenAI style) of the tools available from the first turn on."""
+    withheld: dict[int, tuple[JSON, ...]] = field(default_factory=dict)
+    """Turn index -> schemas of the tools handed over at the start of that turn."""
+    excluded_functions: tuple[str, ...] = ()
+    """The data's `excluded_function`. The official runner never reads it, so neither does the environment."""
+
+    def __post_init__(self) -> None:
+        if len(self.user_turns) != len(self.ground_truth):
+            raise ValueError(
+                f"task {self.id}: {len(self.user_turns)} user turns but {len(self.ground_truth)} ground-truth turns"
+            )
+
+    @property
+    def n_turns(self) -> int:
+        """Number of user turns, 1 to 8."""
+        return len(self.user_turns)
+
+    @property
+    def number(self) -> int:
+        """The id number: siblings of the four categories share it, so splits and bootstraps go by it."""
+        return int(self.id.rsplit("_", 1)[1])
+
+    @property
+    def long_context(self) -> bool:
+        """Whether the simulators load padded."""
+        return self.category is Category.LONG_CONTEXT
+
+    def tools_at(self, turn: int) -> tuple[JSON, ...]:
+        """Schemas of the tools available in turn `turn` (0-based), in the order of the official runner."""
+        handed_over = (tool for t in sorted(self.withheld) if t <= turn for tool in self.withheld[t])
+        return (*self.tools, *handed_over)
