@@ -6,5 +6,14 @@
     observation = env.step("<assistant text>")
     envtune.rewards.progress(env.episode)
 
-The rooms are named after the notebooks: `data`, `environment`, `rewards`, `policy`, `training`, `evaluation`, `workbook`.
+The rooms are named after the notebooks: `data`, `environment`, `rewards`, `policy`, `training`, `evaluation`,
+`workbook`.
 """
+
+from envtune import display, rewards
+from envtune.data import load_tasks
+from envtune.environment import ToolUseEnv, replay
+from envtune.types import Episode, Task, ToolCall, ToolResult
+
+__version__ = "0.1.0"
+__all__ = ["Episode", "Task", "ToolCall", "ToolResult", "ToolUseEnv", "display", "load_tasks", "replay", "rewards"]

@@ -1,11 +1,11 @@
 """The records that flow through envtune: tasks, calls, results, steps, turns, episodes.
 
-Everything here is frozen data; nothing runs a tool and nothing imports another module of this package. Who has read this
-file can guess every signature of the others: `data` makes `Task`s, `environment` turns a `Task` and an agent's messages
-into an `Episode`, `rewards` score an `Episode`, `evaluation` counts them.
+Everything here is frozen data; nothing runs a tool and nothing imports another module of this package. Who has read
+this file can guess every signature of the others: `data` makes `Task`s, `environment` turns a `Task` and an agent's
+messages into an `Episode`, `rewards` score an `Episode`, `evaluation` counts them.
 
-Names follow the Berkeley Function-Calling Leaderboard (BFCL) and arXiv 2510.10197: an *episode* plays the scripted user
-*turns* of one *task*; a *step* is one assistant message, which may hold several *calls*.
+Names follow the Berkeley Function-Calling Leaderboard (BFCL) and arXiv 2510.10197: an *episode* plays the scripted
+user *turns* of one *task*; a *step* is one assistant message, which may hold several *calls*.
 """
 
 from __future__ import annotations
@@ -124,8 +124,8 @@ class Turn:
     state_ok: bool
     """All public attributes of every involved simulator equal the ground truth's after this turn."""
     response_ok: bool
-    """The ground truth's responses of this turn are a sub-multiset of all responses the agent got so far, and, where calls
-    are expected, the agent made at least one in this turn."""
+    """The ground truth's responses of this turn are a sub-multiset of all responses the agent got so far, and, where
+    calls are expected, the agent made at least one in this turn."""
 
     @property
     def correct(self) -> bool:

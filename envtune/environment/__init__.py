@@ -1,0 +1,6 @@
+"""Chapter 2: the environment. `ToolUseEnv` plays one task; `replay` plays given calls."""
+
+from envtune.environment.env import Observation, ToolUseEnv, replay
+from envtune.environment.hints import Hint, hint
+
+__all__ = ["Hint", "Observation", "ToolUseEnv", "hint", "replay"]

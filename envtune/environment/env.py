@@ -1,0 +1,221 @@
+"""The environment: one task, one episode, one assistant message per step.
+
+In: the assistant's text. Out: the chat messages that follow from it, and at the end an `Episode`, a plain record. The
+protocol is the official runner's (`base_handler.py`, `inference_multi_turn_FC`; verdict: `multi_turn_checker.py`):
+
+- a turn ends with a message from which no call can be read: an answer, or a message that cannot be parsed;
+- after `max_steps_per_turn` tool steps in one turn, a further message with calls is executed and ends the episode as
+  forced (official limit 20, T3RL 10, the paper 5);
+- a withheld tool is handed over at the start of its turn. `reveal="recompile"` re-renders the tool list (official);
+  `reveal="message"` puts the schemas into a user message, so that the tokens before it stay valid (T3RL).
+
+Departure: the ground truth runs once per task, in turns with an empty ground truth as well, so their state is compared
+too (`Turn.state_ok`). The official checker skips such turns, and so does `Episode.success`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from envtune.environment.hints import hint, hinted_text
+from envtune.environment.simulator import Expected, Simulators, ground_truth_run
+from envtune.policy.chat import parse_reply, render_calls
+from envtune.types import (
+    JSON,
+    Episode,
+    Message,
+    Step,
+    StepKind,
+    StopReason,
+    Task,
+    ToolCall,
+    ToolResult,
+    Turn,
+)
+
+Reveal = Literal["message", "recompile"]
+HANDOVER = "I have updated some more functions you can choose from. What about now?"
+"""The user's words where withheld tools are handed over (`default_prompts.py`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What the agent sees next."""
+
+    messages: tuple[Message, ...]
+    """Chat messages to append after the agent's own."""
+    tools: tuple[JSON, ...]
+    """JSON schemas of all tools now available."""
+    done: bool
+    recompiled: bool = False
+    """The tool list changed and must be rendered anew: everything before this message reads differently."""
+
+
+class ToolUseEnv:
+    """A single-use environment: `reset()`, then `step(text)` until `Observation.done`.
+
+    Args:
+        task: the instance to play.
+        hints: add corrections to failed results. Off, results are the benchmark's, byte for byte.
+        max_steps_per_turn: tool steps allowed in one turn; None: no limit.
+        reveal: how withheld tools are handed over, in a user `message` or by `recompile`d tool list.
+    """
+
+    def __init__(
+        self, task: Task, *, hints: bool = False, max_steps_per_turn: int | None = 20, reveal: Reveal = "message"
+    ) -> None:
+        if reveal not in ("message", "recompile"):
+            raise ValueError(f"reveal is {reveal!r}; it must be 'message' or 'recompile'")
+        if max_steps_per_turn is not None and max_steps_per_turn < 1:
+            raise ValueError(f"max_steps_per_turn is {max_steps_per_turn}; it must be at least 1, or None")
+        self.task = task
+        self.hints = hints
+        self.max_steps_per_turn = max_steps_per_turn
+        self.reveal = reveal
+        self.reset()
+
+    def reset(self) -> Observation:
+        """Load the task anew and return the first user message and the tools."""
+        self._simulators = Simulators(self.task)
+        self._expected: tuple[Expected, ...] = ground_truth_run(self.task)
+        self._responses: Counter[str] = Counter()
+        self._observed: list[str] = []
+        self._turns: list[Turn] = []
+        self._steps: list[Step] = []
+        self._stop: StopReason | None = None
+        return self._user_message()
+
+    @property
+    def turn(self) -> int:
+        """Index of the turn now played, 0-based; the number of turns once all are played."""
+        return len(self._turns)
+
+    @property
+    def done(self) -> bool:
+        """Whether the episode has ended."""
+        return self._stop is not None
+
+    @property
+    def episode(self) -> Episode:
+        """The record so far. An episode still running counts as aborted, its current turn as not correct."""
+        turns = [*self._turns, self._close_turn(ended=False)] if self._steps else self._turns
+        stop = self._stop or StopReason.ABORTED
+        return Episode(self.task.id, self.task.category, self.task.n_turns, tuple(turns), stop, self.hints)
+
+    def step(self, text: str) -> Observation:
+        """Play one assistant message.
+
+        Raises:
+            RuntimeError: the episode is over.
+        """
+        if self.done:
+            raise RuntimeError(f"the episode of task {self.task.id} is over ({self._stop}); call reset() to play again")
+        reply = parse_reply(text)
+        if reply.calls:
+            return self._act(text, reply.calls)
+        kind = StepKind.FORMAT_ERROR if reply.error else StepKind.ANSWER
+        self._steps.append(Step(kind, text, format_error=reply.error))
+        return self._end_turn()
+
+    def _act(self, text: str, calls: tuple[ToolCall, ...]) -> Observation:
+        results = tuple(self._run(call) for call in calls)
+        kind = StepKind.TOOL_ERROR if any(result.error for result in results) else StepKind.TOOL_OK
+        self._steps.append(Step(kind, text, calls, results, goal_reached=self._goal_reached()))
+        messages = tuple(
+            {"role": "tool", "name": call.name, "content": result.text}
+            for call, result in zip(calls, results, strict=True)
+        )
+        if self.max_steps_per_turn is not None and len(self._steps) > self.max_steps_per_turn:
+            self._stop = StopReason.STEP_LIMIT
+            self._turns.append(self._close_turn(ended=False))
+            self._steps = []
+        return Observation(messages, self._tools(), self.done)
+
+    def _run(self, call: ToolCall) -> ToolResult:
+        raw = self._simulators.call(call)
+        self._responses[raw.text] += 1
+        found = hint(call, raw, self._tools(), self._observed) if self.hints and raw.error else None
+        text = hinted_text(raw.text, found) if found else raw.text
+        self._observed.append(text)
+        return ToolResult(text, raw.error, found.text if found else None, raw.guarded, raw.unknown_tool)
+
+    def _goal_reached(self) -> bool:
+        expected = self._expected[self.turn]
+        return (
+            bool(expected.responses)
+            and Counter(expected.responses) <= self._responses
+            and self._simulators.state_equals(expected.state)
+        )
+
+    def _close_turn(self, ended: bool) -> Turn:
+        """The turn's record. A turn that the agent did not end is never correct."""
+        expected = self._expected[self.turn]
+        expects_calls = bool(self.task.ground_truth[self.turn])
+        acted = any(step.calls for step in self._steps)
+        return Turn(
+            user=self._user_text(),
+            expects_calls=expects_calls,
+            steps=tuple(self._steps),
+            state_ok=ended and self._simulators.state_equals(expected.state),
+            response_ok=ended and (acted or not expects_calls) and Counter(expected.responses) <= self._responses,
+        )
+
+    def _end_turn(self) -> Observation:
+        self._turns.append(self._close_turn(ended=True))
+        self._steps = []
+        if self.turn == self.task.n_turns:
+            self._stop = StopReason.FINISHED
+            return Observation((), self._tools(), True)
+        return self._user_message()
+
+    def _user_message(self) -> Observation:
+        text = self._user_text()
+        self._observed.append(text)
+        recompiled = self.reveal == "recompile" and self.turn in self.task.withheld
+        return Observation(({"role": "user", "content": text},), self._tools(), False, recompiled)
+
+    def _user_text(self) -> str:
+        if self.turn not in self.task.withheld:
+            return self.task.user_turns[self.turn]
+        if self.reveal == "recompile":
+            return HANDOVER
+        return "\n".join([*(json.dumps(tool) for tool in self.task.withheld[self.turn]), HANDOVER])
+
+    def _tools(self) -> tuple[JSON, ...]:
+        return self.task.tools_at(self.turn)
+
+
+def replay(
+    task: Task,
+    turns: Sequence[Sequence[Sequence[ToolCall]]],
+    *,
+    hints: bool = False,
+    max_steps_per_turn: int | None = None,
+) -> Episode:
+    """Play given calls without a language model.
+
+    Args:
+        task: the instance.
+        turns: per turn, its steps; per step, its calls. Each turn ends with an answer; steps without a call are
+        skipped, as
+            the official runner skips them. Fewer turns than the task has: the episode counts as aborted.
+        hints: add corrections to failed results.
+        max_steps_per_turn: tool steps allowed in one turn; None, the default: no limit, as in the official checker.
+
+    Raises:
+        ValueError: more turns than the task has.
+    """
+    if len(turns) > task.n_turns:
+        raise ValueError(f"{len(turns)} turns to replay, but task {task.id} has {task.n_turns}")
+    env = ToolUseEnv(task, hints=hints, max_steps_per_turn=max_steps_per_turn)
+    for turn in turns:
+        for calls in turn:
+            if calls and not env.done:
+                env._act(render_calls(calls), tuple(calls))
+        if not env.done:
+            env.step("")
+    return env.episode

@@ -1,0 +1,18 @@
+"""Shared fixtures: the benchmark's tasks, read once per worker."""
+
+from __future__ import annotations
+
+import pytest
+
+import envtune
+from envtune.types import Task
+
+
+@pytest.fixture(scope="session")
+def tasks() -> list[Task]:
+    return envtune.load_tasks("bfcl")
+
+
+@pytest.fixture(scope="session")
+def by_id(tasks: list[Task]) -> dict[str, Task]:
+    return {task.id: task for task in tasks}

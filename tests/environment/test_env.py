@@ -1,0 +1,191 @@
+"""The turn loop: how turns and episodes end, what the agent sees, and that nothing it writes breaks it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import envtune
+from envtune.environment.env import HANDOVER
+from envtune.policy.chat import render_calls
+from envtune.types import Category, Episode, StepKind, StopReason, ToolCall
+
+
+def play(task, texts, **settings_):
+    env = envtune.ToolUseEnv(task, **settings_)
+    observations = [env.reset()]
+    for text in texts:
+        if observations[-1].done:
+            break
+        observations.append(env.step(text))
+    return env, observations
+
+
+def truth(task):
+    return [[[call] for call in turn] for turn in task.ground_truth]
+
+
+LS = render_calls([ToolCall("ls", {})])
+
+
+def test_a_turn_ends_with_an_answer(by_id):
+    task = by_id["multi_turn_base_0"]
+    env, seen = play(task, [LS, "done"])
+    assert [m["role"] for m in seen[0].messages] == ["user"]
+    assert [m["role"] for m in seen[1].messages] == ["tool"]
+    assert seen[2].messages == ({"role": "user", "content": task.user_turns[1]},)
+    assert env.turn == 1
+    assert [step.kind for step in env.episode.turns[0].steps] == [StepKind.TOOL_OK, StepKind.ANSWER]
+
+
+def test_several_calls_in_one_step_run_in_order(by_id):
+    task = by_id["multi_turn_base_0"]
+    calls = [ToolCall("cd", {"folder": "document"}), ToolCall("ls", {}), ToolCall("cd", {"folder": "x"})]
+    env, seen = play(task, [render_calls(calls)])
+    (step,) = env.episode.steps
+    assert step.calls == tuple(calls)
+    assert step.kind is StepKind.TOOL_ERROR
+    assert [r.error for r in step.results] == [False, False, True]
+    assert [m["content"] for m in seen[1].messages] == [r.text for r in step.results]
+    assert "final_report.pdf" in step.results[1].text
+
+
+def test_a_message_that_cannot_be_parsed_ends_the_turn_and_runs_nothing(by_id):
+    env, _ = play(by_id["multi_turn_base_0"], [f"{LS}<tool_call>{{", "x"])
+    (step,) = env.episode.turns[0].steps
+    assert (step.kind, step.calls, step.results) == (StepKind.FORMAT_ERROR, (), ())
+    assert step.format_error is not None
+
+
+@pytest.mark.parametrize(("limit", "n", "stop"), [(20, 20, "aborted"), (20, 21, "step_limit"), (5, 6, "step_limit")])
+def test_step_limit_as_the_official_runner_counts_it(by_id, limit, n, stop):
+    """20 tool steps may be followed by an answer; the 21st is executed and forces the end."""
+    env, seen = play(by_id["multi_turn_base_0"], [LS] * n, max_steps_per_turn=limit)
+    assert env.episode.stop == stop
+    assert seen[-1].done == (stop == "step_limit")
+    assert len(env.episode.turns[0].steps) == n
+    assert not env.episode.success
+
+
+def test_a_turn_that_was_forced_to_end_is_never_correct(tasks):
+    task = tasks[0]
+    env, _ = play(task, [render_calls(task.ground_truth[0]), LS, LS], max_steps_per_turn=2)
+    assert env.episode.stop is StopReason.STEP_LIMIT
+    assert env.episode.turns[0].steps[0].goal_reached
+    assert not env.episode.turns[0].correct
+    with pytest.raises(RuntimeError, match=r"multi_turn_base_0 is over.*reset"):
+        env.step("more")
+
+
+def test_ground_truth_replays_to_the_maximum_of_every_reward(tasks):
+    for task in tasks[::7]:
+        for hints in (False, True):
+            episode = envtune.replay(task, truth(task), hints=hints)
+            assert episode.success
+            assert episode.strict_success
+            assert envtune.rewards.progress(episode) == envtune.rewards.binary(episode) == 1.0
+            assert envtune.rewards.syntax(episode) == 2.0
+            assert envtune.rewards.execution(episode) == 10.0 * sum(map(bool, task.ground_truth))
+
+
+def test_doing_nothing_fails(tasks):
+    for task in tasks[::9]:
+        episode = envtune.replay(task, [[]] * task.n_turns)
+        assert not episode.success
+        assert not any(turn.correct for turn in episode.turns if turn.expects_calls)
+
+
+def test_abstention(by_id):
+    task = by_id["multi_turn_miss_param_0"]
+    empty = task.ground_truth.index(())
+    silent = envtune.replay(task, truth(task))
+    assert [t.abstained for t in silent.turns] == [True if i == empty else None for i in range(task.n_turns)]
+    acted = truth(task)
+    acted[empty] = [[ToolCall("ls", {})]]
+    looked = envtune.replay(task, acted)
+    assert (looked.turns[empty].abstained, looked.turns[empty].state_ok) == (False, True)
+    assert (looked.success, looked.strict_success) == (True, False)
+    acted[empty] = [[ToolCall("touch", {"file_name": "new"})], [ToolCall("rm", {"file_name": "new"})]]
+    undone = envtune.replay(task, acted)
+    assert undone.success
+    acted[empty] = [[ToolCall("touch", {"file_name": "new"})]]
+    changed = envtune.replay(task, acted)
+    assert not changed.turns[empty].state_ok
+    assert not changed.success
+
+
+def test_withheld_tools_by_message_and_by_recompilation(by_id):
+    task = by_id["multi_turn_miss_func_0"]
+    ((turn, withheld),) = task.withheld.items()
+    for reveal in ("message", "recompile"):
+        _, seen = play(task, ["answer"] * turn, reveal=reveal)
+        before, after = seen[turn - 1], seen[turn]
+        assert before.tools == task.tools
+        assert after.tools == (*task.tools, *withheld)
+        assert [o.recompiled for o in seen] == [reveal == "recompile" and i == turn for i in range(len(seen))]
+        (message,) = after.messages
+        *schemas, sentence = message["content"].split("\n")
+        assert sentence == HANDOVER
+        assert [json.loads(line) for line in schemas] == (list(withheld) if reveal == "message" else [])
+
+
+def test_hints_are_an_overlay(by_id):
+    """With hints on, failures read differently; states, verdicts and everything that worked stay the same."""
+    task = by_id["multi_turn_base_0"]
+    turns = truth(task)
+    turns[0].insert(0, [ToolCall("cd", {"directory": "document"}), ToolCall("ls", {})])
+    plain, hinted = envtune.replay(task, turns), envtune.replay(task, turns, hints=True)
+    assert plain.success
+    assert hinted.success
+    failed, fine = hinted.steps[0].results
+    assert failed.hint == "cd has no argument directory. cd takes folder."
+    assert json.loads(failed.text) == {"error": plain.steps[0].results[0].text, "hint": failed.hint}
+    assert fine == plain.steps[0].results[1]
+    assert [s.results for s in hinted.steps[1:]] == [s.results for s in plain.steps[1:]]
+
+
+def test_a_shorter_replay_counts_as_aborted_and_a_longer_one_is_refused(by_id):
+    task = by_id["multi_turn_base_0"]
+    assert envtune.replay(task, truth(task)[:-1]).stop is StopReason.ABORTED
+    with pytest.raises(ValueError, match="5 turns to replay, but task multi_turn_base_0 has 4"):
+        envtune.replay(task, [*truth(task), []])
+
+
+@pytest.mark.parametrize("bad", [{"reveal": "never"}, {"max_steps_per_turn": 0}])
+def test_bad_settings_are_named(tasks, bad):
+    with pytest.raises(ValueError, match=next(iter(bad))):
+        envtune.ToolUseEnv(tasks[0], **bad)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers(-99, 99) | st.floats(-9, 9) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+tool_names = (
+    st.sampled_from(["cd", "ls", "touch", "tail", "wc", "post_tweet", "comment", "sort", "nothing"]) | st.text()
+)
+argument_names = st.sampled_from(["folder", "file_name", "lines", "tweet_id", "content", "mode"]) | st.text(max_size=6)
+calls = st.builds(ToolCall, tool_names, st.dictionaries(argument_names, json_values, max_size=3))
+messages = st.text(max_size=60) | st.lists(calls, min_size=1, max_size=3).map(render_calls)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.sampled_from(list(Category)), st.lists(messages, max_size=12), st.booleans())
+def test_whatever_the_agent_writes_is_data(category, texts, hints):
+    task = next(t for t in envtune.load_tasks() if t.category is category)
+    env, seen = play(task, texts, hints=hints, max_steps_per_turn=3)
+    episode = env.episode
+    assert Episode.from_json(episode.to_json()) == episode
+    assert [step.text for step in episode.steps] == texts[: len(episode.steps)]
+    for step in episode.steps:
+        assert len(step.calls) == len(step.results)
+        assert bool(step.calls) == (step.kind in (StepKind.TOOL_OK, StepKind.TOOL_ERROR))
+        assert (step.kind is StepKind.TOOL_ERROR) == any(r.error for r in step.results)
+        assert hints or not any(r.hint for r in step.results)
+    assert episode.success <= (envtune.rewards.progress(episode) > 0)
+    assert sum(o.done for o in seen) == env.done
+    assert "<script" not in episode._repr_html_()
