@@ -10,10 +10,37 @@ The rooms are named after the notebooks: `data`, `environment`, `rewards`, `poli
 `workbook`.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from envtune import display, rewards
 from envtune.data import load_tasks
 from envtune.environment import ToolUseEnv, replay
+from envtune.policy import load_policy
 from envtune.types import Episode, Task, ToolCall, ToolResult
 
+if TYPE_CHECKING:
+    from envtune.evaluation import evaluate
+
 __version__ = "0.1.0"
-__all__ = ["Episode", "Task", "ToolCall", "ToolResult", "ToolUseEnv", "display", "load_tasks", "replay", "rewards"]
+__all__ = [
+    "Episode",
+    "Task",
+    "ToolCall",
+    "ToolResult",
+    "ToolUseEnv",
+    "display",
+    "evaluate",
+    "load_policy",
+    "load_tasks",
+    "replay",
+    "rewards",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """`evaluate` brings pandas and scipy along, so it is imported when first asked for."""
+    if name == "evaluate":
+        from envtune.evaluation import evaluate
+
+        return evaluate
+    raise AttributeError(f"module 'envtune' has no attribute {name!r}")

@@ -76,10 +76,15 @@ class ToolUseEnv:
         self.hints = hints
         self.max_steps_per_turn = max_steps_per_turn
         self.reveal = reveal
-        self.reset()
+        self._first = self._load()
 
     def reset(self) -> Observation:
-        """Load the task anew and return the first user message and the tools."""
+        """Return the first user message and the tools; what was played before is forgotten."""
+        if self._turns or self._steps:
+            self._first = self._load()
+        return self._first
+
+    def _load(self) -> Observation:
         self._simulators = Simulators(self.task)
         self._expected: tuple[Expected, ...] = ground_truth_run(self.task)
         self._responses: Counter[str] = Counter()
@@ -115,6 +120,7 @@ class ToolUseEnv:
         if self.done:
             raise RuntimeError(f"the episode of task {self.task.id} is over ({self._stop}); call reset() to play again")
         reply = parse_reply(text)
+        text = text.encode("utf-8", "replace").decode()  # a lone surrogate cannot be written to any file
         if reply.calls:
             return self._act(text, reply.calls)
         kind = StepKind.FORMAT_ERROR if reply.error else StepKind.ANSWER

@@ -154,6 +154,22 @@ def test_a_shorter_replay_counts_as_aborted_and_a_longer_one_is_refused(by_id):
         envtune.replay(task, [*truth(task), []])
 
 
+def test_reset_starts_over(tasks):
+    env = envtune.ToolUseEnv(tasks[0])
+    first = env.reset()
+    env.step(render_calls([ToolCall("mkdir", {"dir_name": "mine"})]))
+    assert env.reset() == first
+    assert env.episode.turns == ()
+    env.step(LS)
+    assert "mine" not in env.episode.steps[0].results[0].text
+
+
+def test_a_lone_surrogate_is_recorded_as_a_question_mark(tasks):
+    env, _ = play(tasks[0], ["\ud800"])
+    assert env.episode.steps[0].text == "?"
+    assert Episode.from_json(env.episode.to_json()) == env.episode
+
+
 @pytest.mark.parametrize("bad", [{"reveal": "never"}, {"max_steps_per_turn": 0}])
 def test_bad_settings_are_named(tasks, bad):
     with pytest.raises(ValueError, match=next(iter(bad))):

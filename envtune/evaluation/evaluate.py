@@ -1,0 +1,167 @@
+"""Play a policy over tasks and count: no hints, one episode per task, resumable.
+
+In: a policy, tasks, perhaps a path. Out: a `Result`; with a path also a JSONL (see `evaluation.records`) to which every
+finished task is appended at once, in task order, and from which a killed run goes on. The protocol is the benchmark's:
+see `environment.env`.
+
+The resumed file is byte-identical if the policy answers a chat the same way whoever else is in the batch: scripted
+agents do; a language model's floating-point sums may differ with the size of the batch.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from tqdm.auto import tqdm
+
+from envtune.data.bfcl import data_version
+from envtune.environment import Observation, ToolUseEnv
+from envtune.environment.env import Reveal
+from envtune.evaluation import records
+from envtune.evaluation.records import Row, Writer
+from envtune.evaluation.result import Result
+from envtune.policy.base import Chat, Policy
+from envtune.types import JSON, Task
+
+
+def evaluate(
+    policy: Policy,
+    tasks: Sequence[Task],
+    path: str | Path | None = None,
+    *,
+    max_steps_per_turn: int = 20,
+    reveal: Reveal = "message",
+    batch_size: int = 32,
+    progress: bool = True,
+) -> Result:
+    """Play `policy` on every task, without hints.
+
+    Args:
+        policy: who acts.
+        tasks: what to play; each task once.
+        path: JSONL to append to. If it holds the beginning of this very evaluation, that is kept and the rest is
+            played; if all of it, nothing is played. None: nothing is written.
+        max_steps_per_turn: tool steps allowed in one turn: 20 official, 10 T3RL, 5 the paper.
+        reveal: how withheld tools are handed over, see `ToolUseEnv`.
+        batch_size: episodes in flight at once; the policy answers all of them together.
+        progress: show a progress bar.
+
+    Raises:
+        ValueError: no tasks or a task given twice, `batch_size` below 1, a policy that does not answer every chat, or a
+            file at `path` that belongs to something else; the message names file, line and what differs.
+    """
+    _check_arguments(tasks, batch_size)
+    header = records.make_header(_config(policy, tasks, max_steps_per_turn, reveal))
+    with ExitStack() as stack:
+        writer: Writer | None = None
+        if path is not None:
+            writer = stack.enter_context(records.writer(Path(path), header, [task.id for task in tasks]))
+        rows: list[Row] = list(writer.rows) if writer else []
+        bar = stack.enter_context(
+            tqdm(total=len(tasks), initial=len(rows), desc=f"evaluate {policy.name}", disable=not progress)
+        )
+        make_env = _env_maker(max_steps_per_turn, reveal)
+        for row in _in_order(_play(policy, tasks[len(rows) :], make_env, batch_size)):
+            if writer:
+                writer.append(row)
+            rows.append(row)
+            bar.update()
+    return Result(header.config, tuple(rows))
+
+
+def load_result(path: str | Path) -> Result:
+    """The result that `evaluate` wrote to `path`.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is damaged, or the evaluation is not finished: call `evaluate` again to go on with it.
+    """
+    header, rows = records.read(Path(path))
+    if len(rows) != (n := header.config["tasks"]["n"]):
+        raise ValueError(f"{path} holds {len(rows)} of {n} tasks; run the same evaluation again to finish it")
+    return Result(header.config, tuple(rows))
+
+
+@dataclass
+class _Running:
+    """One episode in flight."""
+
+    index: int
+    env: ToolUseEnv
+    chat: Chat
+
+
+def _check_arguments(tasks: Sequence[Task], batch_size: int) -> None:
+    if not tasks:
+        raise ValueError("no tasks to evaluate on; give at least one")
+    if twice := [task_id for task_id, count in Counter(task.id for task in tasks).items() if count > 1]:
+        raise ValueError(f"task {twice[0]} is given more than once; evaluate each task once")
+    if batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
+
+
+def _config(policy: Policy, tasks: Sequence[Task], max_steps_per_turn: int, reveal: Reveal) -> JSON:
+    return {
+        "policy": policy.name,
+        "settings": policy.settings,
+        "protocol": {"hints": False, "max_steps_per_turn": max_steps_per_turn, "reveal": reveal},
+        "data": data_version(),
+        "tasks": {"n": len(tasks), "sha256": records.task_digest(tasks)},
+    }
+
+
+def _env_maker(max_steps_per_turn: int, reveal: Reveal) -> Callable[[Task], ToolUseEnv]:
+    return lambda task: ToolUseEnv(task, hints=False, max_steps_per_turn=max_steps_per_turn, reveal=reveal)
+
+
+def _play(
+    policy: Policy, tasks: Sequence[Task], make_env: Callable[[Task], ToolUseEnv], batch_size: int
+) -> Iterator[tuple[int, Row]]:
+    """Index and row of every task, as they finish."""
+    waiting = iter(enumerate(tasks))
+    running: list[_Running] = []
+    while True:
+        while len(running) < batch_size and (following := next(waiting, None)) is not None:
+            running.append(_start(*following, make_env))
+        if not running:
+            return
+        texts = policy.reply([episode.chat for episode in running])
+        if len(texts) != len(running):
+            raise ValueError(f"policy {policy.name} answered {len(texts)} of {len(running)} chats; it must answer each")
+        for episode, text in zip(running, texts, strict=True):
+            _advance(episode, text)
+        for episode in running:
+            if episode.env.done:
+                yield episode.index, records.make_row(episode.env.episode)
+        running = [episode for episode in running if not episode.env.done]
+
+
+def _start(index: int, task: Task, make_env: Callable[[Task], ToolUseEnv]) -> _Running:
+    env = make_env(task)
+    observation = env.reset()
+    return _Running(index, env, Chat(task, list(observation.messages), observation.tools))
+
+
+def _advance(episode: _Running, text: str) -> None:
+    chat, env = episode.chat, episode.env
+    observation: Observation = env.step(text)
+    chat.messages += [{"role": "assistant", "content": text}, *observation.messages]
+    if observation.recompiled:
+        chat.tools = observation.tools
+    chat.step = chat.step + 1 if env.turn == chat.turn else 0
+    chat.turn = env.turn
+
+
+def _in_order(finished: Iterator[tuple[int, Row]]) -> Iterator[Row]:
+    """Rows in task order: one that finishes early waits for those before it."""
+    early: dict[int, Row] = {}
+    following = 0
+    for index, row in finished:
+        early[index] = row
+        while following in early:
+            yield early.pop(following)
+            following += 1

@@ -1,0 +1,108 @@
+"""The benchmark's own executor and checker, called in this process.
+
+In: a `Task` and calls by turn and step. Out: the official verdict and the official result strings. Only for calls that
+this project made itself (ground truth and its perturbations): the official executor evaluates what it is given, so a
+model's text never comes here.
+
+The executor keeps every simulator in its module's globals, and `post_tweet` keeps its default lists, for the life of
+the process; both are cleaned up after each use, as if each instance ran in a process of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from bfcl_eval.eval_checker.multi_turn_eval import multi_turn_utils
+from bfcl_eval.eval_checker.multi_turn_eval.func_source_code.posting_api import TwitterAPI
+from bfcl_eval.eval_checker.multi_turn_eval.multi_turn_checker import multi_turn_checker
+
+from envtune.types import Task, ToolCall
+
+_MODEL = "envtune"
+
+Calls = Sequence[Sequence[Sequence[ToolCall]]]
+"""Turns of steps of calls."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the official checker says."""
+
+    valid: bool
+    error_type: str | None
+    """For example `multi_turn:instance_state_mismatch`; None if valid."""
+
+
+def call_string(call: ToolCall) -> str:
+    """The expression that the official handlers make of a call (`convert_to_function_call`)."""
+    return f"{call.name}({','.join(f'{name}={value!r}' for name, value in call.arguments.items())})"
+
+
+def verdict(task: Task, turns: Calls, ground_truth: Sequence[Sequence[str]] | None = None) -> Verdict:
+    """The official verdict on calls.
+
+    Args:
+        task: the instance.
+        turns: turns of steps of calls. Fewer turns than the task has: force-terminated, as `eval_runner.py` says.
+        ground_truth: the answer file's strings; default: the task's calls, written as strings.
+    """
+    if len(turns) != task.n_turns:
+        return Verdict(False, "multi_turn:force_terminated")
+    decoded = [[[call_string(call) for call in step] for step in turn if step] for turn in turns]
+    expected = ground_truth or [[call_string(call) for call in turn] for turn in task.ground_truth]
+    entry = {"id": task.id, "initial_config": task.initial_config, "involved_classes": list(task.involved_classes)}
+    with _clean_process():
+        result = multi_turn_checker(decoded, expected, entry, "", _MODEL)
+    return Verdict(result["valid"], result.get("error_type"))
+
+
+def results(task: Task, turns: Calls) -> list[list[list[str]]]:
+    """The official executor's result strings, in the shape of `turns` (steps without a call left out)."""
+    with _clean_process():
+        return [[_execute(task, [call_string(call) for call in step]) for step in turn if step] for turn in turns]
+
+
+def rewrites_text(task: Task, turns: Calls) -> bool:
+    """Whether the official executor's regular expression changes the inside of an argument of these calls."""
+    with _clean_process():
+        _execute(task, [])
+        owners = {name: "x" for cls in task.involved_classes for name in _methods(task, cls)}
+        return any(
+            multi_turn_utils._process_method_calls(repr(value), owners) != repr(value)
+            for turn in turns
+            for step in turn
+            for call in step
+            for value in call.arguments.values()
+        )
+
+
+def _methods(task: Task, cls: str) -> list[str]:
+    instance = next(value for name, value in vars(multi_turn_utils).items() if name.endswith(f"{cls}_instance"))
+    return [name for name in dir(instance) if not name.startswith("_")]
+
+
+def _execute(task: Task, calls: list[str]) -> list[str]:
+    texts, _ = multi_turn_utils.execute_multi_turn_func_call(
+        calls,
+        task.initial_config,
+        list(task.involved_classes),
+        _MODEL,
+        task.id,
+        long_context=task.long_context,
+        is_evaL_run=True,
+    )
+    return texts
+
+
+@contextmanager
+def _clean_process() -> Iterator[None]:
+    try:
+        yield
+    finally:
+        namespace = vars(multi_turn_utils)
+        for name in [name for name in namespace if name.startswith(f"{_MODEL}_")]:
+            del namespace[name]
+        for default in TwitterAPI.post_tweet.__defaults__:
+            default.clear()

@@ -1,0 +1,247 @@
+"""The file an evaluation leaves behind: one header line, then one line per task, in task order.
+
+In: the identity of an evaluation (`Header`) and its rows. Out: a JSONL that only grows, each line flushed and synced
+before the next is begun. It holds no time stamps, so a run killed anywhere and resumed leaves the same bytes as one
+that was not. A last line without its newline is what a kill leaves: it is dropped. Whatever else does not belong is an
+error, never repaired: a line is accepted only if it is, byte for byte, what this version writes for its episode.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from typing import BinaryIO
+
+from pydantic import TypeAdapter, ValidationError
+
+from envtune import rewards
+from envtune.types import JSON, Category, Episode, StepKind, Task
+
+SCHEMA = 1
+"""Version of the format; raised when a line changes its meaning."""
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What an evaluation is: two files with equal headers hold comparable rows."""
+
+    schema_version: int
+    config: JSON
+    """Policy name and settings, protocol, data version, number and hash of the tasks."""
+    config_hash: str
+    """SHA-256 of `config`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One task's outcome. Everything before `episode` is computed from it, for readers without this package."""
+
+    task_id: str
+    category: Category
+    success: bool
+    strict_success: bool
+    progress: float
+    correct_turns: int
+    n_turns: int
+    """User turns of the task."""
+    played_turns: int
+    """Of these, the turns that were begun."""
+    steps: int
+    calls: int
+    failed_calls: int
+    format_errors: int
+    """Steps that could not be parsed."""
+    guarded_calls: int
+    episode: Episode
+
+
+def make_header(config: JSON) -> Header:
+    """The header of an evaluation with this configuration."""
+    text = json.dumps(config, sort_keys=True, allow_nan=False)
+    return Header(SCHEMA, json.loads(text), hashlib.sha256(text.encode()).hexdigest())
+
+
+def make_row(episode: Episode) -> Row:
+    """The row of an episode."""
+    results = [result for step in episode.steps for result in step.results]
+    return Row(
+        task_id=episode.task_id,
+        category=episode.category,
+        success=episode.success,
+        strict_success=episode.strict_success,
+        progress=rewards.progress(episode),
+        correct_turns=sum(turn.correct for turn in episode.turns),
+        n_turns=episode.n_turns,
+        played_turns=len(episode.turns),
+        steps=len(episode.steps),
+        calls=len(results),
+        failed_calls=sum(result.error for result in results),
+        format_errors=sum(step.kind is StepKind.FORMAT_ERROR for step in episode.steps),
+        guarded_calls=sum(result.guarded for result in results),
+        episode=episode,
+    )
+
+
+def task_digest(tasks: Sequence[Task]) -> str:
+    """SHA-256 over everything in `tasks` that a score depends on, in order."""
+    digest = hashlib.sha256()
+    for task in tasks:
+        digest.update(json.dumps(asdict(task), sort_keys=True).encode())
+    return digest.hexdigest()
+
+
+def read(path: Path) -> tuple[Header, list[Row]]:
+    """A finished or unfinished file.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: no header, or a line that does not belong; the message names file, line, and the way out.
+    """
+    header, rows, _ = _parse(path, path.read_bytes())
+    if header is None:
+        raise ValueError(f"{path}: no complete header line; run the evaluation again")
+    return header, rows
+
+
+@contextmanager
+def writer(path: Path, header: Header, task_ids: Sequence[str]) -> Iterator[Writer]:
+    """Open `path` to begin or resume the evaluation that `header` describes.
+
+    A torn last line is cut off. While it is open, no other process can open it for writing.
+
+    Raises:
+        ValueError: the file belongs to another evaluation or another process, or holds a line that does not belong.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+b") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(f"{path} is being written by another process; wait for it, or give another path") from None
+        yield Writer(path, file, header, task_ids)
+
+
+class Writer:
+    """Appends lines to one open file. `rows` are those already there."""
+
+    def __init__(self, path: Path, file: BinaryIO, header: Header, task_ids: Sequence[str]) -> None:
+        self._file = file
+        file.seek(0)
+        content = file.read()
+        found, self.rows, torn = _parse(path, content)
+        first = _line(header)
+        if found is None and not first.startswith(torn):
+            raise ValueError(f"{path}, line 1: not the start of an evaluation; {_WAY_OUT}")
+        if found is not None:
+            _check_header(path, found, header)
+            _check_order(path, self.rows, task_ids, torn)
+        file.truncate(len(content) - len(torn))
+        if found is None:
+            self._append(first)
+            _sync_folder(path.parent)
+
+    def append(self, row: Row) -> None:
+        """Write one row; when this returns, it is on the disk."""
+        self._append(_line(row))
+        self.rows.append(row)
+
+    def _append(self, line: bytes) -> None:
+        self._file.write(line)
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+
+_WAY_OUT = "give another path, or delete the file to start anew"
+
+
+def _line(record: Header | Row) -> bytes:
+    adapter: TypeAdapter[Header] | TypeAdapter[Row] = _headers() if isinstance(record, Header) else _rows()
+    return adapter.dump_json(record) + b"\n"  # type: ignore[arg-type]
+
+
+@cache
+def _headers() -> TypeAdapter[Header]:
+    return TypeAdapter(Header)
+
+
+@cache
+def _rows() -> TypeAdapter[Row]:
+    return TypeAdapter(Row)
+
+
+def _parse(path: Path, content: bytes) -> tuple[Header | None, list[Row], bytes]:
+    """Header, rows and the torn last line of a file's content."""
+    *lines, torn = content.split(b"\n")
+    if not lines:
+        return None, [], torn
+    return _parse_header(path, lines[0]), [_parse_row(path, i, line) for i, line in enumerate(lines[1:], 2)], torn
+
+
+def _parse_header(path: Path, line: bytes) -> Header:
+    try:
+        header = _headers().validate_json(line)
+    except ValidationError as error:
+        raise ValueError(f"{path}, line 1: not the header of an evaluation ({_reason(error)}); {_WAY_OUT}") from error
+    if header.schema_version != SCHEMA:
+        raise ValueError(
+            f"{path}, line 1: written in format {header.schema_version}; this version knows format {SCHEMA}; {_WAY_OUT}"
+        )
+    if _line(make_header(header.config)) != line + b"\n":
+        raise ValueError(f"{path}, line 1: config and config_hash do not belong together; {_WAY_OUT}")
+    return header
+
+
+def _parse_row(path: Path, number: int, line: bytes) -> Row:
+    where = f"{path}, line {number}"
+    try:
+        row = _rows().validate_json(line)
+    except ValidationError as error:
+        raise ValueError(f"{where}: not a task's line ({_reason(error)}); {_WAY_OUT}") from error
+    if _line(make_row(row.episode)) != line + b"\n":
+        raise ValueError(f"{where}: not what its episode says (task {row.task_id}); it was changed by hand; {_WAY_OUT}")
+    return row
+
+
+def _reason(error: ValidationError) -> str:
+    first = error.errors()[0]
+    field = ".".join(map(str, first["loc"]))
+    return f"{field}: {first['msg']}" if field else first["msg"]
+
+
+def _check_header(path: Path, found: Header, wanted: Header) -> None:
+    if found == wanted:
+        return
+    differences = [
+        f"{key} is {found.config.get(key)!r} there and {wanted.config.get(key)!r} here"
+        for key in sorted(found.config.keys() | wanted.config.keys())
+        if found.config.get(key) != wanted.config.get(key)
+    ]
+    raise ValueError(f"{path} holds another evaluation: {'; '.join(differences)}; {_WAY_OUT}")
+
+
+def _check_order(path: Path, rows: Sequence[Row], task_ids: Sequence[str], torn: bytes) -> None:
+    for number, row in enumerate(rows, 2):
+        expected = task_ids[number - 2] if number - 2 < len(task_ids) else None
+        if row.task_id != expected:
+            wanted = f"task {expected}" if expected else "the end of the file"
+            raise ValueError(f"{path}, line {number}: task {row.task_id} where {wanted} belongs; {_WAY_OUT}")
+    if torn:
+        number = len(rows) + 2
+        start = f'{{"task_id":"{task_ids[len(rows)]}",'.encode() if len(rows) < len(task_ids) else b""
+        if torn[: len(start)] != start[: len(torn)] or not start:
+            raise ValueError(f"{path}, line {number}: not the start of a task's line; {_WAY_OUT}")
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,30 @@
+"""What a group-relative learner can get out of a reward: which episodes of the same task it tells apart.
+
+In: one reward per episode. Out: numbers per task, to be averaged with `stats.cluster_mean`. GRPO normalises rewards within
+the episodes of one task (arXiv 2510.10197, section 3), so only differences inside such a group carry any signal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+
+def separation(better: Sequence[float], worse: Sequence[float]) -> float:
+    """Probability that a random better episode is paid more than a random worse one, ties counted half.
+
+    Range [0, 1]; 0.5: the reward cannot tell them apart. The Mann-Whitney statistic, as a share of all pairs.
+
+    Raises:
+        ValueError: one side is empty.
+    """
+    if not len(better) or not len(worse):
+        raise ValueError(f"{len(better)} better and {len(worse)} worse episodes; there must be some of both to compare")
+    difference = np.subtract.outer(np.asarray(better, dtype=float), np.asarray(worse, dtype=float))
+    return float((difference > 0).mean() + 0.5 * (difference == 0).mean())
+
+
+def zero_spread(rewards: Sequence[float]) -> bool:
+    """Whether all episodes of a group earn the same, so that every advantage and the group's gradient is zero."""
+    return max(rewards) - min(rewards) == 0

@@ -1,0 +1,150 @@
+"""How sure are we? Intervals and paired tests that respect siblings.
+
+The four categories tell the same story under the same id number, so their outcomes are not independent: an id number is
+one *cluster*, and clusters, not tasks, are resampled. Intervals are 95 % percentile bootstrap intervals; every number
+depends on the data and `SEED` only.
+
+Degenerate cases. One cluster says nothing about the spread between clusters: `low` and `high` are NaN. If all clusters
+agree, the interval has no width: a bootstrap cannot see beyond its sample, so 0 of 100 successes gives [0, 0], while a
+binomial bound ("rule of three") would still allow 3 %.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+CONFIDENCE = 0.95
+RESAMPLES = 9_999
+SEED = 0
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A mean over tasks with its interval."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+    """Tasks."""
+    clusters: int
+    """Id numbers."""
+
+    def __str__(self) -> str:
+        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Mean of `a` minus mean of `b` over the same tasks, with its interval and a test of "no difference"."""
+
+    value: float
+    low: float
+    high: float
+    p_value: float
+    n: int
+    clusters: int
+
+    def __str__(self) -> str:
+        return f"{self.value:+.3f} [{self.low:+.3f}, {self.high:+.3f}], p = {self.p_value:.4f}"
+
+
+def cluster_mean(values: Sequence[float], clusters: Sequence[int]) -> Estimate:
+    """Mean of `values` with a 95 % percentile interval from a bootstrap over clusters.
+
+    Args:
+        values: one number per task.
+        clusters: the cluster of each task: its id number.
+
+    Raises:
+        ValueError: no values, or not as many clusters as values.
+    """
+    return cluster_means([values], clusters)[0]
+
+
+def cluster_means(columns: Sequence[Sequence[float]], clusters: Sequence[int]) -> list[Estimate]:
+    """`cluster_mean` of several columns over the same tasks, from the same resamples."""
+    sums, counts = _per_cluster(np.asarray(columns, dtype=np.float64), clusters)
+    n, k = int(counts.sum()), len(counts)
+    means = sums.sum(axis=-1) / n
+    lows, highs = _interval(sums, counts)
+    return [
+        Estimate(float(mean), float(low), float(high), n, k) for mean, low, high in zip(means, lows, highs, strict=True)
+    ]
+
+
+def paired_difference(a: Sequence[float], b: Sequence[float], clusters: Sequence[int]) -> Difference:
+    """How much better `a` is than `b` on the same tasks.
+
+    The interval is `cluster_mean`'s, of the differences task by task. The p-value is two-sided, from flipping the sign
+    of whole clusters: were there no difference, each cluster's would be as likely the other way round. Exact up to 13
+    clusters that differ, else from 9,999 random flips; with one or none that differs it is 1.
+
+    Args:
+        a, b: one number per task, in the same order.
+        clusters: the cluster of each task: its id number.
+
+    Raises:
+        ValueError: no values, or lengths that differ.
+    """
+    if len(a) != len(b):
+        raise ValueError(f"{len(a)} values cannot be paired with {len(b)}; evaluate both runs on the same tasks")
+    differences = np.asarray(a, dtype=np.float64) - np.asarray(b, dtype=np.float64)
+    estimate = cluster_mean(differences.tolist(), clusters)
+    sums, _ = _per_cluster(differences[None], clusters)
+    p_value = _sign_flip_test(sums[0])
+    return Difference(estimate.value, estimate.low, estimate.high, p_value, estimate.n, estimate.clusters)
+
+
+def _per_cluster(columns: Floats, clusters: Sequence[int]) -> tuple[Floats, Floats]:
+    """Sums (columns, clusters) and task counts (clusters) from columns (columns, tasks)."""
+    n = columns.shape[-1]
+    if n == 0 or len(clusters) != n:
+        raise ValueError(f"{n} values with {len(clusters)} cluster numbers; there must be as many, and at least one")
+    _, index = np.unique(np.asarray(clusters), return_inverse=True)
+    counts = np.bincount(index).astype(np.float64)
+    return np.stack([np.bincount(index, weights=column) for column in columns]), counts
+
+
+def _interval(sums: Floats, counts: Floats) -> tuple[Floats, Floats]:
+    """Ends of the intervals, one per row of `sums`."""
+    if len(counts) < 2:
+        unknown = np.full(len(sums), math.nan)
+        return unknown, unknown
+    result = stats.bootstrap(
+        (sums, np.broadcast_to(counts, sums.shape)),
+        lambda s, c, axis: s.sum(axis=axis) / c.sum(axis=axis),
+        paired=True,
+        vectorized=True,
+        axis=-1,
+        confidence_level=CONFIDENCE,
+        n_resamples=RESAMPLES,
+        batch=1_000,
+        method="percentile",
+        rng=np.random.default_rng(SEED),
+    )
+    return result.confidence_interval.low, result.confidence_interval.high
+
+
+def _sign_flip_test(sums: Floats) -> float:
+    """Two-sided p-value of "the cluster sums are symmetric around zero"; zero sums say nothing and are left out."""
+    informative = sums[sums != 0]
+    if len(informative) < 2:
+        return 1.0
+    result = stats.permutation_test(
+        (informative,),
+        lambda x, axis: x.sum(axis=axis),
+        permutation_type="samples",
+        vectorized=True,
+        n_resamples=RESAMPLES,
+        rng=np.random.default_rng(SEED),
+    )
+    return float(result.pvalue)

@@ -1,0 +1,42 @@
+"""What every agent has in common: it is shown chats and answers each with text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from envtune.types import JSON, Message, Task
+
+
+@dataclass
+class Chat:
+    """One running episode as its agent sees it. A language model reads `messages` and `tools` only."""
+
+    task: Task
+    """For scripted agents and for bookkeeping."""
+    messages: list[Message]
+    tools: tuple[JSON, ...]
+    """Schemas to render at the head of the chat; schemas handed over in a message are not repeated here."""
+    turn: int = 0
+    """Index of the user turn now played."""
+    step: int = 0
+    """Assistant messages so far in this turn."""
+
+
+class Policy(Protocol):
+    """Whoever acts. Episodes are played side by side, so `reply` answers many chats at once."""
+
+    @property
+    def name(self) -> str:
+        """Short name, for tables and file names."""
+        ...
+
+    @property
+    def settings(self) -> JSON:
+        """What, beside the name, decides the replies: seed, rates, checkpoint hash; an evaluation's identity."""
+        ...
+
+    def reply(self, chats: Sequence[Chat]) -> list[str]:
+        """The next assistant message of each chat, in order."""
+        ...

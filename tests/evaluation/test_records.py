@@ -1,0 +1,196 @@
+"""The file: killed anywhere and resumed it has the same bytes, and nothing foreign is taken for a result."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from envtune.evaluation import Result, evaluate, load_result
+from envtune.evaluation.records import task_digest
+from envtune.policy import Noise, NoisyOracle, Silent
+from envtune.types import Task
+
+POLICY = NoisyOracle(Noise.level(0.4), seed=2)
+
+
+@pytest.fixture(scope="module")
+def some(tasks: list[Task]) -> list[Task]:
+    return tasks[::50]
+
+
+def run(tasks: list[Task], path: Path, **options) -> Result:  # type: ignore[no-untyped-def]
+    return evaluate(POLICY, tasks, path, progress=False, **options)
+
+
+@pytest.fixture(scope="module")
+def whole(some: list[Task], tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    path = tmp_path_factory.mktemp("whole") / "deep" / "run.jsonl"
+    run(some, path)
+    return path.read_bytes()
+
+
+@pytest.fixture
+def path(tmp_path: Path, whole: bytes) -> Path:
+    path = tmp_path / "run.jsonl"
+    path.write_bytes(whole)
+    return path
+
+
+def test_load_result(some: list[Task], path: Path) -> None:
+    result = load_result(path)
+    assert result == evaluate(POLICY, some, progress=False)
+    assert result.policy == "noisy"
+    assert len(result) == len(some)
+
+
+def test_a_finished_file_is_read_not_played(some: list[Task], path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(NoisyOracle, "reply", lambda self, chats: pytest.fail("played again"))
+    assert run(some, path) == load_result(path)
+
+
+def test_resumes_from_any_prefix(some: list[Task], path: Path, whole: bytes) -> None:
+    ends = [i + 1 for i, byte in enumerate(whole) if byte == ord("\n")]
+    rng = random.Random(0)
+    cuts = [0, 1, ends[0] - 1, ends[0], ends[0] + 1, ends[1] - 1, ends[-1] - 1, *rng.sample(range(len(whole)), 8)]
+    for i, cut in enumerate(cuts):
+        path.write_bytes(whole[:cut])
+        run(some, path, batch_size=1 + 7 * (i % 3))
+        assert path.read_bytes() == whole
+
+
+PROGRAM = """
+import sys, time, envtune
+from envtune.evaluation import evaluate
+from envtune.policy import Noise, NoisyOracle
+
+class Slow(NoisyOracle):
+    def reply(self, chats):
+        time.sleep(0.002)
+        return super().reply(chats)
+
+evaluate(Slow(Noise.level(0.4), seed=2), envtune.load_tasks("bfcl")[::50], sys.argv[1], batch_size=2, progress=False)
+"""
+
+
+@pytest.mark.slow
+def test_killed_at_random_moments_and_resumed(tmp_path: Path, whole: bytes) -> None:
+    path = tmp_path / "run.jsonl"
+    rng = random.Random(1)
+    sizes = []
+    for _ in range(4):
+        goal = (path.stat().st_size if path.exists() else 0) + rng.randrange(1, len(whole) // 4)
+        process = subprocess.Popen([sys.executable, "-c", PROGRAM, str(path)])
+        while process.poll() is None and (not path.exists() or path.stat().st_size < goal):
+            time.sleep(0.001)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        sizes.append(path.stat().st_size)
+    assert sizes[0] < len(whole)
+    subprocess.run([sys.executable, "-c", PROGRAM, str(path)], check=True)
+    assert path.read_bytes() == whole
+
+
+def refused(some: list[Task], path: Path, message: str) -> None:
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match=message) as caught:
+        run(some, path)
+    assert "delete the file to start anew" in str(caught.value)
+    assert path.read_bytes() == before
+
+
+def test_refuses_another_configuration(some: list[Task], path: Path) -> None:
+    with pytest.raises(ValueError, match=r"holds another evaluation: policy is 'noisy' there and 'silent' here; sett"):
+        evaluate(Silent(), some, path, progress=False)
+    with pytest.raises(ValueError, match=r"protocol is .*'max_steps_per_turn': 20.* there and .* 10.* here"):
+        run(some, path, max_steps_per_turn=10)
+    with pytest.raises(ValueError, match=r"tasks is \{'n': 16, .* there and \{'n': 15"):
+        run(some[:-1], path)
+    with pytest.raises(ValueError, match="tasks is"):
+        run(some[::-1], path)
+
+
+def edit(path: Path, line: int, old: str, new: str) -> None:
+    lines = path.read_text().split("\n")
+    assert old in lines[line - 1]
+    lines[line - 1] = lines[line - 1].replace(old, new, 1)
+    path.write_text("\n".join(lines))
+
+
+def test_refuses_a_damaged_middle_line(some: list[Task], path: Path) -> None:
+    edit(path, 4, '"category"', '"categ')
+    refused(some, path, r"run\.jsonl, line 4: not a task's line \(")
+    with pytest.raises(ValueError, match="line 4: not a task's line"):
+        load_result(path)
+
+
+def test_refuses_a_changed_number(some: list[Task], path: Path) -> None:
+    edit(path, 3, '"steps":', '"steps":1')
+    refused(some, path, r"line 3: not what its episode says \(task multi_turn_base_50\)")
+
+
+def test_refuses_rows_out_of_place(some: list[Task], path: Path) -> None:
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([lines[0], *lines[2:]]))
+    refused(some, path, "line 2: task multi_turn_base_50 where task multi_turn_base_0 belongs")
+    path.write_bytes(b"".join([*lines, lines[1]]))
+    refused(some, path, "line 18: task multi_turn_base_0 where the end of the file belongs")
+
+
+def test_refuses_a_foreign_torn_line(some: list[Task], path: Path) -> None:
+    path.write_bytes(path.read_bytes() + b"garbage")
+    refused(some, path, "line 18: not the start of a task's line")
+    first_two = path.read_bytes().splitlines(keepends=True)[:2]
+    path.write_bytes(b"".join(first_two) + b'{"task_id":"multi_turn_base_0",')
+    refused(some, path, "line 3: not the start of a task's line")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"my notes", "line 1: not the start of an evaluation"),
+        (b"my notes\n", r"line 1: not the header of an evaluation \(Invalid JSON"),
+        (b'{"schema_version":1}\n', r"line 1: not the header of an evaluation \(config: Field required"),
+        (b'{"schema_version":2,"config":{},"config_hash":""}\n', "written in format 2; this version knows format 1"),
+        (b'{"schema_version":1,"config":{},"config_hash":""}\n', "config and config_hash do not belong together"),
+    ],
+)
+def test_refuses_another_file(some: list[Task], path: Path, content: bytes, message: str) -> None:
+    path.write_bytes(content)
+    refused(some, path, message)
+
+
+def test_an_unfinished_file_is_no_result(path: Path, whole: bytes) -> None:
+    path.write_bytes(whole[:-5])
+    with pytest.raises(ValueError, match="holds 15 of 16 tasks; run the same evaluation again to finish it"):
+        load_result(path)
+    path.write_bytes(whole[:5])
+    with pytest.raises(ValueError, match="no complete header line"):
+        load_result(path)
+
+
+def test_two_processes_cannot_write_the_same_file(some: list[Task], path: Path) -> None:
+    with path.open("a+b") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(ValueError, match="is being written by another process"):
+            run(some, path)
+
+
+def test_lines_are_plain_json_and_hold_no_time_or_place(whole: bytes) -> None:
+    header, *rows = [json.loads(line) for line in whole.splitlines()]
+    assert header["config"]["data"]["bfcl-eval"]
+    assert rows[0]["task_id"] == rows[0]["episode"]["task_id"]
+    assert os.getcwd().encode() not in whole  # noqa: PTH109
+
+
+def test_digest_sees_every_change(some: list[Task]) -> None:
+    assert task_digest(some) == task_digest(list(some))
+    assert task_digest(some) != task_digest(some[::-1])
