@@ -134,7 +134,7 @@ def _failed(message: str, *, guarded: bool = False, unknown_tool: bool = False) 
 
 
 def _rejected(call: ToolCall, known: bool) -> RawResult:
-    """What the official executor says of a call it cannot make: found by parsing the expression, never by running it."""
+    """What the official executor says of a call it cannot make: found by parsing the expression."""
     arguments = ", ".join(f"{name}={value!r}" for name, value in call.arguments.items())
     first, *rest = call.name.split("(")[0].split(".")
     refused = rest[0] if rest else first

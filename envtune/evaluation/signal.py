@@ -1,7 +1,8 @@
 """What a group-relative learner can get out of a reward: which episodes of the same task it tells apart.
 
-In: one reward per episode. Out: numbers per task, to be averaged with `stats.cluster_mean`. GRPO normalises rewards within
-the episodes of one task (arXiv 2510.10197, section 3), so only differences inside such a group carry any signal.
+In: one reward per episode. Out: numbers per task, to be averaged with `stats.cluster_mean`. GRPO normalises rewards
+within the episodes of one task (arXiv 2510.10197, section 3), so only differences inside such a group carry any
+signal.
 """
 
 from __future__ import annotations
