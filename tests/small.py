@@ -10,7 +10,10 @@ from envtune.types import Category, Task, ToolCall
 
 @cache
 def tokenizer():
-    return miniature_tokenizer()
+    """Knows the words of the template and of `TOOLS`, so that prompts stay short."""
+    bare = miniature_tokenizer(vocab_size=300)
+    messages = [{"role": "user", "content": "Make the directory d00."}]
+    return miniature_tokenizer([bare.apply_chat_template(messages, tools=list(TOOLS), tokenize=False)] * 2)
 
 
 def model(seed: int = 0, **size: int):
