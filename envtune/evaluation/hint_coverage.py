@@ -149,7 +149,8 @@ def _domain_row(domain: str) -> dict[str, Any]:
     reporting = statements(domain)
     reached = {s: runs[[any(s.line <= n <= s.end for n in lines) for lines in runs.lines]] for s in reporting}
     ends = [group for group in reached.values() if len(group)]
-    raising = [group for line, group in runs.groupby("raised") if not any(s.line <= line <= s.end for s in reporting)]
+    stated = {line for s in reporting for line in range(s.line, s.end + 1)}
+    raising = [runs[runs.raised == line] for line in sorted(set(runs.raised.dropna().astype(int)) - stated)]
     soft = [group for _, group in runs[runs.kind == Kind.SOFT].groupby("call")]
     sites = [*ends, *raising, *soft]
     hinted = sum(bool(group.hint.notna().all()) for group in sites)

@@ -124,11 +124,13 @@ def test_a_right_call_that_works_gets_no_advice(tasks):
         for call in (call for turn in task.ground_truth for call in turn):
             raw = simulators.call(call)
             if not raw.error:
-                assert schema_advice(call, schemas[call.name]) is None, call
+                assert schema_advice(call, schemas[call.name]) is None or call == TEXT_ID, call
                 found = hint(call, raw, task.tools_at(task.n_turns), [])
                 assert found is None or found.rule in EXPECTED_SOFT, (task.id, call, raw.text, found)
 
 
+TEXT_ID = ToolCall("close_ticket", {"ticket_id": "ticket_001"})
+"""One scenario numbers its tickets by texts, against the schema: the one right call that the schema forbids."""
 EXPECTED_SOFT = {"passport", "login_refused", "retweeted"}
 """The ground truth of five id numbers makes calls that come to nothing; what it goes on with stays right."""
 
