@@ -123,10 +123,7 @@ def _plain(advice: Advice) -> Hint:
 
 def _unavailable_tool(call: ToolCall, known: list[str], strength: Strength) -> Hint:
     """The nearest names in the list of tools."""
-    name = call.name.rsplit(".", 1)[-1]
-    by_lower = {tool.lower(): tool for tool in known}
-    n = 1 if strength is Strength.ONE else LIST_LENGTH
-    near = [by_lower[lower] for lower in difflib.get_close_matches(name.lower(), list(by_lower), n=n)]
+    near = _nearest(call.name, known)[: 1 if strength is Strength.ONE else LIST_LENGTH]
     why = f"There is no tool {call.name!r} in the list." if re.fullmatch(r"[\w.-]{1,60}", call.name) else _NO_TOOL
     if not near:
         return Hint("unknown_tool", f"{why} Choose one from the list of tools, or tell the user that none does it.")
@@ -134,6 +131,15 @@ def _unavailable_tool(call: ToolCall, known: list[str], strength: Strength) -> H
     phrase = offered[0] if len(offered) == 1 else f"one of {listed(offered, 'or')}"
     do = f"Call {phrase} if that is what you mean, or tell the user that no available tool does it."
     return Hint("unknown_tool", f"{why} {do}", offered)
+
+
+def _nearest(name: str, known: list[str]) -> list[str]:
+    """Known names, the nearest first: those that are a part of `name`, then those written alike."""
+    parts = re.split(r"[\W_]+", name.lower())
+    alike = difflib.get_close_matches(name.rsplit(".", 1)[-1].lower(), [tool.lower() for tool in known], n=LIST_LENGTH)
+    by_lower = {tool.lower(): tool for tool in known}
+    begins = sorted((tool for tool in by_lower if name.lower().startswith(tool)), key=len, reverse=True)
+    return list(dict.fromkeys(by_lower[tool] for tool in [*(p for p in parts if p in by_lower), *alike, *begins]))
 
 
 _NO_TOOL = "There is no tool of that name in the list."

@@ -22,13 +22,14 @@ from envtune.data import bfcl
 from envtune.environment.failures import CATALOGUE, UNREACHABLE, Kind, ill_typed, play
 from envtune.environment.hint_rules import RULES, RULES_BY_TOOL
 from envtune.environment.hint_schema import allowed_values, schema_advice
-from envtune.environment.hints import LIST_LENGTH, Strength, hint, hinted_text
+from envtune.environment.hints import LIST_LENGTH, Hint, Strength, hint, hinted_text
 from envtune.environment.simulator import RawResult, Simulators, ground_truth_run
 from envtune.evaluation.hint_coverage import coverage, coverage_table, source, statements
 from envtune.policy import Noise, perturb
 from envtune.types import ToolCall
 
 FAILED = RawResult("Error during execution: it failed", True)
+HINTED = [failure for failure in CATALOGUE if not failure.no_hint]
 DOMAINS = list(bfcl.TOOL_DOCS)
 TOOLS = {document["name"] for documents in bfcl.tool_documents().values() for document in documents}
 
@@ -323,11 +324,8 @@ VOCABULARY = " ".join(f"{rule.why} {rule.do}" for rule in RULES)
 
 
 @pytest.mark.parametrize("strength", list(Strength))
-@pytest.mark.parametrize("index", range(len(CATALOGUE)))
-def test_properties_on_the_catalogue(index, strength):
-    failure = CATALOGUE[index]
-    if failure.no_hint:
-        pytest.skip(failure.no_hint)
+@pytest.mark.parametrize("failure", HINTED, ids=lambda failure: failure.call[:40])
+def test_properties_on_the_catalogue(failure, strength):
     played = play(failure)
     check(played.call, played.result, played.tools, played.observed, strength)
 
@@ -359,8 +357,6 @@ def test_properties_on_real_failures(level, strength):
 
 
 def test_the_leak_test_can_fail(by_id):
-    from envtune.environment.hints import Hint
-
     task = by_id["multi_turn_base_0"]
     assert leaked(Hint("x", "Call cd with document."), task, ToolCall("cd", {}), FAILED, ())
 
@@ -386,7 +382,7 @@ def test_a_tool_that_is_not_there_is_not_named():
         check(played.call, played.result, left, played.observed)
 
 
-@pytest.mark.parametrize("failure", [f for f in CATALOGUE if not f.no_hint], ids=lambda f: f.call[:40])
+@pytest.mark.parametrize("failure", HINTED, ids=lambda failure: failure.call[:40])
 def test_a_list_holds_the_one_tool(failure):
     played = play(failure)
     one = hint(played.call, played.result, played.tools, played.observed)
