@@ -42,8 +42,8 @@ Reveal = Literal["message", "recompile"]
 HANDOVER = "I have updated some more functions you can choose from. What about now?"
 """The user's words where withheld tools are handed over (`default_prompts.py`)."""
 TURN_FEEDBACK = (
-    "In the last turn a tool or a value that was needed is missing, so it would have been right to say so and ask for "
-    "it instead of calling tools."
+    "In the last turn a tool or a value that you needed was missing: the right thing was to say so and ask for it "
+    "instead of calling tools."
 )
 """What precedes the user message after a turn in which the agent acted although nothing should be called."""
 

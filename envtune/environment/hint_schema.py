@@ -109,6 +109,8 @@ def _described_violations(name: str, value: Any, schema: JSON) -> Iterator[tuple
             yield "multiple", f"{name} must be a multiple of {factor[1]}"
 
 
+DESCRIBED = frozenset({"enum", "range", "multiple", "date_format"})
+"""Rules that come from the words of a description, not from the schema proper."""
 _ENUM = re.compile(r"\[Enum\]: *\[([^\]]*)\]|\[Enum\]: *([^\[\]]+)|[Oo]ptions(?: are)?: ([^.]+)")
 _CODES = re.compile(r"'(\w+)' for ")
 _RANGE = re.compile(r"(?:from|between) (-?\d+)(?: \([^)]*\))? (?:to|and) (-?\d+)")

@@ -6,7 +6,8 @@ state, so a hint can only tell what a careful reader of the schemas and the erro
 2510.10197, section 3 (actionable environment augmentation); the released code edits copies of the simulators instead,
 which cannot be switched off and also changes the ground truth's responses.
 
-Rules that follow from the schemas alone come first (`hint_schema`), then one table of rules by domain (`hint_rules`).
+Rules that follow from the schemas alone come first (`hint_schema`), then one table of rules by domain (`hint_rules`);
+only where the error asks for another tool first (log in, start the engine) is a value out of its range left for later.
 A hint is at most two sentences: what is wrong, and what to do next. It names only tools in the current list.
 """
 
@@ -23,7 +24,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from envtune.environment.hint_rules import RULES_BY_TOOL, Rule, resolvers
-from envtune.environment.hint_schema import Advice, canonical, listed, schema_advice, value_advice
+from envtune.environment.hint_schema import DESCRIBED, Advice, canonical, listed, schema_advice, value_advice
 from envtune.types import JSON, ToolCall
 
 
@@ -94,13 +95,12 @@ def hint(
         return _unavailable_tool(call, list(schemas), strength)
     parameters = schemas[call.name]["parameters"]
     advice = schema_advice(call, parameters) if result.error else value_advice(call, parameters)
-    if advice is not None:
+    unmet = result.error and any(rule.resolving for rule in matching)
+    if advice is not None and not (unmet and advice.rule in DESCRIBED):
         return _plain(advice)
-    if matching:
-        return _from_rules(matching, call, schemas, strength)
     if result.guarded:
         return _plain(Advice("guarded", GUARDED, f"Repeat {call.name} with smaller or simpler values."))
-    return None
+    return _from_rules(matching, call, schemas, strength) if matching else None
 
 
 GUARDED = "The call was stopped because it would take too much time or memory."
@@ -173,11 +173,12 @@ def _named(template: str) -> set[str]:
 
 
 def _candidates(rule: Rule, right: str, call: ToolCall, schemas: dict[str, JSON]) -> tuple[str, ...]:
-    """The right tool and others of its domain, those first that resolve other failures; shuffled."""
+    """The right tool and others of its domain, those first that resolve other failures of the same tool; shuffled."""
     domain = _domain(schemas[right])
     same = [name for name in schemas if _domain(schemas[name]) == domain and name not in (right, call.name)]
-    useful = set(resolvers(rule.domain))
-    ranked = sorted(_shuffled(same, call, "draw"), key=lambda name: name not in useful)
+    here = {name for row in RULES_BY_TOOL[call.name] for name in row.resolving}
+    elsewhere = resolvers(rule.domain)
+    ranked = sorted(_shuffled(same, call, "draw"), key=lambda name: (name not in here, name not in elsewhere))
     return tuple(_shuffled([right, *ranked[: LIST_LENGTH - 1]], call, "order"))
 
 

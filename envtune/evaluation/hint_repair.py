@@ -61,5 +61,11 @@ def repair_frame(
 
 
 def repair_rates(frame: pd.DataFrame) -> pd.DataFrame:
-    """Share of solved tasks by domain and arm: `domain`, `arm`, `n`, `rate`, `low`, `high` (95 %, by id number)."""
-    return rates(frame, ["domain", "arm"], "solved")
+    """Share of solved tasks by domain and arm: `domain`, `arm`, `n`, `rate`, `low`, `high` (95 %, by id number).
+
+    Sorted by domain, `all` last; within a domain the arms stand in the order of `ARMS`.
+    """
+    table = rates(frame, ["domain", "arm"], "solved")
+    last = table.domain == "all"
+    order = table.assign(last=last, place=table.arm.map(list(ARMS).index)).sort_values(["last", "domain", "place"])
+    return order.drop(columns=["last", "place"]).reset_index(drop=True)
