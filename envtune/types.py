@@ -150,6 +150,8 @@ class Episode:
     stop: StopReason
     hints: bool = False
     """Whether the tool results carried hints: an episode with hints is training data, not an evaluation."""
+    turn_feedback: bool = False
+    """Whether the agent was told after a turn that it should not have acted in it: training data as well."""
 
     @property
     def success(self) -> bool:
