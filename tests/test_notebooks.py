@@ -12,6 +12,7 @@ from statistics import median
 import nbformat
 import papermill
 import pytest
+
 from envtune.workbook.params import CHAPTERS
 
 ROOT = Path(__file__).parent.parent

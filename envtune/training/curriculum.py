@@ -16,6 +16,7 @@ from itertools import pairwise
 from typing import Any
 
 from envtune.data import load_tasks, spread
+from envtune.environment.hints import Strength
 from envtune.training.rollout import REWARDS, Conditions
 from envtune.types import JSON, Category, Task
 
@@ -61,8 +62,8 @@ class Stage:
     """How many tasks; None: all of the split."""
     hint_rate: float | Fade = 0.0
     """Share of the failed calls that get their hint."""
-    hint_strength: str = "one"
-    """`one`: a hint names the tool that helps; `list`: several candidates."""
+    hint_strength: Strength = Strength.ONE
+    """Whether a hint names the one tool that helps, or lists several."""
     turn_feedback: bool = False
     """Tell the agent after a turn that it acted where nothing should be called."""
     learning_rate: float = 1e-6
@@ -89,6 +90,7 @@ class Stage:
             (self.num_generations < 2, f"num_generations is {self.num_generations}; a group has at least 2"),
             (self.prompts_per_step < 1, f"prompts_per_step is {self.prompts_per_step}; at least 1"),
             (self.temperature <= 0, f"temperature is {self.temperature}; training samples, so it must be above 0"),
+            (self.hint_strength not in set(Strength), f"hint_strength {self.hint_strength!r} is unknown"),
             (not self.categories, "categories is empty"),
             (isinstance(self.hint_rate, float | int) and not 0 <= self.hint_rate <= 1, "hint_rate must be 0 to 1"),
             (min(self.message_tokens, self.episode_tokens) < 1, "token limits must be at least 1"),
@@ -215,7 +217,7 @@ _LAPTOP_1 = Stage(
     episode_tokens=640,
 )
 _LAPTOP_2 = replace(
-    _LAPTOP_1, name="hints", reward="progress", tasks=512, steps=24, hint_rate=1.0, hint_strength="list"
+    _LAPTOP_1, name="hints", reward="progress", tasks=512, steps=24, hint_rate=1.0, hint_strength=Strength.LIST
 )
 _LAPTOP_3 = replace(_LAPTOP_2, name="hard", categories=ALL, steps=48, hint_rate=Fade(1.0, 0.0, 0.7), turn_feedback=True)
 _LAPTOP_4 = replace(_LAPTOP_3, name="independent", steps=20, hint_rate=0.0, turn_feedback=False)

@@ -21,10 +21,11 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from envtune import rewards
 from envtune.environment import Observation, ToolUseEnv
+from envtune.environment.hints import Strength
 from envtune.policy.generate import Row, Sampler
 from envtune.policy.language import stop_ids_of
 from envtune.policy.tokens import ChatTokens
@@ -56,21 +57,22 @@ class Conditions:
     temperature: float = 1.0
     hint_rate: float = 0.0
     """Share of the failed calls that get their hint; 0: none, results are the benchmark's."""
-    hint_strength: str = "one"
-    """Whether a hint names the one tool that helps, or several candidates."""
+    hint_strength: Strength = Strength.ONE
+    """Whether a hint names the one tool that helps, or lists several."""
     turn_feedback: bool = False
     """Tell the agent after a turn that it acted where nothing should be called."""
 
     def env(self, task: Task, seed: str) -> ToolUseEnv:
         """A fresh environment; `seed` decides which failed calls get their hint."""
-        tuned: dict[str, Any] = {}
-        if 0 < self.hint_rate < 1:
-            tuned |= {"hint_rate": self.hint_rate, "hint_seed": random.Random(f"hints/{seed}").getrandbits(31)}
-        if self.hint_rate and self.hint_strength != "one":
-            tuned["hint_strength"] = self.hint_strength
-        if self.turn_feedback:
-            tuned["turn_feedback"] = True
-        return ToolUseEnv(task, hints=self.hint_rate > 0, max_steps_per_turn=self.max_steps_per_turn, **tuned)
+        return ToolUseEnv(
+            task,
+            hints=self.hint_rate > 0,
+            max_steps_per_turn=self.max_steps_per_turn,
+            hint_strength=self.hint_strength,
+            hint_rate=self.hint_rate,
+            hint_seed=random.Random(f"hints/{seed}").getrandbits(31),
+            turn_feedback=self.turn_feedback,
+        )
 
 
 class Backend(Protocol):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from functools import cache
 from itertools import groupby
 
@@ -12,11 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import envtune
+from envtune.environment.hints import Strength
 from envtune.policy.chat import CUT_OFF, render_calls
 from envtune.policy.generate import Row
 from envtune.policy.tokens import ChatTokens
 from envtune.training.rollout import Clock, Conditions, play, rollout
-from envtune.types import StepKind, StopReason
+from envtune.types import StepKind, StopReason, ToolCall
 
 LONG = Conditions(message_tokens=4000, episode_tokens=100_000, max_steps_per_turn=20)
 ANSWER = "Done."
@@ -130,7 +132,9 @@ messages = st.one_of(
         episode_tokens=st.integers(1, 400),
         max_steps_per_turn=st.integers(1, 4),
         max_steps=st.one_of(st.none(), st.integers(1, 5)),
-        hint_rate=st.sampled_from([0.0, 1.0]),
+        hint_rate=st.sampled_from([0.0, 0.5, 1.0]),
+        hint_strength=st.sampled_from(list(Strength)),
+        turn_feedback=st.booleans(),
     ),
 )
 def test_whatever_is_said_the_books_are_right(says, conditions):
@@ -171,3 +175,17 @@ def test_a_model_plays():
     again = play(small.model(), small.tokenizer(), tasks, conditions, seed=1, max_rows=9)
     assert [r.completion_ids for r in again] == [r.completion_ids for r in played]
     assert envtune.rewards.progress(played[0].episode) == played[0].rewards["progress"]
+
+
+def test_hints_are_drawn_per_failed_call_and_rollout():
+    task = small.task(turns=1)
+    wrong = render_calls([ToolCall("mkdir", {"name": "x"})])
+    backend = Scripted(lambda row, turn: wrong if turn < 10 else ANSWER)
+    conditions = replace(LONG, hint_rate=0.5)
+    seeds = [f"0/{i}" for i in range(20)]
+    played = rollout(backend, tokens(), [task] * 20, conditions, seeds)
+    drawn = [tuple(r.hint is not None for s in roll.episode.steps for r in s.results) for roll in played]
+    assert len(set(drawn)) > 15
+    assert 0.3 < sum(map(sum, drawn)) / 200 < 0.7
+    for roll, seed in zip(played, seeds, strict=True):
+        check(roll, task, conditions, seed)
