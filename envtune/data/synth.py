@@ -138,7 +138,7 @@ def read_jsonl(path: Path) -> list[Instance]:
 
 
 def kinds_table() -> list[dict[str, Any]]:
-    """One row per kind: `kind`, `domain`, `chain` or single, number of `calls`, `splits`, and what it `misses`."""
+    """One row per kind: `kind`, `domain`, `type` (chain or single), number of `calls`, `tools`, `splits`."""
     return [
         {
             "kind": kind.name,

@@ -24,7 +24,7 @@ WAIT = "wait"
 """The kind of a turn in which the agent should not act: a tool or a value is missing."""
 CHAIN_SHARE = 0.7
 """Share of turns that are chains, where the state allows one."""
-SAME_DOMAIN = 0.75
+SAME_DOMAIN = 0.6
 """Share of later turns that stay with the simulators already in play, where one fits."""
 REQUESTS = {1: 4, 2: 3, 3: 2, 4: 1}
 """Number of requests -> weight. A missing tool or value makes one more turn of a request: at most three of these."""
@@ -144,9 +144,9 @@ def _sequence(rng: random.Random, allowed: list[Kind], category: Category) -> tu
         same = [kind for kind in fitting if set(kind.domains) <= set(labels)]
         if same and rng.random() < SAME_DOMAIN:
             fitting = same
-        kind = _pick(rng, fitting)
-        if kind is None:
+        if not fitting:
             break
+        kind = rng.choice(fitting) if padded and not kinds else _pick(rng, fitting)
         for cls in kind.domains:
             if cls not in labels:
                 before = kind.before if cls == kind.domain else ()
@@ -165,10 +165,9 @@ def _fits(kind: Kind, labels: dict[str, str]) -> bool:
     return not kind.before or any(label in kind.before for label in possible)
 
 
-def _pick(rng: random.Random, fitting: list[Kind]) -> Kind | None:
+def _pick(rng: random.Random, fitting: list[Kind]) -> Kind:
     chain = rng.random() < CHAIN_SHARE
-    preferred = [kind for kind in fitting if kind.chain == chain] or fitting
-    return rng.choice(preferred) if preferred else None
+    return rng.choice([kind for kind in fitting if kind.chain == chain] or fitting)
 
 
 def _requests(kinds: list[Kind], worlds: dict[str, World], values: Values) -> list[_Request]:

@@ -126,7 +126,8 @@ _FILE_KINDS = (
         train=("write a new file {g}<: {t}>", "i want a new file {g} that does say<: {t}>"),
         val=("please write a new file {g}<: {t}>",),
         test=("i want to write a new file {g}<: {t}>",),
-        draws={"g": "file", "t": "text"}, naive="echo(content={t!r}, file_name={g!r})", hold=("text", "{t}"), long=True,
+        draws={"g": "file", "t": "text"}, naive="echo(content={t!r}, file_name={g!r})", before=("root",),
+        hold=("text", "{t}"), long=True,
     ),
     Kind(
         "back_cat", FILES, ("cd(folder='..')", "cat(file_name={f.name!r})"),
@@ -137,8 +138,9 @@ _FILE_KINDS = (
     ),
     Kind(
         "mkdir_touch", FILES, ("mkdir(dir_name={d!r})", "cd(folder={d!r})", "touch(file_name={g!r})"),
-        ood=("put an empty file {g} in a new folder {d}", "make a new folder {d} with an empty file {g} in it"),
+        ood=("put an empty file in a new folder {d}<: {g}>", "make a new folder {d} with an empty file in it<: {g}>"),
         draws={"d": "folder", "g": "file"}, naive="touch(file_name='{d}/{g}')", before=("root",), after="new",
+        hold=("file", "{g}"),
         long=True,
     ),
     Kind(
@@ -201,7 +203,7 @@ _FILE_KINDS = (
         "mkdir", FILES, ("mkdir(dir_name={d!r})",),
         train=("make the folder {d}", "i want a new folder {d}"),
         val=("make a new folder {d}",), test=("i want the new folder {d}",),
-        draws={"d": "folder"}, long=True,
+        draws={"d": "folder"}, before=("root",), long=True,
     ),
     Kind(
         "cd", FILES, ("cd(folder={dir!r})",),
@@ -218,9 +220,9 @@ _MATH_KINDS = (
             "si_unit_conversion(value={c.n}, unit_in={c.a!r}, unit_out={c.b!r})",
             "imperial_si_conversion(value={c.middle!r}, unit_in={c.b!r}, unit_out={c.c!r})",
         ),
-        ood=("convert {c.n} {c.a} to {c.c}", "how many {c.c} are {c.n} {c.a}"),
+        ood=("convert to {c.c}<: {c.n} {c.a}>", "how many {c.c} are there<: {c.n} {c.a}>"),
         draws={"c": "to_imperial"}, naive="imperial_si_conversion(value={c.n}, unit_in={c.a!r}, unit_out={c.c!r})",
-        long=True,
+        hold=("value", "{c.n} {c.a}"), long=True,
     ),
     Kind(
         "imperial_metric", MATH,
@@ -228,9 +230,9 @@ _MATH_KINDS = (
             "imperial_si_conversion(value={c.n}, unit_in={c.a!r}, unit_out={c.b!r})",
             "si_unit_conversion(value={c.middle!r}, unit_in={c.b!r}, unit_out={c.c!r})",
         ),
-        ood=("convert {c.n} {c.a} to {c.c}", "how many {c.c} are {c.n} {c.a}"),
+        ood=("convert to {c.c}<: {c.n} {c.a}>", "how many {c.c} are there<: {c.n} {c.a}>"),
         draws={"c": "to_metric"}, naive="imperial_si_conversion(value={c.n}, unit_in={c.a!r}, unit_out={c.c!r})",
-        long=True,
+        hold=("value", "{c.n} {c.a}"), long=True,
     ),
     Kind(
         "si_unit", MATH, ("si_unit_conversion(value={c.n}, unit_in={c.a!r}, unit_out={c.b!r})",),
@@ -288,10 +290,11 @@ _MESSAGE_KINDS = (
         "name_login_delete", MESSAGE,
         ("get_user_id(user={me.name!r})", "message_login(user_id={me.id!r})", "delete_message(receiver_id={u.id!r})"),
         ood=(
-            "i am {me.name} , delete my last message to {u.id}",
-            "my name is {me.name} , please delete my message to {u.id}",
+            "i am {me.name} , delete my last message< to {u.id}>",
+            "my name is {me.name} , please delete my message< to {u.id}>",
         ),
-        draws={"u": "@mailed"}, naive="delete_message(receiver_id={u.id!r})", before=("out",), after="in", long=True,
+        draws={"u": "@mailed"}, naive="delete_message(receiver_id={u.id!r})", before=("out",), after="in",
+        hold=("receiver", "{u.id}"), long=True,
     ),
     Kind(
         "user_id", MESSAGE, ("get_user_id(user={u.name!r})",),
@@ -378,8 +381,12 @@ _TWITTER_KINDS = (
     ),
     Kind(
         "login_unfollow", TWITTER, (_TWITTER_LOGIN, "unfollow_user(username_to_unfollow={n!r})"),
-        ood=("i am {user} , password {password} , unfollow {n}", "unfollow {n} for {user} , password {password}"),
+        ood=(
+            "i am {user} , password {password} , unfollow a user<: {n}>",
+            "unfollow a user for {user} , password {password}<: {n}>",
+        ),
         draws={"n": "@followed"}, naive="unfollow_user(username_to_unfollow={n!r})", before=("out",), after="in",
+        hold=("user", "{n}"),
         long=True,
     ),
     Kind(
@@ -542,9 +549,10 @@ _TRADING_KINDS = (
     Kind(
         "company_price_order", TRADING,
         ("get_symbol_by_name(name={c.name!r})", "get_stock_info(symbol={c.symbol!r})", _BUY),
-        ood=("buy {n} stocks of {c.name} at the price of now", "at the price of now buy {n} of {c.name}"),
+        ood=("buy {c.name} at the price of now<: {n} stocks>", "at the price of now buy {c.name}<: {n} stocks>"),
         draws={"c": "company", "n": "number"},
         naive="place_order(order_type='Buy', symbol={c.name!r}, price=0, amount={n})", before=("in",),
+        hold=("amount", "{n} stocks"),
     ),
     Kind(
         "login_unwatch", TRADING, (_TRADING_LOGIN, "remove_stock_from_watchlist(symbol={c.symbol!r})"),
@@ -696,18 +704,20 @@ _TRAVEL_KINDS = (
             "retrieve_invoice(access_token={token!r}, booking_id={booking!r})",
         ),
         ood=(
-            "show me the invoice of my flight to {trip.end.name} with token {token}",
-            "with token {token} get the invoice of the flight to {trip.end.name}",
+            "show me the invoice of my flight to {trip.end.name}< with token {token}>",
+            "get the invoice of the flight to {trip.end.name}< with token {token}>",
         ),
         naive="retrieve_invoice(access_token={token!r}, booking_id={trip.end.name!r})", before=("in",),
+        hold=("token", "{token}"),
     ),
     Kind(
         "login_card", TRAVEL, (_TRAVEL_LOGIN, "get_credit_card_balance(access_token={new_token!r}, card_id={card!r})"),
         ood=(
-            "i am " + _TRAVELLER + " , how much money is on card {card}",
-            "how much is on card {card} of " + _TRAVELLER,
+            "i am " + _TRAVELLER + " , how much money is on my card<: {card}>",
+            "how much is on the card of " + _TRAVELLER + "<: {card}>",
         ),
         naive="get_credit_card_balance(access_token={client!r}, card_id={card!r})", before=("out",), after="new",
+        hold=("card", "{card}"),
         long=True,
     ),
     Kind(
@@ -821,8 +831,9 @@ _VEHICLE_KINDS = (
     ),
     Kind(
         "cruise_start", VEHICLE, (_PRESS, _START, _CRUISE),
-        ood=("cruise at {s} and keep {n} meters away", "set the cruise to {s} and keep {n} meters away"),
-        draws={"s": "speed", "n": "number"}, naive=_CRUISE, before=("locked",), after="running", long=True,
+        ood=("cruise at {s} and keep away<, {n} meters>", "set the cruise to {s} and keep away<, {n} meters>"),
+        draws={"s": "speed", "n": "number"}, naive=_CRUISE, before=("locked",), after="running",
+        hold=("distance", "{n} meters"), long=True,
     ),
     Kind(
         "distance_miles", VEHICLE,

@@ -16,6 +16,7 @@ import random
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 from itertools import combinations, product
 from typing import Any, NamedTuple
 
@@ -239,6 +240,11 @@ POOLS: dict[str, Pool] = {
 }
 
 
+@cache
+def _members(pool: str, split: str, kind: str) -> list[Any]:
+    return POOLS[pool].of(split, kind)
+
+
 class ExhaustedError(Exception):
     """A split has no unused value left for this task; the generator starts the task anew."""
 
@@ -257,7 +263,7 @@ class Values:
         Raises:
             ExhaustedError: every value of the split is taken.
         """
-        members = POOLS[pool].of(self.split, kind)
+        members = _members(pool, self.split, kind)
         free = [item for item in members if POOLS[pool].shared or self._taken.isdisjoint(_atoms(item))]
         if not free:
             raise ExhaustedError(f"no value of pool {pool!r} is left for {kind!r} in split {self.split!r}")
