@@ -265,8 +265,7 @@ def replay(
     Args:
         task: the instance.
         turns: per turn, its steps; per step, its calls. Each turn ends with an answer; steps without a call are
-        skipped, as
-            the official runner skips them. Fewer turns than the task has: the episode counts as aborted.
+            skipped, as the official runner skips them. Fewer turns than the task has: the episode counts as aborted.
         max_steps_per_turn: tool steps allowed in one turn; None, the default: no limit, as in the official checker.
         hints, hint_strength, hint_rate, hint_seed, turn_feedback: as in `ToolUseEnv`.
 
