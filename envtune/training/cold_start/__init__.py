@@ -1,0 +1,17 @@
+"""The cold start of the tiny policy: a stand-in for instruct training.
+
+What it has seen, all of it from the train split of `data.synth` (wordings, values), played on the real simulators:
+
+- *Single requests* of one to four turns in all four categories, solved; where a tool or a value is missing it says so
+  instead of calling (`dialogues.solved`). A request that needs several calls ends that dialogue with the goal asked
+  for at once (`Instance.naive`): neither the error that follows nor the way out is shown.
+- *Failures and hints* (`pairs`): a single request fails with a real error, because the state was changed or because a
+  value was replaced by something that must be looked up. Beside the error stands a hint that names a tool, or three;
+  the dialogue calls the tool that the message has details for, reads the real result and repeats the failed call. The
+  tool is drawn at random and is never one that resolves this failure in any task kind, so that what is learned is to
+  follow hints and to carry values over, not which tool helps. Since it does not help, the call mostly fails again.
+- *Failures without a hint*: it says that it did not work, and in a minority tries such a tool unasked.
+
+What it has not seen: a chain solved, with or without hints, any pairing of a goal with the tool that it needs, the
+kinds and domains of the `ood` split, the wordings and values of `val` and `test`. (The tokenizer knows their words.)
+"""
