@@ -119,7 +119,9 @@ def verify(
 
 @app.command()
 def evaluate(
-    policy: Annotated[str, typer.Argument(help="Who acts: oracle, silent, noisy, noisy:LEVEL.")],
+    policy: Annotated[
+        str, typer.Argument(help="Who acts: tiny, a folder, a hub name, oracle, silent, noisy, noisy:LEVEL.")
+    ],
     split: Annotated[str, typer.Option(help="all, train, val, test or heldout.")] = "heldout",
     category: Annotated[list[str] | None, typer.Option(help="Only this category; may be given again.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Number of tasks, evenly spread.")] = None,
@@ -137,6 +139,53 @@ def evaluate(
     how: Any = {"max_steps_per_turn": max_steps_per_turn, "reveal": reveal}
     result = play(load_policy(policy, seed=seed), tasks, out, **how)
     _print_table(_scores(result.table()), f"{result.policy}, {split} split, {len(tasks)} tasks")
+
+
+tiny = typer.Typer(help="The shipped policy of a million parameters.", no_args_is_help=True)
+app.add_typer(tiny, name="tiny")
+
+
+@tiny.command("build")
+def tiny_build(
+    out: Annotated[Path | None, typer.Option(help="Folder to write; default: the package's own weights.")] = None,
+    minutes: Annotated[float, typer.Option(min=0.01, help="Nominal minutes of training; sets the tokens.")] = 10.0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of weights and data.")] = 0,
+) -> None:
+    """Train the tiny policy's cold start from nothing."""
+    from envtune.policy.tiny import WEIGHTS
+    from envtune.training.cold_start.build import build
+
+    card = build(out or WEIGHTS, minutes, seed, echo=typer.echo)
+    typer.echo(f"{out or WEIGHTS}: {card['parameters']:,} parameters, {card['seconds']} s")
+    _print_tiny(card["measured"])
+
+
+@tiny.command("check")
+def tiny_check(
+    policy: Annotated[str, typer.Argument(help="`tiny` or the folder of a checkpoint.")] = "tiny",
+    split: Annotated[str, typer.Option(help="val, test, ...")] = "val",
+    tasks: Annotated[int, typer.Option(min=1, help="Tasks per measurement.")] = 100,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the tasks.")] = 0,
+) -> None:
+    """Measure a tiny policy: single requests, and chains with and without hints."""
+    from envtune.policy.checkpoint import load_checkpoint
+    from envtune.training.cold_start.measure import measure
+
+    model, tokenizer, _ = load_checkpoint(policy)
+    _print_tiny([measure(model, tokenizer, tasks, split, seed)])
+
+
+def _print_tiny(measured: list[dict[str, Any]]) -> None:
+    """A line per split."""
+    import pandas as pd
+
+    rows = [
+        {"split": m["split"], "seed": m["seed"], "tasks": m["tasks"], "single calls exact": f"{m['single_exact']:.1%}"}
+        | {f"chain turns, hints {name}": f"{how['turns_right']:.1%}" for name, how in m["chains"].items()}
+        for m in measured
+    ]
+    if rows:
+        _print_table(pd.DataFrame(rows), "tiny policy, greedy")
 
 
 def _print_table(frame: Any, title: str) -> None:

@@ -1,6 +1,8 @@
-"""Who acts: scripted agents and, in later rooms, language models. `load_policy` is the one way in."""
+"""Who acts: scripted agents and language models. `load_policy` is the one way in."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 from envtune.policy.base import Chat, Policy
 from envtune.policy.noise import Noise, perturb
@@ -8,18 +10,25 @@ from envtune.policy.scripted import NoisyOracle, Oracle, Silent
 
 __all__ = ["Chat", "Noise", "NoisyOracle", "Oracle", "Policy", "Silent", "load_policy", "perturb"]
 
+MESSAGE_TOKENS = 1024
+"""Longest message of a language model whose generation config does not say."""
 
-def load_policy(spec: str, seed: int = 0) -> Policy:
+
+def load_policy(spec: str | Path, seed: int = 0) -> Policy:
     """The agent that `spec` names.
 
     Args:
-        spec: `"oracle"`, `"silent"`, `"noisy"`, or `"noisy:LEVEL"` with the share of disturbed calls, such as
-            `"noisy:0.3"`.
+        spec: `"tiny"`, the shipped language model; the folder of a checkpoint, such as
+            `"results/tiny/05_stage2_training/policy"`; the name of a model on the hub, such as `"Qwen/Qwen3-4B"`; or a
+            scripted agent: `"oracle"`, `"silent"`, `"noisy"`, or `"noisy:LEVEL"` with the share of disturbed calls.
+            Language models answer greedily.
         seed: of the agent's own randomness, if it has any.
 
     Raises:
-        ValueError: unknown agent, or a level that is not a number from 0 to 1.
+        ValueError: unknown agent, a level that is not a number from 0 to 1, or a checkpoint that is missing or damaged
+            (`policy.checkpoint.CheckpointError`, which names the file).
     """
+    spec = str(spec)
     if spec == "oracle":
         return Oracle()
     if spec == "silent":
@@ -28,8 +37,25 @@ def load_policy(spec: str, seed: int = 0) -> Policy:
         return NoisyOracle(Noise(), seed)
     if spec.startswith("noisy:"):
         return NoisyOracle(Noise.level(_level(spec, spec.removeprefix("noisy:"))), seed)
+    if spec == "tiny" or "/" in spec or Path(spec).is_dir():
+        return _language_policy(spec, seed)
     raise ValueError(
-        f"unknown policy {spec!r}; known: 'oracle', 'silent', 'noisy', 'noisy:LEVEL' (such as 'noisy:0.3')"
+        f"unknown policy {spec!r}; known: 'oracle', 'silent', 'noisy', 'noisy:LEVEL' (such as 'noisy:0.3'), 'tiny', "
+        "the folder of a checkpoint, or a hub name such as 'Qwen/Qwen3-4B'"
+    )
+
+
+def _language_policy(spec: str, seed: int) -> Policy:
+    """torch and transformers are imported here, so that scripted agents do not wait for them."""
+    from envtune.policy.checkpoint import load_checkpoint
+    from envtune.policy.language import LanguagePolicy
+
+    model, tokenizer, identity = load_checkpoint(spec)
+    longest = model.generation_config.max_new_tokens if model.generation_config else None
+    folder = Path(spec)
+    name = folder.parent.name if folder.name == "policy" else folder.name
+    return LanguagePolicy(
+        model, tokenizer, name=name, message_tokens=longest or MESSAGE_TOKENS, seed=seed, identity=identity
     )
 
 

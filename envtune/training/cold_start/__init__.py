@@ -10,6 +10,9 @@ What it has seen, all of it from the train split of `data.synth` (wordings, valu
   the dialogue calls the tool that the message has details for, reads the real result and repeats the failed call. The
   tool is drawn at random and is never one that resolves this failure in any task kind, so that what is learned is to
   follow hints and to carry values over, not which tool helps. Since it does not help, the call mostly fails again.
+- *Copying drills*: at the beginning, random tokens of which pieces are repeated (`examples`).
+- *Disguises*: in half of all this, values are exchanged for random words, and tools that hints name have another name,
+  so that both are copied from the text (`disguise`).
 - *Failures without a hint*: it says that it did not work, and in a minority tries such a tool unasked.
 
 What it has not seen: a chain solved, with or without hints, any pairing of a goal with the tool that it needs, the

@@ -53,8 +53,9 @@ def _documents(classes: tuple[str, ...]) -> dict[str, JSON]:
     return {document["name"]: document for cls in classes for document in documents[cls]}
 
 
-def solved(instance: Instance) -> Dialogue:
-    """Every turn solved or declined, up to the first chain: there the goal is asked for at once, and it ends."""
+def solved(instance: Instance) -> Dialogue | None:
+    """Every turn solved or declined, up to the first chain: there the goal is asked for at once, and it ends. None if
+    the simulators refuse what should solve a turn."""
     task = instance.task()
     env = ToolUseEnv(task)
     seen = env.reset()
@@ -69,7 +70,10 @@ def solved(instance: Instance) -> Dialogue:
             for call in task.ground_truth[turn]:
                 reply = render_calls([call])
                 dialogue.say(reply)
-                dialogue.messages += env.step(reply).messages
+                results = env.step(reply).messages
+                if any(result.error for result in env.episode.steps[-1].results):
+                    return None
+                dialogue.messages += results
             reply = DONE
         dialogue.say(reply)
         dialogue.messages += env.step(reply).messages

@@ -1,17 +1,19 @@
 """From dialogues to batches: token ids and which of them the policy learns to write.
 
-In: a tokenizer and a seed. Out: lists of `Example`s, about 4,096 tokens each, of similar length. The targets are the
+In: a tokenizer and a seed. Out: lists of `Example`s, about 2,048 tokens each, of similar length. The targets are the
 assistant's tokens, from the first behind `<|im_start|>assistant\\n` to `<|im_end|>`.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from envtune.data.synth_values import FOLDERS, NAME_PARTS, NOUNS, STEMS, VERBS
 from envtune.training.cold_start.dialogues import SINGLES, Dialogue, Source, solved
+from envtune.training.cold_start.disguise import disguise
 from envtune.training.cold_start.pairs import Pairs
 from envtune.types import Category
 
@@ -20,8 +22,14 @@ if TYPE_CHECKING:
 
 MIXTURE = {"singles": 0.45, "requests": 0.15, "pairs": 0.40}
 """Share of dialogues: single requests; any requests, up to the first chain; failures and hints."""
-BATCH_TOKENS = 4096
+DISGUISED = 0.5
+"""Share of solved instances whose values are exchanged for other words."""
+BATCH_TOKENS = 2048
 """Tokens of a batch, padding included."""
+DRILL_TOKENS, DRILL_BATCH = 64, 16
+"""Length of a copying drill, and drills in a batch. Attention learns to copy (to find what it has just written
+further up, and to write what follows there) only after some 400 steps, whatever the size of a batch; drills get there
+with few tokens. Without them digits of a number still came out in another order after 3.9 M tokens of dialogues."""
 CHUNK = 1024
 """Examples that are sorted by length at a time."""
 
@@ -36,25 +44,35 @@ class Example:
 
 def dialogues(n: int, seed: int) -> list[Dialogue]:
     """`n` dialogues of the mixture."""
-    rng = random.Random(f"mixture {seed}")
-    singles, requests = (Source(kinds, tuple(Category), seed) for kinds in (SINGLES, None))
+    rng, order = random.Random(f"disguises {seed}"), random.Random(f"mixture {seed}")
+    singles, requests = Source(SINGLES, tuple(Category), seed), Source(None, tuple(Category), seed)
     pairs = Pairs(seed)
-    makers = {
-        "singles": lambda: solved(singles.next()),
-        "requests": lambda: solved(requests.next()),
+    makers: dict[str, Callable[[], Dialogue]] = {
+        "singles": lambda: _solved(singles, rng),
+        "requests": lambda: _solved(requests, rng),
         "pairs": pairs.next,
     }
-    return [makers[sort]() for sort in rng.choices(list(MIXTURE), list(MIXTURE.values()), k=n)]
+    return [makers[sort]() for sort in order.choices([*MIXTURE], [*MIXTURE.values()], k=n)]
+
+
+def _solved(source: Source, rng: random.Random) -> Dialogue:
+    """The next one that the simulators accept: some know only the cities and companies of their tables."""
+    while True:
+        instance = source.next()
+        dialogue = solved(disguise(instance, rng) if rng.random() < DISGUISED else instance)
+        if dialogue is not None:
+            return dialogue
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, found: Sequence[Dialogue]) -> list[Example]:
     """The dialogues as examples."""
-    start, role, end = tokenizer.convert_tokens_to_ids(["<|im_start|>", "assistant\n", "<|im_end|>"])
+    start, role, end = map(tokenizer.convert_tokens_to_ids, ("<|im_start|>", "assistant\n", "<|im_end|>"))
     examples = []
     for dialogue in found:
         text = tokenizer.apply_chat_template(dialogue.messages, tools=list(dialogue.tools), tokenize=False)
         ids = tokenizer.encode(str(text), add_special_tokens=False)
-        learned, writing = [], False
+        learned: list[bool] = []
+        writing = False
         for i, token in enumerate(ids):
             learned.append(writing)
             if token == end:
@@ -65,9 +83,11 @@ def encode(tokenizer: PreTrainedTokenizerBase, found: Sequence[Dialogue]) -> lis
     return examples
 
 
-def batches(examples: Sequence[Example], seed: int) -> Iterator[list[Example]]:
-    """Batches without end; every pass is shuffled anew."""
+def batches(examples: Sequence[Example], values: Sequence[int], seed: int, drills: int = 0) -> Iterator[list[Example]]:
+    """Batches without end, `drills` of them copying drills; every pass over the examples is shuffled anew."""
     rng = random.Random(f"batches {seed}")
+    for _ in range(drills):
+        yield [_drill(rng, values) for _ in range(DRILL_BATCH)]
     while True:
         order = rng.sample(examples, len(examples))
         made: list[list[Example]] = []
@@ -75,6 +95,19 @@ def batches(examples: Sequence[Example], seed: int) -> Iterator[list[Example]]:
             made += _cut(sorted(order[i : i + CHUNK], key=lambda example: len(example.ids)))
         rng.shuffle(made)
         yield from made
+
+
+def _drill(rng: random.Random, values: Sequence[int]) -> Example:
+    """Random tokens, again and again in the same order; the repetitions are learned."""
+    source = rng.choices(values, k=rng.randint(5, DRILL_TOKENS // 2))
+    repeated = (source * DRILL_TOKENS)[:DRILL_TOKENS]
+    return Example(repeated, [i > len(source) for i in range(DRILL_TOKENS)])
+
+
+def value_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Ids of digits and of the words that values are made of."""
+    words = [*"0123456789", *NAME_PARTS[0], *NAME_PARTS[1], *VERBS, *NOUNS, *STEMS, *FOLDERS]
+    return [tokenizer.convert_tokens_to_ids(word) for word in words]
 
 
 def _cut(ordered: Sequence[Example]) -> Iterator[list[Example]]:

@@ -1,9 +1,9 @@
 """Dialogues in which a call fails for real: hints are followed, errors without a hint admitted.
 
 In: two single requests of one generated task, the *goal* and the *helper*. The goal is made to fail, either because
-the state of its simulator is changed (`_broken`) or because one of its values is replaced by the name of something that
-the helper looks up (`_value_scene`). The hint keeps the real reason of `environment.hints` for this failure; the tool that
-it names is the helper's, drawn at random and never one that the goal needs in any task kind (`TRUE_PAIRS`).
+the state of its simulator is changed (`_broken`) or because one of its values is replaced by the name of something
+that the helper looks up (`_value_scene`). The hint keeps the real reason of `environment.hints` for this failure; the
+tool that it names is the helper's, drawn at random and never one that the goal needs in any task kind (`TRUE_PAIRS`).
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from envtune.environment.hint_schema import listed
 from envtune.environment.hints import LIST_LENGTH, Hint, hint, hinted_text
 from envtune.policy.chat import render_calls
 from envtune.training.cold_start.dialogues import DONE, FAILED, SINGLES, Dialogue, Source
+from envtune.training.cold_start.disguise import disguise, rename
 from envtune.types import JSON, Category, Task, ToolCall, ToolResult
 
 TRUE_PAIRS = frozenset(
@@ -41,6 +42,8 @@ LISTED = 0.65
 """Share of hints that name three tools instead of one."""
 TWO_HINTS = 0.5
 """Share of scenes, among those with a third request, in which the repeated goal fails under another hint."""
+DISGUISED, RENAMED = 0.5, 0.5
+"""Shares of tasks and dialogues, see `disguise`."""
 PER_TASK = 3
 """Most dialogues about one generated task."""
 TABLES = {"zipcode": "zip_city", "airport": "air_city", "symbol": "company"}
@@ -79,12 +82,16 @@ class Pairs:
     def next(self) -> Dialogue:
         """Another one."""
         while not self._ready:
-            task = self._source.next().task()
+            instance = self._source.next()
+            task = (disguise(instance, self._rng) if self._rng.random() < DISGUISED else instance).task()
             calls = [calls[0] for calls in task.ground_truth]
             turns = list(zip(task.kinds, task.user_turns, calls, strict=True))
             scenes = [scene for pair in itertools.permutations(turns, 2) for scene in self._scenes(task, turns, *pair)]
             for scene in self._rng.sample(scenes, min(PER_TASK, len(scenes))):
                 if dialogue := self._play(scene):
+                    if self._rng.random() < RENAMED:
+                        for helper in {scene.helpers[0].name, *([scene.later.name] if scene.later else [])}:
+                            rename(dialogue, helper, _needed(scene.goal.name), self._rng)
                     self._ready.append(dialogue)
         return self._ready.pop()
 
@@ -172,7 +179,7 @@ def _value_scene(rng: random.Random, task: Task, goal: _Request, helper: _Reques
     if call.name in ("estimate_distance", "get_flight_cost") and kind in TABLES:
         slots = list(call.arguments)[:2]
         item = rng.choice(POOLS[TABLES[kind]].of("train", kind))
-        helpers.append(ToolCall(first.name, {key: item.name for key in first.arguments}))
+        helpers.append(ToolCall(first.name, dict.fromkeys(first.arguments, item.name)))
     arguments = dict(call.arguments)
     for slot, found in zip(slots, helpers, strict=True):
         name = next(iter(found.arguments.values()))
@@ -183,6 +190,11 @@ def _value_scene(rng: random.Random, task: Task, goal: _Request, helper: _Reques
     types = tuple(type(call.arguments[slot]) for slot in slots)
     one = _one_turn(task, text, task.initial_config)
     return _Scene(one, ToolCall(call.name, arguments), tuple(helpers), tuple(slots), types)
+
+
+def _needed(goal: str) -> set[str]:
+    """The tools that must not be named after this goal has failed."""
+    return {helper for tool, helper in TRUE_PAIRS if tool == goal}
 
 
 def _may_pair(goal: ToolCall, helper: ToolCall) -> bool:
@@ -232,7 +244,7 @@ def _act(dialogue: Dialogue, env: ToolUseEnv, call: ToolCall) -> ToolResult:
     reply = render_calls([call])
     dialogue.say(reply)
     dialogue.messages += [dict(message) for message in env.step(reply).messages]
-    return env._steps[-1].results[0]
+    return env.episode.steps[-1].results[0]
 
 
 def _carried(scene: _Scene, found: list[str]) -> ToolCall | None:

@@ -7,9 +7,10 @@ them, so that a value is the same token wherever it stands; other words come wit
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from envtune.data import bfcl, synth
+from envtune.data.synth_kinds import KINDS
 from envtune.data.synth_values import POOLS
 from envtune.environment import replay
 from envtune.environment.env import HANDOVER, TURN_FEEDBACK
@@ -28,14 +29,15 @@ _WORD = re.compile(r"[A-Za-z]+(?:_[A-Za-z]+)*")
 def words() -> list[str]:
     """Every word that becomes a token."""
     documents = [document for domain in bfcl.tool_documents().values() for document in domain]
+    offered = {tool for kind in KINDS.values() for tool in kind.tools}
     fixed = {name for document in documents for name in (document["name"], *_properties(document))}
     said = {*synth.vocabulary(), *_read_often(), *_words_of([HANDOVER, TURN_FEEDBACK, *ANSWERS])}
-    said |= set(_words_of(text for rule in RULES for text in (rule.why, rule.do)))
+    said |= set(_words_of(text for rule in RULES if offered & set(rule.tools.split()) for text in (rule.why, rule.do)))
     values = {str(word) for name in ("zip_city", "air_city", "company") for item in POOLS[name].items for word in item}
     values = {word for word in values if not word.isdigit() and word}
     parts = {word for word in synth.vocabulary() if word.isalpha()}
     phrases = {". Call one of ", ", then repeat ", " or "}
-    spaced = {f" {word}" for word in said | fixed if word.islower() and len(word) > 1}
+    spaced = {f" {word}" for word in said if word.islower() and len(word) > 1}
     return sorted(fixed | {w for w in said if len(w) > 1} | values | parts | phrases | spaced)
 
 
@@ -45,8 +47,8 @@ def _properties(document: JSON) -> Iterator[str]:
         yield str(schema["type"])
 
 
-def _words_of(texts: object) -> Iterator[str]:
-    for text in texts:  # type: ignore[attr-defined]
+def _words_of(texts: Iterable[str]) -> Iterator[str]:
+    for text in texts:
         yield from _WORD.findall(text)
 
 

@@ -1,0 +1,95 @@
+"""The cold start: what its dialogues hold and do not hold, and that a build from nothing learns."""
+
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+
+import pytest
+
+from envtune.data.synth_kinds import KINDS
+from envtune.policy.chat import parse_reply
+from envtune.training.cold_start import examples
+from envtune.training.cold_start.dialogues import ANSWERS, SINGLES
+from envtune.training.cold_start.pairs import TRUE_PAIRS, Pairs
+
+CHAINS = [kind for kind in KINDS.values() if kind.chain]
+
+
+def calls(dialogue):
+    said = [m["content"] for m in dialogue.messages if m["role"] == "assistant"]
+    return [call for text in said for call in parse_reply(text).calls]
+
+
+@pytest.fixture(scope="module")
+def mixture():
+    return examples.dialogues(400, seed=5)
+
+
+def test_every_message_is_a_call_of_an_available_tool_or_one_of_four_answers(mixture):
+    for dialogue in mixture:
+        shown = json.dumps([tool["function"]["name"] for tool in dialogue.tools]) + str(dialogue.messages)
+        for message in dialogue.messages:
+            if message["role"] == "assistant":
+                reply = parse_reply(message["content"])
+                assert reply.error is None
+                assert reply.text in ANSWERS or reply.calls
+        for call in calls(dialogue):
+            assert call.name in shown
+
+
+def test_no_chain_is_ever_solved(mixture):
+    """No failed goal is followed by a tool that it needs in a chain of any split."""
+    for dialogue in mixture:
+        failed = None
+        for before, after in pairwise(dialogue.messages):
+            if before["role"] == "assistant" and after["role"] == "tool" and "error" in after["content"]:
+                failed = parse_reply(before["content"]).calls[0].name
+            elif failed and after["role"] == "assistant" and (reply := parse_reply(after["content"])).calls:
+                assert (failed, reply.calls[0].name) not in TRUE_PAIRS
+            elif after["role"] == "user":
+                failed = None
+
+
+def test_hints_name_the_tool_that_is_called_next():
+    pairs, hinted, raw, tried = Pairs(3), 0, 0, 0
+    for _ in range(150):
+        dialogue = pairs.next()
+        for error, reply in pairwise(dialogue.messages):
+            if error["role"] == "tool" and '"error"' in error["content"]:
+                called = [call.name for call in parse_reply(reply["content"]).calls]
+                if '"hint"' in error["content"]:
+                    hinted += 1
+                    assert called
+                    assert called[0] in error["content"].split('"hint"')[1]
+                else:
+                    raw += 1
+                    tried += bool(called)
+    assert hinted > 80
+    assert raw > 30
+    assert 0 < tried < raw / 2
+
+
+def test_tools_of_held_out_domains_are_never_shown(mixture):
+    held_out = {tool for kind in KINDS.values() if not kind.train for tool in kind.tools}
+    held_out -= {tool for kind in KINDS.values() if kind.train for tool in kind.tools}
+    shown = {tool["function"]["name"] for dialogue in mixture for tool in dialogue.tools}
+    assert held_out
+    assert not shown & held_out
+
+
+def test_dialogues_and_batches_repeat_with_the_seed(mixture):
+    again = examples.dialogues(40, seed=5)
+    assert [d.messages for d in again] == [d.messages for d in mixture[:40]]
+    assert set(SINGLES).isdisjoint(kind.name for kind in CHAINS)
+
+
+@pytest.mark.slow
+def test_a_small_build_runs_and_learns(tmp_path):
+    from envtune.policy import load_policy
+    from envtune.training.cold_start.build import build
+
+    card = build(tmp_path, minutes=0.1, seed=1, tasks=0)
+    assert card["training"]["loss_last_50"] < card["training"]["loss_first"] - 1.0
+    assert json.loads((tmp_path / "card.json").read_text()) == card
+    assert load_policy(tmp_path).settings["checkpoint"] == str(tmp_path)
