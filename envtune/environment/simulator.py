@@ -15,6 +15,10 @@ Named departures, each a defect of the official executor:
   an unknown tool.
 - *shared defaults*: `post_tweet` has list defaults that `mention` then extends, for every later episode of the process.
   Here every call gets fresh ones.
+- *guarded calls*: what would hang, exhaust or change the process is stopped or isolated, see `environment.guards`.
+
+An episode takes a simulator out of its task's store when the first call needs it. Until then the store's own comparison
+with the ground truth stands in for it.
 """
 
 from __future__ import annotations
@@ -28,13 +32,18 @@ import json
 import keyword
 import math
 import pickle
+import random
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cache
-from typing import Any
+from json.encoder import JSONEncoder
+from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 from envtune.data.bfcl import INSTALL_COMMAND, TOOL_DOCS
+from envtune.environment import guards
 from envtune.types import Task, ToolCall
 
 STATELESS = frozenset({"MathAPI"})
@@ -51,8 +60,7 @@ State = dict[str, dict[str, Any]]
 """Simulator class -> public attribute -> value."""
 
 
-@dataclass(frozen=True, slots=True)
-class RawResult:
+class RawResult(NamedTuple):
     """What the simulator answered, before any hint."""
 
     text: str
@@ -65,40 +73,59 @@ class Simulators:
     """The simulators of one task, in their initial state. They belong to one episode and die with it."""
 
     def __init__(self, task: Task) -> None:
-        self._instances: dict[str, Any] = pickle.loads(_pristine(task))
-        self._owner = {name: cls for cls in task.involved_classes for name in _tools(cls)}
+        self._store = _store(task)
+        self._instances: dict[str, Any] = _Instances(self._store)
+        self._meter = guards.Meter()
 
     def call(self, call: ToolCall) -> RawResult:
         """Run one call. Never raises: whatever goes wrong is text that the agent reads."""
-        cls = self._owner.get(call.name)
-        if cls is None or not all(_is_identifier(name) for name in call.arguments):
-            return _rejected(call, known=cls is not None)
-        if (constant := next(_unnamed_constants(call.arguments), None)) is not None:
-            return _failed(f"name '{constant}' is not defined")
-        arguments = {**_fresh_defaults(cls, call.name), **copy.deepcopy(call.arguments)}
         try:
-            value = getattr(self._instances[cls], call.name)(**arguments)
+            result = self._call(call.name, call.arguments)
+            self._meter.take(result.text)
+            return result
+        except guards.ExceededError as error:
+            return _failed(str(error), guarded=True, unknown_tool=call.name not in self._store.owner)
+
+    def _call(self, name: str, arguments: dict[str, Any]) -> RawResult:
+        size, finite = guards.measure(arguments)
+        cls = self._store.owner.get(name)
+        if cls is None or not all(map(_is_identifier, arguments)):
+            return _rejected(name, arguments, known=cls is not None)
+        if not finite:
+            return _failed(f"name '{next(_unnamed_constants(arguments))}' is not defined")
+        self._meter.give(size)
+        instance = self._instances[cls]
+        guards.check(name, instance, arguments)
+        try:
+            value = guards.isolated(getattr(instance, name))(**_private_arguments(cls, name, arguments))
             return RawResult(_as_text(value), _is_error(value))
         except Exception as error:  # noqa: BLE001  the tool boundary: a failing tool is data
             return _failed(str(error))
 
     def state(self) -> State:
         """The public attributes by simulator; live objects, not copies."""
-        return {cls: _public(instance) for cls, instance in self._instances.items()}
+        return {cls: _public(self._instances[cls]) for cls in self._store.pickled}
 
     def state_equals(self, expected: State) -> bool:
         """Whether every public attribute equals the expected one (`state_checker`)."""
+        used, unused = self._instances, self._store.initial
         try:
             return all(
-                attributes.get(name, _MISSING) == value
-                for cls, attributes in self.state().items()
-                for name, value in expected[cls].items()
+                attributes.items() <= vars(used.get(cls) or unused[cls]).items() for cls, attributes in expected.items()
             )
-        except RecursionError:  # a directory that the agent copied into itself
+        except RecursionError:  # a directory within itself, on both sides
             return False
 
 
-_MISSING = object()
+class _Instances(dict[str, Any]):
+    """Simulator class -> instance, taken out of the store when first asked for."""
+
+    def __init__(self, store: _Store) -> None:
+        self._store = store
+
+    def __missing__(self, cls: str) -> Any:
+        instance = self[cls] = self._store.take(cls)
+        return instance
 
 
 def _public(instance: Any) -> dict[str, Any]:
@@ -109,15 +136,53 @@ def _is_identifier(name: str) -> bool:
     return name.isidentifier() and not keyword.iskeyword(name)
 
 
+def _private_arguments(cls: str, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    """The arguments and the mutable defaults, copied: a simulator may keep and change what it is given."""
+    defaults = _mutable_defaults(cls, name)
+    return _copied({**defaults, **arguments} if defaults else arguments)
+
+
+def _copied(value: Any) -> Any:
+    """A deep copy of a JSON value."""
+    if type(value) is dict:
+        return {name: _copied(item) if type(item) in _CONTAINERS else item for name, item in value.items()}
+    return [_copied(item) if type(item) in _CONTAINERS else item for item in value]
+
+
+_CONTAINERS = frozenset({dict, list})
+
+
 def _as_text(value: Any) -> str:
     if isinstance(value, str):
         return value
     if isinstance(value, dict):
         try:
-            return json.dumps(value)
+            return _json(value)
         except (TypeError, ValueError):  # a Decimal, an mpf, a cycle
             return str(value)
     return str(value)
+
+
+def _json(value: dict[Any, Any]) -> str:
+    """`json.dumps`, where the lists that pad every result of a tool in long_context are written once per process."""
+    if not _PADDED.isdisjoint(value):
+        padding = _padding()
+        if any(id(item) in padding for item in value.values()):
+            items = (f"{_encode(name)}: {padding.get(id(item)) or _encode(item)}" for name, item in value.items())
+            return f"{{{', '.join(items)}}}"
+    return _encode(value)
+
+
+_encode = JSONEncoder().encode
+_PADDED = frozenset({"MA(5)", "MA(20)", "intermediaryCities"})
+
+
+@cache
+def _padding() -> dict[int, str]:
+    """id -> JSON text of the long lists that tools put into their results as they are."""
+    source = importlib.import_module(f"{_SOURCES}.long_context")
+    constants = (source.MA_5_EXTENSION, source.MA_20_EXTENSION, source.INTERMEDIARY_CITIES)
+    return {id(constant): _encode(constant) for constant in constants}
 
 
 def _is_error(value: Any) -> bool:
@@ -133,24 +198,26 @@ def _failed(message: str, *, guarded: bool = False, unknown_tool: bool = False) 
     return RawResult(f"Error during execution: {message}", True, guarded, unknown_tool)
 
 
-def _rejected(call: ToolCall, known: bool) -> RawResult:
+def _rejected(name: str, arguments: dict[str, Any], known: bool) -> RawResult:
     """What the official executor says of a call it cannot make: found by parsing the expression."""
-    arguments = ", ".join(f"{name}={value!r}" for name, value in call.arguments.items())
-    first, *rest = call.name.split("(")[0].split(".")
+    if len(name) > guards.MAX_NAME:
+        raise guards.ExceededError(f"a tool name has at most {guards.MAX_NAME} characters", "use a tool of the list")
+    first, *rest = name.split("(")[0].split(".")
     refused = rest[0] if rest else first
     if refused in FORBIDDEN:
         return _failed(f"Function call {refused} is not allowed.", unknown_tool=not known)
+    written = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
     try:
-        expression = ast.parse(f"{call.name}({arguments})", "<string>", "eval")
+        expression = ast.parse(f"{name}({written})", "<string>", "eval")
     except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
         return _failed(str(error), unknown_tool=not known)
     if known:
-        bad = next(name for name in call.arguments if not _is_identifier(name))
+        bad = next(key for key in arguments if not _is_identifier(key))
         return _failed(f"argument name {bad!r} is not an identifier", guarded=True)
-    name = _first_name(expression) or call.name
-    plain = all(part.isidentifier() for part in call.name.replace("-", ".").split("."))
-    guarded = not plain or hasattr(builtins, name) or name in EXECUTOR_NAMES
-    return _failed(f"name '{name}' is not defined", guarded=guarded, unknown_tool=True)
+    looked_up = _first_name(expression) or name
+    plain = all(part.isidentifier() for part in name.replace("-", ".").split("."))
+    guarded = not plain or hasattr(builtins, looked_up) or looked_up in EXECUTOR_NAMES
+    return _failed(f"name '{looked_up}' is not defined", guarded=guarded, unknown_tool=True)
 
 
 def _first_name(node: ast.AST) -> str | None:
@@ -172,10 +239,13 @@ def _unnamed_constants(value: Any) -> Iterator[str]:
             yield from _unnamed_constants(item)
 
 
+_SOURCES = "bfcl_eval.eval_checker.multi_turn_eval.func_source_code"
+
+
 @cache
 def _simulator_class(name: str) -> type:
     try:
-        module = importlib.import_module(f"bfcl_eval.eval_checker.multi_turn_eval.func_source_code.{TOOL_DOCS[name]}")
+        module = importlib.import_module(f"{_SOURCES}.{TOOL_DOCS[name]}")
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(f"{error}; the benchmark is installed with: {INSTALL_COMMAND}") from error
     return getattr(module, name)
@@ -189,29 +259,81 @@ def _tools(cls: str) -> frozenset[str]:
 
 
 @cache
+def _owners(classes: tuple[str, ...]) -> dict[str, str]:
+    return {name: cls for cls in classes for name in _tools(cls)}
+
+
+@cache
 def _mutable_defaults(cls: str, method: str) -> dict[str, Any]:
     parameters = inspect.signature(getattr(_simulator_class(cls), method)).parameters.values()
     return {p.name: copy.deepcopy(p.default) for p in parameters if isinstance(p.default, list | dict | set)}
 
 
-def _fresh_defaults(cls: str, method: str) -> dict[str, Any]:
-    return copy.deepcopy(defaults) if (defaults := _mutable_defaults(cls, method)) else {}
+class _Dice:
+    """The random generator of a fresh simulator, made when first rolled: its state is 625 numbers."""
+
+    __slots__ = ("_random", "_state")
+
+    def __init__(self, state: tuple[Any, ...]) -> None:
+        self._state = state
+        self._random: random.Random | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        if self._random is None:
+            self._random = random.Random(0)
+            self._random.setstate(self._state)
+        return getattr(self._random, name)
 
 
-_PRISTINE: WeakKeyDictionary[Task, bytes] = WeakKeyDictionary()
+class _Store:
+    """A task's simulators with their scenario loaded, from which every episode takes its own."""
 
+    __slots__ = ("dice", "initial", "owner", "pickled")
 
-def _pristine(task: Task) -> bytes:
-    """The task's simulators with their scenario loaded, pickled once per task: unpickling is the cheapest deep copy."""
-    if task not in _PRISTINE:
-        instances = {}
+    def __init__(self, task: Task) -> None:
+        self.owner = _owners(task.involved_classes)
+        self.initial: dict[str, Any] = {}
+        """Read only: what a simulator is as long as no call went to it."""
+        self.dice: dict[str, tuple[Any, ...]] = {}
+        self.pickled: dict[str, bytes] = {}
+        """Unpickling is the cheapest deep copy."""
         for cls in task.involved_classes:
-            instances[cls] = instance = _simulator_class(cls)()
+            instance = _simulator_class(cls)()
             if cls not in STATELESS:
                 scenario = copy.deepcopy(task.initial_config.get(cls, {}))
                 instance._load_scenario(scenario, long_context=task.long_context)
-        _PRISTINE[task] = pickle.dumps(instances, protocol=pickle.HIGHEST_PROTOCOL)
-    return _PRISTINE[task]
+            if (generator := vars(instance).pop("_random", None)) is not None:
+                self.dice[cls] = generator.getstate()
+            if (root := getattr(instance, "root", None)) is not None:
+                _share_time(root, datetime.now())
+            self.pickled[cls] = pickle.dumps(instance, protocol=pickle.HIGHEST_PROTOCOL)
+            self.initial[cls] = pickle.loads(self.pickled[cls])
+
+    def take(self, cls: str) -> Any:
+        """A simulator of the episode's own, in its initial state."""
+        instance = pickle.loads(self.pickled[cls])
+        if cls in self.dice:
+            instance._random = _Dice(self.dice[cls])
+        return instance
+
+
+def _share_time(directory: Any, now: datetime) -> None:
+    """One time of last change for all files: nothing reads it, and it makes the copy cheaper."""
+    for item in directory.contents.values():
+        if hasattr(item, "contents"):
+            _share_time(item, now)
+        else:
+            item._last_modified = now
+
+
+_STORES: WeakKeyDictionary[Task, _Store] = WeakKeyDictionary()
+
+
+def _store(task: Task) -> _Store:
+    store = _STORES.get(task)
+    if store is None:
+        store = _STORES[task] = _Store(task)
+    return store
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,6 +342,8 @@ class Expected:
 
     responses: tuple[str, ...]
     state: State
+    counts: tuple[tuple[str, int], ...]
+    """The responses with their multiplicities."""
 
 
 _EXPECTED: WeakKeyDictionary[Task, tuple[Expected, ...]] = WeakKeyDictionary()
@@ -230,11 +354,13 @@ def ground_truth_run(task: Task) -> tuple[Expected, ...]:
 
     Turns with an empty ground truth are included: the official checker skips them, the environment compares them.
     """
-    if task not in _EXPECTED:
+    expected = _EXPECTED.get(task)
+    if expected is None:
         simulators = Simulators(task)
         run = []
         for turn in task.ground_truth:
             responses = tuple(simulators.call(call).text for call in turn)
-            run.append(Expected(responses, copy.deepcopy(simulators.state())))
-        _EXPECTED[task] = tuple(run)
-    return _EXPECTED[task]
+            state = copy.deepcopy(simulators.state())
+            run.append(Expected(responses, state, tuple(Counter(responses).items())))
+        expected = _EXPECTED[task] = tuple(run)
+    return expected
