@@ -240,5 +240,7 @@ class Task:
 
     def tools_at(self, turn: int) -> tuple[JSON, ...]:
         """Schemas of the tools available in turn `turn` (0-based), in the order of the official runner."""
+        if not self.withheld:
+            return self.tools
         handed_over = (tool for t in sorted(self.withheld) if t <= turn for tool in self.withheld[t])
         return (*self.tools, *handed_over)

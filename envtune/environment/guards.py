@@ -26,7 +26,7 @@ Measured against that, over all 800 ground truths: arguments of one call at most
 of an episode 70,454; the longest result of a reading tool is 84,503 (long_context, `get_transaction_history`); trees
 hold at most 125 entries on 3 levels; `precision` at most 10. No guard touches a ground truth (tested).
 
-`isolated` is the other half: three tools change process-wide state, and get a copy of it that is private to the call.
+`ISOLATED` is the other half: three tools change process-wide state, and work on a private copy of it.
 """
 
 from __future__ import annotations
@@ -159,19 +159,8 @@ class Meter:
         self.returned += len(text)
 
 
-def check(tool: str, simulator: Any, arguments: dict[str, Any]) -> None:
-    """Apply the bounds of one tool; those of wrong types are the tool's own to refuse.
-
-    Args:
-        tool: name of a method of `simulator`.
-        simulator: the live instance, read only.
-        arguments: as measured by `measure`.
-
-    Raises:
-        ExceededError: see the table above.
-    """
-    if (rule := _RULES.get(tool)) is not None:
-        rule(simulator, arguments)
+Guard = Callable[[Any, dict[str, Any]], None]
+"""(live simulator, arguments) -> nothing, or raises `ExceededError`. It reads, and leaves wrong types to the tool."""
 
 
 def _power(simulator: Any, arguments: dict[str, Any]) -> None:
@@ -209,7 +198,7 @@ def _logarithm(simulator: Any, arguments: dict[str, Any]) -> None:
             raise ExceededError(f"{name} must be a number, not text of {len(text):,} characters", "use a JSON number")
 
 
-def _word(name: str) -> Callable[[Any, dict[str, Any]], None]:
+def _word(name: str) -> Guard:
     def rule(simulator: Any, arguments: dict[str, Any]) -> None:
         if name in arguments and (size := measure({"": arguments[name]})[0]) > MAX_WORD:
             raise ExceededError(f"{name} holds {size:,} characters, more than {MAX_WORD}", "use a short text")
@@ -288,7 +277,7 @@ def _too_many() -> ExceededError:
     return ExceededError(f"at most {MAX_NODES:,} files and directories are allowed", "remove some first")
 
 
-_RULES: dict[str, Callable[[Any, dict[str, Any]], None]] = {
+GUARDS: dict[str, Guard] = {
     "power": _power,
     "round_number": _round_number,
     "square_root": _precision,
@@ -304,15 +293,12 @@ _RULES: dict[str, Callable[[Any, dict[str, Any]], None]] = {
     "get_flight_cost": _word("travel_date"),
     "compute_exchange_rate": _word("value"),
 }
+"""Tool -> its own bounds. Every name belongs to one simulator."""
 
 
-def isolated(method: MethodType) -> Callable[..., Any]:
-    """`method`, made to leave the process as it was: `logarithm` sets mpmath's precision, `square_root` that of the
-    decimal context, and the weather of long_context writes into its module's dictionary. The result must be turned into
-    text before the next call: an mpmath number is printed with the precision it was computed with.
-    """
-    maker = _ISOLATED.get(method.__name__)
-    return method if maker is None else maker(method)
+Isolation = Callable[[MethodType], Callable[..., Any]]
+"""A method, made to leave the process as it was. Its result must become text before the next call: an mpmath number is
+printed with the precision it was computed with."""
 
 
 def _with_globals(method: MethodType, **private: Any) -> MethodType:
@@ -351,8 +337,10 @@ def _weather() -> dict[str, Any]:
 
 
 _LOCAL = threading.local()
-_ISOLATED: dict[str, Callable[[MethodType], Callable[..., Any]]] = {
+ISOLATED: dict[str, Isolation] = {
     "logarithm": _own_mpmath,
     "square_root": _own_decimal,
     "get_outside_temperature_from_google": _own_weather,
 }
+"""Tool -> its isolation: `logarithm` sets mpmath's precision, `square_root` that of the decimal context, and the weather
+of long_context writes into its module's dictionary."""

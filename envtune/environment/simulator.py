@@ -34,11 +34,11 @@ import math
 import pickle
 import random
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
-from json.encoder import JSONEncoder
+from json.encoder import JSONEncoder, c_make_encoder, encode_basestring_ascii  # type: ignore[attr-defined]
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -84,23 +84,32 @@ class Simulators:
             self._meter.take(result.text)
             return result
         except guards.ExceededError as error:
-            return _failed(str(error), guarded=True, unknown_tool=call.name not in self._store.owner)
+            return _failed(str(error), guarded=True, unknown_tool=call.name not in self._store.tools)
 
     def _call(self, name: str, arguments: dict[str, Any]) -> RawResult:
         size, finite = guards.measure(arguments)
-        cls = self._store.owner.get(name)
-        if cls is None or not all(map(_is_identifier, arguments)):
-            return _rejected(name, arguments, known=cls is not None)
+        tool = self._store.tools.get(name)
+        if tool is None or not (arguments.keys() <= tool.parameters or all(map(_is_identifier, arguments))):
+            return _rejected(name, arguments, known=tool is not None)
         if not finite:
             return _failed(f"name '{next(_unnamed_constants(arguments))}' is not defined")
         self._meter.give(size)
-        instance = self._instances[cls]
-        guards.check(name, instance, arguments)
+        instance = self._instances[tool.cls]
+        if tool.guard is not None:
+            tool.guard(instance, arguments)
+        method = getattr(instance, name)
+        if tool.isolate is not None:
+            method = tool.isolate(method)
         try:
-            value = guards.isolated(getattr(instance, name))(**_private_arguments(cls, name, arguments))
+            value = method(**_copied({**tool.defaults, **arguments} if tool.defaults else arguments))
             return RawResult(_as_text(value), _is_error(value))
         except Exception as error:  # noqa: BLE001  the tool boundary: a failing tool is data
             return _failed(str(error))
+
+    @property
+    def tools(self) -> dict[str, _Tool]:
+        """Every tool by name."""
+        return self._store.tools
 
     def state(self) -> State:
         """The public attributes by simulator; live objects, not copies."""
@@ -136,12 +145,6 @@ def _is_identifier(name: str) -> bool:
     return name.isidentifier() and not keyword.iskeyword(name)
 
 
-def _private_arguments(cls: str, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
-    """The arguments and the mutable defaults, copied: a simulator may keep and change what it is given."""
-    defaults = _mutable_defaults(cls, name)
-    return _copied({**defaults, **arguments} if defaults else arguments)
-
-
 def _copied(value: Any) -> Any:
     """A deep copy of a JSON value."""
     if type(value) is dict:
@@ -158,7 +161,7 @@ def _as_text(value: Any) -> str:
     if isinstance(value, dict):
         try:
             return _json(value)
-        except (TypeError, ValueError):  # a Decimal, an mpf, a cycle
+        except (TypeError, ValueError):  # a Decimal or an mpf
             return str(value)
     return str(value)
 
@@ -173,7 +176,16 @@ def _json(value: dict[Any, Any]) -> str:
     return _encode(value)
 
 
-_encode = JSONEncoder().encode
+def _encoder() -> Callable[[Any], str]:
+    """`json.dumps`, prepared once; a cycle ends in a RecursionError, but arguments hold none and results make none."""
+    prepared = JSONEncoder()
+    if c_make_encoder is None:
+        return prepared.encode
+    write = c_make_encoder(None, prepared.default, encode_basestring_ascii, None, ": ", ", ", False, False, True)
+    return lambda value: "".join(write(value, 0))
+
+
+_encode = _encoder()
 _PADDED = frozenset({"MA(5)", "MA(20)", "intermediaryCities"})
 
 
@@ -258,15 +270,28 @@ def _tools(cls: str) -> frozenset[str]:
     return frozenset(name for name, _ in methods if not name.startswith("_"))
 
 
-@cache
-def _owners(classes: tuple[str, ...]) -> dict[str, str]:
-    return {name: cls for cls in classes for name in _tools(cls)}
+class _Tool(NamedTuple):
+    """What a call needs to know of its tool."""
+
+    cls: str
+    parameters: frozenset[str]
+    defaults: dict[str, Any]
+    """The mutable ones: every call gets fresh copies."""
+    guard: guards.Guard | None
+    isolate: guards.Isolation | None
 
 
 @cache
-def _mutable_defaults(cls: str, method: str) -> dict[str, Any]:
-    parameters = inspect.signature(getattr(_simulator_class(cls), method)).parameters.values()
-    return {p.name: copy.deepcopy(p.default) for p in parameters if isinstance(p.default, list | dict | set)}
+def _table(classes: tuple[str, ...]) -> dict[str, _Tool]:
+    """Tool name -> tool; where two simulators have the same, the later one wins."""
+    return {name: _tool(cls, name) for cls in classes for name in _tools(cls)}
+
+
+def _tool(cls: str, name: str) -> _Tool:
+    parameters = list(inspect.signature(getattr(_simulator_class(cls), name)).parameters.values())[1:]
+    defaults = {p.name: copy.deepcopy(p.default) for p in parameters if isinstance(p.default, list | dict | set)}
+    names = frozenset(p.name for p in parameters)
+    return _Tool(cls, names, defaults, guards.GUARDS.get(name), guards.ISOLATED.get(name))
 
 
 class _Dice:
@@ -288,10 +313,10 @@ class _Dice:
 class _Store:
     """A task's simulators with their scenario loaded, from which every episode takes its own."""
 
-    __slots__ = ("dice", "initial", "owner", "pickled")
+    __slots__ = ("dice", "initial", "pickled", "tools")
 
     def __init__(self, task: Task) -> None:
-        self.owner = _owners(task.involved_classes)
+        self.tools = _table(task.involved_classes)
         self.initial: dict[str, Any] = {}
         """Read only: what a simulator is as long as no call went to it."""
         self.dice: dict[str, tuple[Any, ...]] = {}
