@@ -145,7 +145,8 @@ class ToolUseEnv:
             if result.error:
                 kind = StepKind.TOOL_ERROR
         self._reached = self._goal_reached()
-        text = _written(calls, results) if text is None else text
+        if text is None:
+            text = _written(calls, results) if kind is StepKind.TOOL_ERROR else render_calls(calls)
         self._steps.append(Step(kind, text, calls, results, None, self._reached))
         if self.max_steps_per_turn is not None and len(self._steps) > self.max_steps_per_turn:
             self._stop = StopReason.STEP_LIMIT

@@ -27,27 +27,21 @@ import ast
 import builtins
 import copy
 import importlib
-import inspect
 import json
 import keyword
 import math
-import pickle
-import random
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
 from functools import cache
-from json.encoder import JSONEncoder, c_make_encoder, encode_basestring_ascii  # type: ignore[attr-defined]
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
-from envtune.data.bfcl import INSTALL_COMMAND, TOOL_DOCS
+from envtune import fastjson
 from envtune.environment import guards
+from envtune.environment.store import SOURCES, Store, Tool, store
 from envtune.types import Task, ToolCall
 
-STATELESS = frozenset({"MathAPI"})
-"""Simulators without a scenario (`executable_backend_config.py`)."""
 FORBIDDEN = frozenset({"kill", "exit", "quit", "remove", "unlink", "popen", "Popen", "run"})
 """Names that the official executor refuses."""
 EXECUTOR_NAMES = frozenset(
@@ -56,8 +50,8 @@ EXECUTOR_NAMES = frozenset(
 )
 """What the official executor's module defines, and hence would run."""
 
-State = dict[str, dict[str, Any]]
-"""Simulator class -> public attribute -> value."""
+State = dict[str, tuple[Any, ...]]
+"""Simulator class -> values of its public attributes, in the order of `Store.public`."""
 
 
 class RawResult(NamedTuple):
@@ -73,7 +67,7 @@ class Simulators:
     """The simulators of one task, in their initial state. They belong to one episode and die with it."""
 
     def __init__(self, task: Task) -> None:
-        self._store = _store(task)
+        self._store = store(task)
         self._instances: dict[str, Any] = _Instances(self._store)
         self._meter = guards.Meter()
 
@@ -84,10 +78,13 @@ class Simulators:
             self._meter.take(result.text)
             return result
         except guards.ExceededError as error:
-            return _failed(str(error), guarded=True, unknown_tool=call.name not in self._store.tools)
+            known = type(call.name) is str and call.name in self._store.tools
+            return _failed(str(error), guarded=True, unknown_tool=not known)
 
     def _call(self, name: str, arguments: dict[str, Any]) -> RawResult:
         size, finite = guards.measure(arguments)
+        if type(name) is not str or len(name) > guards.MAX_NAME:
+            raise guards.ExceededError(f"a tool's name is text of at most {guards.MAX_NAME} characters", "use a tool listed")
         tool = self._store.tools.get(name)
         if tool is None or not (arguments.keys() <= tool.parameters or all(map(_is_identifier, arguments))):
             return _rejected(name, arguments, known=tool is not None)
@@ -107,38 +104,36 @@ class Simulators:
             return _failed(str(error))
 
     @property
-    def tools(self) -> dict[str, _Tool]:
+    def tools(self) -> dict[str, Tool]:
         """Every tool by name."""
         return self._store.tools
 
     def state(self) -> State:
         """The public attributes by simulator; live objects, not copies."""
-        return {cls: _public(self._instances[cls]) for cls in self._store.pickled}
+        return {cls: values(self._instances[cls]) for cls, values in self._store.public.items()}
 
     def state_equals(self, expected: State) -> bool:
         """Whether every public attribute equals the expected one (`state_checker`)."""
         used, unused = self._instances, self._store.initial
         try:
-            return all(
-                attributes.items() <= vars(used.get(cls) or unused[cls]).items() for cls, attributes in expected.items()
-            )
+            for cls, values in self._store.public.items():
+                instance = used.get(cls)
+                if values(unused[cls] if instance is None else instance) != expected[cls]:
+                    return False
         except RecursionError:  # a directory within itself, on both sides
             return False
+        return True
 
 
 class _Instances(dict[str, Any]):
     """Simulator class -> instance, taken out of the store when first asked for."""
 
-    def __init__(self, store: _Store) -> None:
+    def __init__(self, store: Store) -> None:
         self._store = store
 
     def __missing__(self, cls: str) -> Any:
         instance = self[cls] = self._store.take(cls)
         return instance
-
-
-def _public(instance: Any) -> dict[str, Any]:
-    return {name: value for name, value in vars(instance).items() if not name.startswith("_")}
 
 
 def _is_identifier(name: str) -> bool:
@@ -176,23 +171,14 @@ def _json(value: dict[Any, Any]) -> str:
     return _encode(value)
 
 
-def _encoder() -> Callable[[Any], str]:
-    """`json.dumps`, prepared once; a cycle ends in a RecursionError, but arguments hold none and results make none."""
-    prepared = JSONEncoder()
-    if c_make_encoder is None:
-        return prepared.encode
-    write = c_make_encoder(None, prepared.default, encode_basestring_ascii, None, ": ", ", ", False, False, True)
-    return lambda value: "".join(write(value, 0))
-
-
-_encode = _encoder()
+_encode = fastjson.encoder()
 _PADDED = frozenset({"MA(5)", "MA(20)", "intermediaryCities"})
 
 
 @cache
 def _padding() -> dict[int, str]:
     """id -> JSON text of the long lists that tools put into their results as they are."""
-    source = importlib.import_module(f"{_SOURCES}.long_context")
+    source = importlib.import_module(f"{SOURCES}.long_context")
     constants = (source.MA_5_EXTENSION, source.MA_20_EXTENSION, source.INTERMEDIARY_CITIES)
     return {id(constant): _encode(constant) for constant in constants}
 
@@ -212,8 +198,6 @@ def _failed(message: str, *, guarded: bool = False, unknown_tool: bool = False) 
 
 def _rejected(name: str, arguments: dict[str, Any], known: bool) -> RawResult:
     """What the official executor says of a call it cannot make: found by parsing the expression."""
-    if len(name) > guards.MAX_NAME:
-        raise guards.ExceededError(f"a tool name has at most {guards.MAX_NAME} characters", "use a tool of the list")
     first, *rest = name.split("(")[0].split(".")
     refused = rest[0] if rest else first
     if refused in FORBIDDEN:
@@ -249,116 +233,6 @@ def _unnamed_constants(value: Any) -> Iterator[str]:
     elif isinstance(value, list):
         for item in value:
             yield from _unnamed_constants(item)
-
-
-_SOURCES = "bfcl_eval.eval_checker.multi_turn_eval.func_source_code"
-
-
-@cache
-def _simulator_class(name: str) -> type:
-    try:
-        module = importlib.import_module(f"{_SOURCES}.{TOOL_DOCS[name]}")
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(f"{error}; the benchmark is installed with: {INSTALL_COMMAND}") from error
-    return getattr(module, name)
-
-
-@cache
-def _tools(cls: str) -> frozenset[str]:
-    """Public methods of a simulator, found as the official executor finds them."""
-    methods = inspect.getmembers(_simulator_class(cls)(), predicate=inspect.ismethod)
-    return frozenset(name for name, _ in methods if not name.startswith("_"))
-
-
-class _Tool(NamedTuple):
-    """What a call needs to know of its tool."""
-
-    cls: str
-    parameters: frozenset[str]
-    defaults: dict[str, Any]
-    """The mutable ones: every call gets fresh copies."""
-    guard: guards.Guard | None
-    isolate: guards.Isolation | None
-
-
-@cache
-def _table(classes: tuple[str, ...]) -> dict[str, _Tool]:
-    """Tool name -> tool; where two simulators have the same, the later one wins."""
-    return {name: _tool(cls, name) for cls in classes for name in _tools(cls)}
-
-
-def _tool(cls: str, name: str) -> _Tool:
-    parameters = list(inspect.signature(getattr(_simulator_class(cls), name)).parameters.values())[1:]
-    defaults = {p.name: copy.deepcopy(p.default) for p in parameters if isinstance(p.default, list | dict | set)}
-    names = frozenset(p.name for p in parameters)
-    return _Tool(cls, names, defaults, guards.GUARDS.get(name), guards.ISOLATED.get(name))
-
-
-class _Dice:
-    """The random generator of a fresh simulator, made when first rolled: its state is 625 numbers."""
-
-    __slots__ = ("_random", "_state")
-
-    def __init__(self, state: tuple[Any, ...]) -> None:
-        self._state = state
-        self._random: random.Random | None = None
-
-    def __getattr__(self, name: str) -> Any:
-        if self._random is None:
-            self._random = random.Random(0)
-            self._random.setstate(self._state)
-        return getattr(self._random, name)
-
-
-class _Store:
-    """A task's simulators with their scenario loaded, from which every episode takes its own."""
-
-    __slots__ = ("dice", "initial", "pickled", "tools")
-
-    def __init__(self, task: Task) -> None:
-        self.tools = _table(task.involved_classes)
-        self.initial: dict[str, Any] = {}
-        """Read only: what a simulator is as long as no call went to it."""
-        self.dice: dict[str, tuple[Any, ...]] = {}
-        self.pickled: dict[str, bytes] = {}
-        """Unpickling is the cheapest deep copy."""
-        for cls in task.involved_classes:
-            instance = _simulator_class(cls)()
-            if cls not in STATELESS:
-                scenario = copy.deepcopy(task.initial_config.get(cls, {}))
-                instance._load_scenario(scenario, long_context=task.long_context)
-            if (generator := vars(instance).pop("_random", None)) is not None:
-                self.dice[cls] = generator.getstate()
-            if (root := getattr(instance, "root", None)) is not None:
-                _share_time(root, datetime.now())
-            self.pickled[cls] = pickle.dumps(instance, protocol=pickle.HIGHEST_PROTOCOL)
-            self.initial[cls] = pickle.loads(self.pickled[cls])
-
-    def take(self, cls: str) -> Any:
-        """A simulator of the episode's own, in its initial state."""
-        instance = pickle.loads(self.pickled[cls])
-        if cls in self.dice:
-            instance._random = _Dice(self.dice[cls])
-        return instance
-
-
-def _share_time(directory: Any, now: datetime) -> None:
-    """One time of last change for all files: nothing reads it, and it makes the copy cheaper."""
-    for item in directory.contents.values():
-        if hasattr(item, "contents"):
-            _share_time(item, now)
-        else:
-            item._last_modified = now
-
-
-_STORES: WeakKeyDictionary[Task, _Store] = WeakKeyDictionary()
-
-
-def _store(task: Task) -> _Store:
-    store = _STORES.get(task)
-    if store is None:
-        store = _STORES[task] = _Store(task)
-    return store
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
+from envtune import fastjson
 from envtune.types import JSON, FormatError, FormatErrorKind, ToolCall
 
 MAX_CHARS = 1_000_000
@@ -36,7 +37,7 @@ _SPECIAL = re.compile(r"<\|(?:im_start|im_end|endoftext)\|>")
 _END_TOKENS = ("<|im_end|>", "<|endoftext|>")
 _NEEDS_ESCAPE = re.compile(rf"<(?=(?:{_TAG.pattern[1:]})|(?:{_SPECIAL.pattern[1:]}))")
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
+_encode = fastjson.encoder(ensure_ascii=False, allow_nan=False)
 
 
 @dataclass(frozen=True, slots=True)
