@@ -89,11 +89,11 @@ class ToolUseEnv:
         self._simulators = Simulators(self.task)
         self._expected: tuple[Expected, ...] = ground_truth_run(self.task)
         self._responses: defaultdict[str, int] = defaultdict(int)
-        self._reached = False
         self._observed: list[str] = []
         self._turns: list[Turn] = []
         self._steps: list[Step] = []
         self._stop: StopReason | None = None
+        self._begin_turn()
         return self._user_message()
 
     @property
@@ -127,7 +127,8 @@ class ToolUseEnv:
             return self._act(text, reply.calls)
         kind = StepKind.FORMAT_ERROR if reply.error else StepKind.ANSWER
         self._steps.append(Step(kind, text, format_error=reply.error))
-        return self._end_turn()
+        self._end_turn()
+        return Observation((), self._tools(), True) if self.done else self._user_message()
 
     def _act(self, text: str, calls: tuple[ToolCall, ...]) -> Observation:
         results = self._perform(calls, text)
@@ -164,14 +165,11 @@ class ToolUseEnv:
 
     def _goal_reached(self) -> bool:
         expected = self._expected[len(self._turns)]
-        return bool(expected.counts) and self._answered(expected) and self._simulators.state_equals(expected.state)
+        return bool(expected.counts) and self._answered(expected) and self._simulators.state_equals(expected)
 
     def _answered(self, expected: Expected) -> bool:
         """Whether the ground truth's responses are a sub-multiset of those so far."""
-        for text, count in expected.counts:
-            if self._responses.get(text, 0) < count:
-                return False
-        return True
+        return all(self._responses.get(text, 0) >= count for text, count in expected.counts)
 
     def _close_turn(self, ended: bool) -> Turn:
         """The turn's record. A turn that the agent did not end is never correct."""
@@ -182,26 +180,29 @@ class ToolUseEnv:
             acted = acted or bool(step.calls)
         reached = acted and self._reached
         return Turn(
-            user=self._user_text(),
+            user=self._user,
             expects_calls=expects_calls,
             steps=tuple(self._steps),
-            state_ok=ended and (reached or self._simulators.state_equals(expected.state)),
+            state_ok=ended and (reached or self._simulators.state_equals(expected)),
             response_ok=ended and (reached or ((acted or not expects_calls) and self._answered(expected))),
         )
 
-    def _end_turn(self) -> Observation:
+    def _end_turn(self) -> None:
         self._turns.append(self._close_turn(ended=True))
         self._steps = []
-        if self.turn == self.task.n_turns:
+        if len(self._turns) == self.task.n_turns:
             self._stop = StopReason.FINISHED
-            return Observation((), self._tools(), True)
-        return self._user_message()
+        else:
+            self._begin_turn()
+
+    def _begin_turn(self) -> None:
+        self._user = self._user_text()
+        self._observed.append(self._user)
+        self._reached = False
 
     def _user_message(self) -> Observation:
-        text = self._user_text()
-        self._observed.append(text)
         recompiled = self.reveal == "recompile" and self.turn in self.task.withheld
-        return Observation(({"role": "user", "content": text},), self._tools(), False, recompiled)
+        return Observation(({"role": "user", "content": self._user},), self._tools(), False, recompiled)
 
     def _user_text(self) -> str:
         if self.turn not in self.task.withheld:

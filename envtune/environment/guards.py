@@ -1,14 +1,14 @@
 """Guards: no call that a model writes can hang, exhaust or change the process.
 
 In: a call and the simulator it goes to. Out: nothing, or an `ExceededError` whose message names the argument, the bound
-and the way out; `environment.simulator` returns it as the call's result, marked `guarded`. Every guard looks at sizes
-before the simulator runs, so there is no timer: nothing is interrupted half-way, and nothing depends on signals, threads
-or the speed of the machine. `tests/environment/fuzz.py` searches for calls that get past.
+and the way out; `environment.simulator` returns it as the call's result, marked `guarded`. Every guard looks at sizes,
+all but the last two before the simulator runs. So there is no timer: nothing is interrupted half-way, and nothing
+depends on signals, threads or the speed of the machine. `evaluation.fuzz` searches for calls that get past.
 
 | what | bound | why |
 |---|---|---|
 | tool name | 200 characters | it is parsed to word the error |
-| one call's arguments | JSON values, 64 levels, 100,000 characters (4 more per item) | the simulator keeps and prints them |
+| one call's arguments | JSON, 64 levels, 100,000 characters (4 more per item) | the simulator keeps and prints them |
 | all arguments of an episode | 1,000,000 characters (50 more per call) | total size of the simulators |
 | an integer, given or computed by `power` | 4,300 digits | Python prints no longer one |
 | `power` of a negative base | whole exponents | the result would be complex |
@@ -18,7 +18,7 @@ or the speed of the machine. `tests/environment/fuzz.py` searches for calls that
 | names and words that a tool copies per record | 300 characters | (records x length) is what it returns |
 | directory nesting | 100 levels | recursion |
 | `cp`, `mv`: directories | into themselves or their own contents: never | a tree that never ends |
-| `cp`, `find`, `du`: the tree they walk | 10,000 files and directories, 10,000,000 characters | copies share children: trees double |
+| `cp`, `mv`, `find`, `du`: the tree | 10,000 entries, 10,000,000 characters with paths | copies share, trees double |
 | one result | 200,000 characters | the agent must read it |
 | all results of an episode | 10,000,000 characters | the episode's record |
 
@@ -26,17 +26,13 @@ Measured against that, over all 800 ground truths: arguments of one call at most
 of an episode 70,454; the longest result of a reading tool is 84,503 (long_context, `get_transaction_history`); trees
 hold at most 125 entries on 3 levels; `precision` at most 10. No guard touches a ground truth (tested).
 
-`ISOLATED` is the other half: three tools change process-wide state, and work on a private copy of it.
+`environment.isolation` is the other half: tools that change process-wide state.
 """
 
 from __future__ import annotations
 
-import decimal
 import math
-import threading
 from collections.abc import Callable, Iterator
-from functools import cache
-from types import FunctionType, MethodType, SimpleNamespace
 from typing import Any
 
 MAX_NAME = 200
@@ -83,20 +79,22 @@ def measure(arguments: Any) -> tuple[int, bool]:
     """
     if type(arguments) is not dict:
         raise ExceededError("the arguments are not a JSON object", "give them by name")
-    size, finite, depth, values = 0, True, 0, [arguments]
+    size, finite, depth = 0, True, 0
+    values: list[Any] = [arguments]
     while values:
         depth += 1
         below: list[Any] = []
         for value in values:
             size += PER_ITEM * len(value)
+            items = value
             if type(value) is dict:
                 if not all(type(key) is str for key in value):
                     raise ExceededError("a key in the arguments is not a string", "use JSON objects only")
                 size += sum(map(len, value))
-                value = value.values()
+                items = value.values()
             if size > MAX_CALL:
                 raise _too_large()
-            for item in value:
+            for item in items:
                 kind = type(item)
                 if kind is str:
                     size += len(item)
@@ -117,7 +115,9 @@ def measure(arguments: Any) -> tuple[int, bool]:
 
 
 def _too_large() -> ExceededError:
-    return ExceededError(f"the arguments of one call may hold {MAX_CALL:,} characters", "shorten them or split the call")
+    return ExceededError(
+        f"the arguments of one call may hold {MAX_CALL:,} characters", "shorten them or split the call"
+    )
 
 
 def _digits(number: int) -> int:
@@ -169,11 +169,10 @@ def _power(simulator: Any, arguments: dict[str, Any]) -> None:
         return
     if isinstance(exponent, float) and base < 0 and not exponent.is_integer():
         raise ExceededError("power of a negative base with a fractional exponent is not a real number", "change one")
-    if isinstance(base, int) and isinstance(exponent, int) and abs(base) > 1:
-        if exponent > MAX_BITS or math.log2(abs(base)) * exponent > MAX_BITS:
-            raise ExceededError(
-                f"the result of power may have at most {MAX_DIGITS:,} digits", "use a smaller base or exponent"
-            )
+    if not isinstance(base, int) or not isinstance(exponent, int) or abs(base) < 2:
+        return
+    if exponent > MAX_BITS or math.log2(abs(base)) * exponent > MAX_BITS:
+        raise ExceededError(f"the result of power may have at most {MAX_DIGITS:,} digits", "use smaller numbers")
 
 
 def _round_number(simulator: Any, arguments: dict[str, Any]) -> None:
@@ -294,53 +293,3 @@ GUARDS: dict[str, Guard] = {
     "compute_exchange_rate": _word("value"),
 }
 """Tool -> its own bounds. Every name belongs to one simulator."""
-
-
-Isolation = Callable[[MethodType], Callable[..., Any]]
-"""A method, made to leave the process as it was. Its result must become text before the next call: an mpmath number is
-printed with the precision it was computed with."""
-
-
-def _with_globals(method: MethodType, **private: Any) -> MethodType:
-    function = method.__func__
-    assert isinstance(function, FunctionType)
-    copy = FunctionType(function.__code__, {**function.__globals__, **private}, None, function.__defaults__)
-    copy.__qualname__ = function.__qualname__
-    return MethodType(copy, method.__self__)
-
-
-def _own_mpmath(method: MethodType) -> MethodType:
-    if not hasattr(_LOCAL, "mpmath"):
-        context = method.__func__.__globals__["mpmath"].mp.clone()
-        _LOCAL.mpmath = SimpleNamespace(mp=context, log=context.log)
-    return _with_globals(method, mpmath=_LOCAL.mpmath)
-
-
-def _own_decimal(method: MethodType) -> Callable[..., Any]:
-    def run(**arguments: Any) -> Any:
-        with decimal.localcontext():
-            return method(**arguments)
-
-    return run
-
-
-def _own_weather(method: MethodType) -> MethodType:
-    return _with_globals(method, LONG_WEATHER_EXTENSION=dict(_weather()))
-
-
-@cache
-def _weather() -> dict[str, Any]:
-    """The padding as the benchmark's source has it, before anybody called the tool."""
-    from bfcl_eval.eval_checker.multi_turn_eval.func_source_code import long_context
-
-    return {k: v for k, v in long_context.LONG_WEATHER_EXTENSION.items() if k != "outsideTemperature"}
-
-
-_LOCAL = threading.local()
-ISOLATED: dict[str, Isolation] = {
-    "logarithm": _own_mpmath,
-    "square_root": _own_decimal,
-    "get_outside_temperature_from_google": _own_weather,
-}
-"""Tool -> its isolation: `logarithm` sets mpmath's precision, `square_root` that of the decimal context, and the weather
-of long_context writes into its module's dictionary."""

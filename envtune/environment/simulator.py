@@ -15,10 +15,13 @@ Named departures, each a defect of the official executor:
   an unknown tool.
 - *shared defaults*: `post_tweet` has list defaults that `mention` then extends, for every later episode of the process.
   Here every call gets fresh ones.
-- *guarded calls*: what would hang, exhaust or change the process is stopped or isolated, see `environment.guards`.
+- *guarded calls*: what would hang, exhaust or change the process is stopped or isolated: `environment.guards`,
+  `environment.isolation`.
 
-An episode takes a simulator out of its task's store when the first call needs it. Until then the store's own comparison
-with the ground truth stands in for it.
+What is saved: the ground truth runs once per task and its results are recorded. As long as an episode makes exactly its
+calls in its order, whatever the turns, it reads the record; at the first other call the simulators are taken from the
+task's store and make up for the calls so far. What a caller sees is the same (tested), because a simulator depends on
+nothing but its scenario and its calls.
 """
 
 from __future__ import annotations
@@ -27,7 +30,6 @@ import ast
 import builtins
 import copy
 import importlib
-import json
 import keyword
 import math
 from collections import Counter
@@ -39,7 +41,7 @@ from weakref import WeakKeyDictionary
 
 from envtune import fastjson
 from envtune.environment import guards
-from envtune.environment.store import SOURCES, Store, Tool, store
+from envtune.environment.store import SOURCES, Tool, store
 from envtune.types import Task, ToolCall
 
 FORBIDDEN = frozenset({"kill", "exit", "quit", "remove", "unlink", "popen", "Popen", "run"})
@@ -68,12 +70,21 @@ class Simulators:
 
     def __init__(self, task: Task) -> None:
         self._store = store(task)
-        self._instances: dict[str, Any] = _Instances(self._store)
+        self._taken: dict[str, Any] = {}
         self._meter = guards.Meter()
+        self._record: tuple[Recorded, ...] = _RECORDS.get(task, ())
+        """The ground truth's calls, as long as this episode follows them."""
+        self._followed = 0
 
     def call(self, call: ToolCall) -> RawResult:
         """Run one call. Never raises: whatever goes wrong is text that the agent reads."""
+        if self._followed < len(self._record):
+            recorded = self._record[self._followed]
+            if recorded.call is call or recorded.same(call):
+                self._followed += 1
+                return recorded.result
         try:
+            self._catch_up()
             result = self._call(call.name, call.arguments)
             self._meter.take(result.text)
             return result
@@ -84,14 +95,14 @@ class Simulators:
     def _call(self, name: str, arguments: dict[str, Any]) -> RawResult:
         size, finite = guards.measure(arguments)
         if type(name) is not str or len(name) > guards.MAX_NAME:
-            raise guards.ExceededError(f"a tool's name is text of at most {guards.MAX_NAME} characters", "use a tool listed")
+            raise guards.ExceededError(f"a tool's name has at most {guards.MAX_NAME} characters", "use a tool listed")
         tool = self._store.tools.get(name)
         if tool is None or not (arguments.keys() <= tool.parameters or all(map(_is_identifier, arguments))):
             return _rejected(name, arguments, known=tool is not None)
         if not finite:
             return _failed(f"name '{next(_unnamed_constants(arguments))}' is not defined")
         self._meter.give(size)
-        instance = self._instances[tool.cls]
+        instance = self._instance(tool.cls)
         if tool.guard is not None:
             tool.guard(instance, arguments)
         method = getattr(instance, name)
@@ -103,37 +114,50 @@ class Simulators:
         except Exception as error:  # noqa: BLE001  the tool boundary: a failing tool is data
             return _failed(str(error))
 
+    def _instance(self, cls: str) -> Any:
+        """A live simulator, taken from the store when first needed."""
+        found = self._taken.get(cls)
+        if found is None:
+            found = self._taken[cls] = self._store.take(cls)
+        return found
+
+    def _catch_up(self) -> None:
+        """Stop following the record: run what was only read so far."""
+        if self._record:
+            calls = [recorded.call for recorded in self._record[: self._followed]]
+            self._record = ()
+            for call in calls:
+                self.call(call)
+
     @property
     def tools(self) -> dict[str, Tool]:
         """Every tool by name."""
         return self._store.tools
 
+    @property
+    def _instances(self) -> dict[str, Any]:
+        """The live simulators by class."""
+        self._catch_up()
+        return {cls: self._instance(cls) for cls in self._store.pickled}
+
     def state(self) -> State:
         """The public attributes by simulator; live objects, not copies."""
-        return {cls: values(self._instances[cls]) for cls, values in self._store.public.items()}
+        return {cls: self._store.public[cls](instance) for cls, instance in self._instances.items()}
 
-    def state_equals(self, expected: State) -> bool:
+    def state_equals(self, expected: Expected) -> bool:
         """Whether every public attribute equals the expected one (`state_checker`)."""
-        used, unused = self._instances, self._store.initial
+        if self._record and self._followed == expected.calls:
+            return True
+        self._catch_up()
+        taken, initial = self._taken, self._store.initial
         try:
-            for cls, values in self._store.public.items():
-                instance = used.get(cls)
-                if values(unused[cls] if instance is None else instance) != expected[cls]:
+            for cls, values in expected.state.items():
+                instance = taken.get(cls)
+                if self._store.public[cls](initial[cls] if instance is None else instance) != values:
                     return False
         except RecursionError:  # a directory within itself, on both sides
             return False
         return True
-
-
-class _Instances(dict[str, Any]):
-    """Simulator class -> instance, taken out of the store when first asked for."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-
-    def __missing__(self, cls: str) -> Any:
-        instance = self[cls] = self._store.take(cls)
-        return instance
 
 
 def _is_identifier(name: str) -> bool:
@@ -240,12 +264,32 @@ class Expected:
     """What the ground truth of one turn leaves behind."""
 
     responses: tuple[str, ...]
-    state: State
     counts: tuple[tuple[str, int], ...]
     """The responses with their multiplicities."""
+    state: State
+    calls: int
+    """Calls of the ground truth up to here, earlier turns included."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """One call of the ground truth and its result."""
+
+    call: ToolCall
+    written: str
+    result: RawResult
+
+    def same(self, call: ToolCall) -> bool:
+        """Whether `call` is this one to the letter: `1`, `1.0` and `True` are equal, but read differently."""
+        return (
+            call.name == self.call.name
+            and call.arguments == self.call.arguments
+            and repr(call.arguments) == self.written
+        )
 
 
 _EXPECTED: WeakKeyDictionary[Task, tuple[Expected, ...]] = WeakKeyDictionary()
+_RECORDS: WeakKeyDictionary[Task, tuple[Recorded, ...]] = WeakKeyDictionary()
 
 
 def ground_truth_run(task: Task) -> tuple[Expected, ...]:
@@ -253,13 +297,17 @@ def ground_truth_run(task: Task) -> tuple[Expected, ...]:
 
     Turns with an empty ground truth are included: the official checker skips them, the environment compares them.
     """
-    expected = _EXPECTED.get(task)
-    if expected is None:
+    found = _EXPECTED.get(task)
+    if found is None:
         simulators = Simulators(task)
-        run = []
+        run: list[Expected] = []
+        record: list[Recorded] = []
         for turn in task.ground_truth:
-            responses = tuple(simulators.call(call).text for call in turn)
+            results = [simulators.call(call) for call in turn]
+            record += [Recorded(c, repr(c.arguments), result) for c, result in zip(turn, results, strict=True)]
+            responses = tuple(result.text for result in results)
             state = copy.deepcopy(simulators.state())
-            run.append(Expected(responses, state, tuple(Counter(responses).items())))
-        expected = _EXPECTED[task] = tuple(run)
-    return expected
+            run.append(Expected(responses, tuple(Counter(responses).items()), state, len(record)))
+        found = _EXPECTED[task] = tuple(run)
+        _RECORDS[task] = tuple(record)
+    return found

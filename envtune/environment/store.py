@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 from envtune.data.bfcl import INSTALL_COMMAND, TOOL_DOCS
-from envtune.environment import guards
+from envtune.environment import guards, isolation
 from envtune.types import Task
 
 STATELESS = frozenset({"MathAPI"})
@@ -51,7 +51,7 @@ class Tool(NamedTuple):
     defaults: dict[str, Any]
     """The mutable ones: every call gets fresh copies."""
     guard: guards.Guard | None
-    isolate: guards.Isolation | None
+    isolate: isolation.Isolation | None
 
 
 @cache
@@ -64,7 +64,7 @@ def _tool(cls: str, name: str) -> Tool:
     parameters = list(inspect.signature(getattr(_simulator_class(cls), name)).parameters.values())[1:]
     defaults = {p.name: copy.deepcopy(p.default) for p in parameters if isinstance(p.default, list | dict | set)}
     names = frozenset(p.name for p in parameters)
-    return Tool(cls, names, defaults, guards.GUARDS.get(name), guards.ISOLATED.get(name))
+    return Tool(cls, names, defaults, guards.GUARDS.get(name), isolation.ISOLATED.get(name))
 
 
 class _Dice:
@@ -96,7 +96,7 @@ class Store:
         self.pickled: dict[str, bytes] = {}
         """Unpickling is the cheapest deep copy."""
         self.public: dict[str, Callable[[Any], tuple[Any, ...]]] = {}
-        """Simulator class -> what reads the values of its public attributes; a simulator without any has no state."""
+        """Simulator class -> what reads the values of its public attributes: several, or none in `MathAPI`."""
         for cls in task.involved_classes:
             instance = _simulator_class(cls)()
             if cls not in STATELESS:
@@ -108,9 +108,9 @@ class Store:
                 _share_time(root, datetime.now())
             self.pickled[cls] = pickle.dumps(instance, protocol=pickle.HIGHEST_PROTOCOL)
             self.initial[cls] = pickle.loads(self.pickled[cls])
-            if public := [name for name in vars(instance) if not name.startswith("_")]:
-                # twice the first: `attrgetter` of one name gives no tuple
-                self.public[cls] = attrgetter(public[0], *public)
+            public = [name for name in vars(instance) if not name.startswith("_")]
+            # `attrgetter` of one name gives no tuple
+            self.public[cls] = attrgetter(*public) if len(public) > 1 else lambda _: ()
 
     def take(self, cls: str) -> Any:
         """A simulator of the episode's own, in its initial state."""

@@ -1,7 +1,11 @@
 """What the environment costs: `replay` against the benchmark's own checker, on the same trajectories in the same run.
 
-In: tasks. Out: tables. The two sides take turns on small groups of trajectories, so that other work on the machine slows
-both; ratios are medians over the groups' repetitions. Both produce a verdict; `replay` also records the episode.
+In: tasks. Out: tables. The two sides take turns on small groups of trajectories, so that other work on the machine
+slows both; ratios are medians over repetitions. Both produce a verdict; `replay` also records the episode.
+
+Two kinds of trajectories, because an episode that follows the ground truth to the letter reads its recorded results
+(`environment.simulator`): the ground truths, where no tool runs on our side, and perturbed ones, where tools run from
+the first difference on.
 """
 
 from __future__ import annotations

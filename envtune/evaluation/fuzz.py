@@ -1,9 +1,9 @@
 """A search for calls that get past the guards: `python -m envtune.evaluation.fuzz --calls 200000`.
 
-In: a number of calls and a seed. Out: a `Fuzzed` report: calls tried, hangs, crashes, worst time and worst memory of one
-call. Episodes of up to 400 hostile calls run on all eight simulators at once (128 tools), so that state grows and the
-calls meet what earlier ones left behind: wrong types, huge numbers and texts, deep nesting, cycles, copies of copies,
-results written back. They run in child processes with limited memory; a parent counts those that hang or die.
+In: a number of calls and a seed. Out: a `Fuzzed` report: calls tried, hangs, crashes, worst time and worst memory of
+one call. Episodes of up to 400 hostile calls run on all eight simulators at once (128 tools), so that state grows and
+the calls meet what earlier ones left behind: wrong types, huge numbers and texts, deep nesting, cycles, copies of
+copies, results written back. They run in child processes with limited memory; a parent counts those that hang or die.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from envtune.data.bfcl import TOOL_DOCS, load
+from envtune.environment.guards import ExceededError, measure
 from envtune.environment.simulator import Simulators
 from envtune.types import JSON, Category, Task, ToolCall
 
@@ -165,9 +166,10 @@ def _peak() -> float:
 
 def _short(call: ToolCall) -> str:
     try:
-        return f"{call.name}({json.dumps(call.arguments)[:120]})"[:200]
-    except (TypeError, ValueError, RecursionError, MemoryError):
-        return f"{call.name}(...)"
+        measure(call.arguments)
+        return f"{call.name[:60]}({json.dumps(call.arguments)[:120]})"
+    except ExceededError:
+        return f"{call.name[:60]}(...)"
 
 
 def all_simulators(tasks: Sequence[Task], rng: random.Random) -> Task:
@@ -222,7 +224,7 @@ class Writer:
         if rng.random() < 0.02:
             arguments[rng.choice(("self", "x", "a b", "class", "", "ſ"))] = self._value()
         if rng.random() < 0.02:
-            tool = rng.choice(("kill", "eval", "os.system", tool.upper(), "(" * 150, "-" * 190 + "x", "a" * 10**5, "é."))
+            tool = rng.choice(("kill", "eval", "os.system", tool.upper(), *_NAMES))
         return ToolCall(tool, arguments)
 
     def _value(self) -> Any:
@@ -277,9 +279,11 @@ class Writer:
 
 _LOGIN = {"username": "a", "password": "b"}
 _FILES = ("a", "b", "c", ".", "..", "/", "temp", "document")
-_SCALARS = (None, True, False, 0, 1, -1, 7, 2.5, -0.0, 1e308, 5e-324, "", "x", "1e400", "1e" + "9" * 4000, "nan", "-inf")
+_NAMES = ("(" * 150, "-" * 190 + "x", "a" * 10**5, "é.", "1if", "'\\d'")
+_SCALARS: tuple[Any, ...] = (None, True, False, 0, 1, -1, 7, 2.5, -0.0, 1e308, 5e-324, float("nan"), float("inf"))
+_SCALARS += ("", "x", "1e400", "1e" + "9" * 4000, "nan", "-inf")
 _SCALARS += ("1/3", "9" * 4400, "2024-01-01", "%d", "{0}", "{symbol}", "\ud800", "²", "USR001", "AAPL", "driver")
-_SCALARS += (10**10, -(10**10), 10**7, -(10**8), 10**4299, 10**5000, float("nan"), float("inf"))
+_SCALARS += (10**10, -(10**10), 10**7, -(10**8), 10**4299, 10**5000)
 
 
 def _nested() -> Any:
