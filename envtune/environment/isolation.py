@@ -1,7 +1,7 @@
 """Three tools change process-wide state; here each works on a copy that nobody else sees, on any thread.
 
-In: a simulator's method. Out: a callable with the same results. Nothing is set and set back: `logarithm` and the weather
-run with other module globals, `square_root` in a decimal context of its own.
+In: a simulator's method. Out: a callable with the same results. Nothing is set and set back: `logarithm` and the
+weather run with other module globals, `square_root` in a decimal context of its own.
 """
 
 from __future__ import annotations

@@ -32,6 +32,7 @@ import copy
 import importlib
 import keyword
 import math
+import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -226,6 +227,8 @@ def _rejected(name: str, arguments: dict[str, Any], known: bool) -> RawResult:
     refused = rest[0] if rest else first
     if refused in FORBIDDEN:
         return _failed(f"Function call {refused} is not allowed.", unknown_tool=not known)
+    if (literal := next(filter(_LITERAL.search, (name, *arguments)), None)) is not None:
+        return _failed(f"{literal!r} is not a name", guarded=True, unknown_tool=not known)
     written = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
     try:
         expression = ast.parse(f"{name}({written})", "<string>", "eval")
@@ -238,6 +241,10 @@ def _rejected(name: str, arguments: dict[str, Any], known: bool) -> RawResult:
     plain = all(part.isidentifier() for part in name.replace("-", ".").split("."))
     guarded = not plain or hasattr(builtins, looked_up) or looked_up in EXECUTOR_NAMES
     return _failed(f"name '{looked_up}' is not defined", guarded=guarded, unknown_tool=True)
+
+
+_LITERAL = re.compile(r"""['"\\]|\b\d""")
+"""What makes Python's parser print warnings about a text or a number that should be a name."""
 
 
 def _first_name(node: ast.AST) -> str | None:

@@ -165,6 +165,13 @@ def test_trees_cannot_double_for_ever(everything):
     assert "remove some first" in copied.text
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("name", ["'\\d'", "1if", "a+1if", "0x1for x", 'f"{1if 1}"', "-" * 190 + "x", "(" * 190])
+def test_no_name_makes_the_parser_warn_or_fail(everything, name):
+    assert call(everything, name, x=1).unknown_tool
+    assert not everything.call(ToolCall("ls", {name: 1})).unknown_tool
+
+
 def test_directories_have_a_last_level(everything):
     for _ in range(guards.MAX_NESTING + 5):
         made = everything.call(ToolCall("mkdir", {"dir_name": "a"}))
