@@ -169,7 +169,7 @@ def _power(simulator: Any, arguments: dict[str, Any]) -> None:
         return
     if isinstance(exponent, float) and base < 0 and not exponent.is_integer():
         raise ExceededError("power of a negative base with a fractional exponent is not a real number", "change one")
-    if not isinstance(base, int) or not isinstance(exponent, int) or abs(base) < 2:
+    if not isinstance(base, int) or not isinstance(exponent, int) or abs(base) < 2 or exponent < 2:
         return
     if exponent > MAX_BITS or math.log2(abs(base)) * exponent > MAX_BITS:
         raise ExceededError(f"the result of power may have at most {MAX_DIGITS:,} digits", "use smaller numbers")

@@ -14,14 +14,15 @@ import multiprocessing
 import random
 import resource
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from envtune.data.bfcl import TOOL_DOCS, load
+from envtune.data.bfcl import load
 from envtune.environment.guards import ExceededError, measure
 from envtune.environment.simulator import Simulators
-from envtune.types import JSON, Category, Task, ToolCall
+from envtune.evaluation.hostile import Writer, all_simulators
+from envtune.types import JSON, Task, ToolCall
 
 SECONDS, MEGABYTES = 1.0, 200.0
 """What one call may take."""
@@ -130,10 +131,11 @@ def search(tasks: Sequence[Task], calls: int, seed: int) -> Fuzzed:
     report = Fuzzed()
     writer = Writer(tasks, rng)
     while report.calls < calls:
-        simulators = Simulators(all_simulators(tasks, rng))
+        task = all_simulators(tasks, rng)
+        simulators = Simulators(task)
         report.episodes += 1
         last = ""
-        for call in writer.calls(rng.randint(1, min(MAX_CALLS, calls - report.calls))):
+        for call in writer.calls(rng.randint(1, MAX_CALLS), task):
             last = _try(simulators, writer.informed(call, last), report)
     return report
 
@@ -170,140 +172,6 @@ def _short(call: ToolCall) -> str:
         return f"{call.name[:60]}({json.dumps(call.arguments)[:120]})"
     except ExceededError:
         return f"{call.name[:60]}(...)"
-
-
-def all_simulators(tasks: Sequence[Task], rng: random.Random) -> Task:
-    """A task that involves all eight simulators, each with the scenario of some task that has it."""
-    config = {}
-    for cls in TOOL_DOCS:
-        donors = [task for task in tasks if cls in task.initial_config]
-        config[cls] = rng.choice(donors).initial_config[cls] if donors else {}
-    category = rng.choice((Category.BASE, Category.LONG_CONTEXT))
-    return Task("fuzz_0", category, tuple(TOOL_DOCS), config, ("",), ((),), ())
-
-
-class Writer:
-    """Writes hostile calls: plausible ones with some arguments replaced, and runs of calls that make state grow."""
-
-    def __init__(self, tasks: Sequence[Task], rng: random.Random) -> None:
-        self.rng = rng
-        self.plausible: dict[tuple[str, str], list[Any]] = {}
-        for task in tasks:
-            for call in (call for turn in task.ground_truth for call in turn):
-                for name, value in call.arguments.items():
-                    self.plausible.setdefault((call.name, name), []).append(value)
-        everything = replace(tasks[0], involved_classes=tuple(TOOL_DOCS), initial_config={})
-        self.parameters = {name: sorted(tool.parameters) for name, tool in Simulators(everything).tools.items()}
-        self.names = sorted(self.parameters)
-
-    def calls(self, n: int) -> Iterator[ToolCall]:
-        """`n` calls of one episode."""
-        for call in (ToolCall("message_login", {"user_id": "USR001"}), ToolCall("trading_login", _LOGIN)):
-            yield call
-        while n > 0:
-            run = self._growth() if self.rng.random() < 0.15 else [self._call(self.rng.choice(self.names))]
-            for call in run[:n]:
-                yield call
-            n -= len(run)
-
-    def informed(self, call: ToolCall, last: str) -> ToolCall:
-        """Sometimes the last result comes back as an argument: what a tool prints, another may be made to keep."""
-        if last and call.arguments and self.rng.random() < 0.1:
-            name = self.rng.choice(list(call.arguments))
-            return ToolCall(call.name, {**call.arguments, name: self.rng.choice((last, last + last, [last]))})
-        return call
-
-    def _call(self, tool: str) -> ToolCall:
-        rng = self.rng
-        arguments: JSON = {}
-        for name in self.parameters[tool]:
-            known = self.plausible.get((tool, name))
-            if rng.random() < 0.1:
-                continue
-            arguments[name] = rng.choice(known) if known and rng.random() < 0.5 else self._value()
-        if rng.random() < 0.02:
-            arguments[rng.choice(("self", "x", "a b", "class", "", "ſ"))] = self._value()
-        if rng.random() < 0.02:
-            tool = rng.choice(("kill", "eval", "os.system", tool.upper(), *_NAMES))
-        return ToolCall(tool, arguments)
-
-    def _value(self) -> Any:
-        rng = self.rng
-        kind = rng.randrange(12)
-        if kind < 4:
-            return rng.choice(_SCALARS)
-        if kind < 6:
-            return rng.choice(_FILES)
-        if kind == 6:
-            return rng.choice("aé\U0001f600\n\x00 .;/,-") * int(10 ** rng.uniform(0, 5.3))
-        if kind == 7:
-            return rng.choice((1, -1)) * rng.randrange(10 ** rng.choice((1, 5, 20, 400, 4299, 4300, 9000)))
-        if kind == 8:
-            return rng.choice((1, -1)) * 10 ** rng.uniform(-300, 308)
-        if kind == 9:
-            return [self._value()] * int(10 ** rng.uniform(0, 2.5)) if rng.random() < 0.5 else list(_FILES)
-        if kind == 10:
-            return {rng.choice(_FILES): self._value() for _ in range(rng.randrange(4))}
-        return rng.choice((_nested, _cycle, _shared, object, bytes))()
-
-    def _growth(self) -> list[ToolCall]:
-        rng = self.rng
-        a, b = rng.choice(_FILES), rng.choice(_FILES)
-        n = int(10 ** rng.uniform(0, 2.3))
-        text = rng.choice(("x", "é", "\U0010ffff", "\n", "a b\n")) * int(10 ** rng.uniform(0, 5))
-        move = rng.choice(("cp", "mv"))
-        there = [ToolCall(move, {"source": a, "destination": b}), ToolCall("cp", {"source": b, "destination": a})]
-        deeper = [ToolCall("mkdir", {"dir_name": a}), ToolCall("cd", {"folder": a})]
-        look = [ToolCall(name, {}) for name in ("find", "du", "ls", "pwd", "get_user_tickets", "view_messages_sent")]
-        ticket = ToolCall("create_ticket", {"title": text[:9]})
-        one = rng.choice(
-            (
-                [ToolCall("mkdir", {"dir_name": a}), ToolCall("mkdir", {"dir_name": b}), *there],
-                there,
-                deeper,
-                [*deeper, ToolCall("cd", {"folder": ".."}), *there],
-                [ToolCall("touch", {"file_name": a}), ToolCall("echo", {"content": text, "file_name": a}), *there],
-                [ToolCall("cat", {"file_name": a}), ToolCall("echo", {"content": text, "file_name": a})],
-                [ToolCall("send_message", {"receiver_id": "USR002", "message": text})],
-                [ToolCall("ticket_login", {"username": text, "password": "x"}), *[ticket] * 9],
-                [ToolCall("post_tweet", {"content": text, "tags": [text], "mentions": []})],
-                [ToolCall("mention", {"tweet_id": rng.randrange(9), "mentioned_usernames": text})],
-                [ToolCall("search_tweets", {"keyword": text}), ToolCall("search_messages", {"keyword": text})],
-                [ToolCall("power", {"base": 10, "exponent": n * 40}), ToolCall("find", {"path": "./" * n * 50})],
-                [ToolCall("fund_account", {"amount": 10 ** (n * 20)}), ToolCall("withdraw_funds", {"amount": 10**n})],
-                [ToolCall("add_contact", {"user_name": text}), ToolCall("follow_user", {"username_to_follow": [text]})],
-            )
-        )
-        return [*(one * n), *look]
-
-
-_LOGIN = {"username": "a", "password": "b"}
-_FILES = ("a", "b", "c", ".", "..", "/", "temp", "document")
-_NAMES = ("(" * 150, "-" * 190 + "x", "a" * 10**5, "é.", "1if", "'\\d'")
-_SCALARS: tuple[Any, ...] = (None, True, False, 0, 1, -1, 7, 2.5, -0.0, 1e308, 5e-324, float("nan"), float("inf"))
-_SCALARS += ("", "x", "1e400", "1e" + "9" * 4000, "nan", "-inf")
-_SCALARS += ("1/3", "9" * 4400, "2024-01-01", "%d", "{0}", "{symbol}", "\ud800", "²", "USR001", "AAPL", "driver")
-_SCALARS += (10**10, -(10**10), 10**7, -(10**8), 10**4299, 10**5000)
-
-
-def _nested() -> Any:
-    value: Any = []
-    for _ in range(70):
-        value = [value]
-    return value
-
-
-def _cycle() -> Any:
-    value: list[Any] = []
-    value.append(value)
-    return value
-
-
-def _shared() -> Any:
-    value: list[Any] = []
-    for _ in range(40):
-        value = [value, value]
-    return value
 
 
 def main() -> int:

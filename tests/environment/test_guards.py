@@ -23,7 +23,8 @@ from envtune.environment.simulator import RawResult, Recorded, Simulators, groun
 from envtune.environment.store import SOURCES
 from envtune.evaluation import official
 from envtune.evaluation.bench import memory_growth
-from envtune.evaluation.fuzz import all_simulators, fuzz, search
+from envtune.evaluation.fuzz import fuzz, search
+from envtune.evaluation.hostile import all_simulators
 from envtune.policy.noise import Noise, perturb
 from envtune.types import ToolCall
 
@@ -106,6 +107,7 @@ def test_hostile_calls_end_with_an_error_that_says_what_to_do(everything, name):
         ("add", {"a": [], "b": {}}),
         ("lockDoors", {"unlock": True, "door": [[]]}),
         ("book_flight", {"access_token": None}),
+        ("power", {"base": 7, "exponent": -(10**4000)}),
     ],
 )
 def test_wrong_types_are_the_tool_s_own_error(everything, tool, arguments):
