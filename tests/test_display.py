@@ -49,7 +49,7 @@ def test_an_episode_shows_calls_results_hints_and_verdicts(tasks):
     assert {"script", "b", "img"}.isdisjoint(outline.tags)
     for words in (
         "cd(directory='document')",
-        "cd takes folder",
+        "Repeat cd with folder only",
         "I could not <b>do</b> it",
         "turn 1 · state",
         "not parsed",

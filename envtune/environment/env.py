@@ -16,14 +16,15 @@ too (`Turn.state_ok`). The official checker skips such turns, and so does `Episo
 from __future__ import annotations
 
 import json
+import random
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from envtune.environment import guards
-from envtune.environment.hints import hint, hinted_text
-from envtune.environment.simulator import Expected, Simulators, ground_truth_run
+from envtune.environment.hints import Strength, hint, hinted_text
+from envtune.environment.simulator import Expected, RawResult, Simulators, ground_truth_run
 from envtune.policy.chat import parse_reply, render_calls
 from envtune.types import (
     JSON,
@@ -41,6 +42,11 @@ from envtune.types import (
 Reveal = Literal["message", "recompile"]
 HANDOVER = "I have updated some more functions you can choose from. What about now?"
 """The user's words where withheld tools are handed over (`default_prompts.py`)."""
+TURN_FEEDBACK = (
+    "In the last turn a tool or a value that you needed was missing: the right thing was to say so and ask for it "
+    "instead of calling tools."
+)
+"""What precedes the user message after a turn in which the agent acted although nothing should be called."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,17 +70,40 @@ class ToolUseEnv:
         hints: add corrections to failed results. Off, results are the benchmark's, byte for byte.
         max_steps_per_turn: tool steps allowed in one turn; None: no limit.
         reveal: how withheld tools are handed over, in a user `message` or by `recompile`d tool list.
+        hint_strength: whether a hint names the one tool that resolves the failure or a short list.
+        hint_rate: share of the failed calls that get their hint, drawn call by call: 1 all, 0 none.
+        hint_seed: which ones, together with the task and the number of the failure in the episode.
+        turn_feedback: where the agent acted in a turn that expects no call, say so before the next user message. For
+            training only: this is the one place where the agent is told something about the ground truth.
+
+    Raises:
+        ValueError: a setting is out of its range.
     """
 
     def __init__(
-        self, task: Task, *, hints: bool = False, max_steps_per_turn: int | None = 20, reveal: Reveal = "message"
+        self,
+        task: Task,
+        *,
+        hints: bool = False,
+        max_steps_per_turn: int | None = 20,
+        reveal: Reveal = "message",
+        hint_strength: Strength = Strength.ONE,
+        hint_rate: float = 1.0,
+        hint_seed: int = 0,
+        turn_feedback: bool = False,
     ) -> None:
         if reveal not in ("message", "recompile"):
             raise ValueError(f"reveal is {reveal!r}; it must be 'message' or 'recompile'")
         if max_steps_per_turn is not None and max_steps_per_turn < 1:
             raise ValueError(f"max_steps_per_turn is {max_steps_per_turn}; it must be at least 1, or None")
+        if not 0 <= hint_rate <= 1:
+            raise ValueError(f"hint_rate is {hint_rate}; it must be a probability, from 0 to 1")
         self.task = task
         self.hints = hints
+        self.hint_strength = Strength(hint_strength)
+        self.hint_rate = hint_rate
+        self.hint_seed = hint_seed
+        self.turn_feedback = turn_feedback
         self.max_steps_per_turn = max_steps_per_turn
         self.reveal = reveal
         self._first = self._load()
@@ -92,6 +121,7 @@ class ToolUseEnv:
         self._observed: list[str] = []
         self._turns: list[Turn] = []
         self._steps: list[Step] = []
+        self._failures = 0
         self._stop: StopReason | None = None
         self._begin_turn()
         return self._user_message()
@@ -111,7 +141,15 @@ class ToolUseEnv:
         """The record so far. An episode still running counts as aborted, its current turn as not correct."""
         turns = [*self._turns, self._close_turn(ended=False)] if self._steps else self._turns
         stop = self._stop or StopReason.ABORTED
-        return Episode(self.task.id, self.task.category, self.task.n_turns, tuple(turns), stop, self.hints)
+        return Episode(
+            self.task.id,
+            self.task.category,
+            self.task.n_turns,
+            tuple(turns),
+            stop,
+            self.hints,
+            self.turn_feedback,
+        )
 
     def step(self, text: str) -> Observation:
         """Play one assistant message.
@@ -158,10 +196,21 @@ class ToolUseEnv:
     def _run(self, call: ToolCall) -> ToolResult:
         raw = self._simulators.call(call)
         self._responses[raw.text] += 1
-        found = hint(call, raw, self._tools(), self._observed) if self.hints and raw.error else None
-        text = hinted_text(raw.text, found) if found else raw.text
+        text, advice = self._augment(call, raw)
         self._observed.append(text)
-        return ToolResult(text, raw.error, found.text if found else None, raw.guarded, raw.unknown_tool)
+        return ToolResult(text, raw.error, advice, raw.guarded, raw.unknown_tool)
+
+    def _augment(self, call: ToolCall, raw: RawResult) -> tuple[str, str | None]:
+        """What the agent reads, and the hint in it."""
+        found = None
+        if self.hints:
+            found = hint(call, raw, self._tools(), self._observed, strength=self.hint_strength)
+        if found is None:
+            return raw.text, None
+        self._failures += 1
+        if random.Random(f"{self.hint_seed}/{self.task.id}/{self._failures}").random() >= self.hint_rate:
+            return raw.text, None
+        return hinted_text(raw.text, found), found.text
 
     def _goal_reached(self) -> bool:
         expected = self._expected[len(self._turns)]
@@ -205,6 +254,11 @@ class ToolUseEnv:
         return Observation(({"role": "user", "content": self._user},), self._tools(), False, recompiled)
 
     def _user_text(self) -> str:
+        text = self._task_text()
+        acted_unasked = self._turns and self._turns[-1].abstained is False
+        return f"{TURN_FEEDBACK}\n{text}" if self.turn_feedback and acted_unasked else text
+
+    def _task_text(self) -> str:
         if self.turn not in self.task.withheld:
             return self.task.user_turns[self.turn]
         if self.reveal == "recompile":
@@ -219,25 +273,36 @@ def replay(
     task: Task,
     turns: Sequence[Sequence[Sequence[ToolCall]]],
     *,
-    hints: bool = False,
     max_steps_per_turn: int | None = None,
+    hints: bool = False,
+    hint_strength: Strength = Strength.ONE,
+    hint_rate: float = 1.0,
+    hint_seed: int = 0,
+    turn_feedback: bool = False,
 ) -> Episode:
     """Play given calls without a language model.
 
     Args:
         task: the instance.
         turns: per turn, its steps; per step, its calls. Each turn ends with an answer; steps without a call are
-        skipped, as
-            the official runner skips them. Fewer turns than the task has: the episode counts as aborted.
-        hints: add corrections to failed results.
+            skipped, as the official runner skips them. Fewer turns than the task has: the episode counts as aborted.
         max_steps_per_turn: tool steps allowed in one turn; None, the default: no limit, as in the official checker.
+        hints, hint_strength, hint_rate, hint_seed, turn_feedback: as in `ToolUseEnv`.
 
     Raises:
         ValueError: more turns than the task has.
     """
     if len(turns) > task.n_turns:
         raise ValueError(f"{len(turns)} turns to replay, but task {task.id} has {task.n_turns}")
-    env = ToolUseEnv(task, hints=hints, max_steps_per_turn=max_steps_per_turn)
+    env = ToolUseEnv(
+        task,
+        max_steps_per_turn=max_steps_per_turn,
+        hints=hints,
+        hint_strength=hint_strength,
+        hint_rate=hint_rate,
+        hint_seed=hint_seed,
+        turn_feedback=turn_feedback,
+    )
     for turn in turns:
         for calls in turn:
             if calls and not env.done:

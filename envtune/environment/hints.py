@@ -6,25 +6,52 @@ state, so a hint can only tell what a careful reader of the schemas and the erro
 2510.10197, section 3 (actionable environment augmentation); the released code edits copies of the simulators instead,
 which cannot be switched off and also changes the ground truth's responses.
 
-The rules here follow from the schemas alone; they come first. Rules per domain follow in `RULES`.
+Rules that follow from the schemas alone come first (`hint_schema`), then one table of rules by domain (`hint_rules`);
+only where the error asks for another tool first (log in, start the engine) is a value out of its range left for later.
+A hint is at most two sentences: what is wrong, and what to do next. It names only tools in the current list.
 """
 
 from __future__ import annotations
 
 import difflib
+import hashlib
 import json
+import re
+import string
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from enum import StrEnum
+from typing import Protocol
 
+from envtune.environment.hint_rules import RULES_BY_TOOL, Rule, resolvers
+from envtune.environment.hint_schema import DESCRIBED, Advice, canonical, listed, schema_advice, value_advice
 from envtune.types import JSON, ToolCall
 
 
+class Strength(StrEnum):
+    """How much a hint gives away about the tool that resolves a failure; corrections of arguments do not depend on it.
+
+    Measured with a tiny model: naming the one tool teaches no more than no hint, a list of three teaches most.
+    """
+
+    ONE = "one"
+    """It names the tool, and how to call it."""
+    LIST = "list"
+    """It lists three tools, one of which is the right one, in an order that says nothing."""
+
+
+LIST_LENGTH = 3
+
+
 class RawError(Protocol):
-    """The failed result that a hint explains."""
+    """The result that a hint explains."""
 
     @property
     def text(self) -> str: ...  # noqa: D102
+    @property
+    def error(self) -> bool: ...  # noqa: D102
+    @property
+    def guarded(self) -> bool: ...  # noqa: D102
     @property
     def unknown_tool(self) -> bool: ...  # noqa: D102
 
@@ -35,92 +62,132 @@ class Hint:
 
     rule: str
     text: str
+    tools: tuple[str, ...] = ()
+    """The tools offered to resolve the failure: one, or a list that contains it."""
 
 
-def hint(call: ToolCall, result: RawError, tools: Sequence[JSON], observed: Sequence[str]) -> Hint | None:
-    """The correction for a failed call, or None if no rule has anything to say.
+def hint(
+    call: ToolCall,
+    result: RawError,
+    tools: Sequence[JSON],
+    observed: Sequence[str],
+    *,
+    strength: Strength = Strength.ONE,
+) -> Hint | None:
+    """The correction for a failed call, or None if the call did not fail or no rule has anything to say.
+
+    A call that did not end in an error may have failed all the same ("soft": a login refused, a city unknown); only
+    rules of the domains that say so apply then.
 
     Args:
         call: what the agent asked for.
-        result: the raw failure, as the benchmark words it.
+        result: the raw result, as the benchmark words it.
         tools: JSON schemas of the tools now available.
         observed: the texts shown to the agent so far: user messages and results.
+        strength: name the one tool that resolves the failure, or a short list.
     """
-    schemas = {tool["function"]["name"]: tool["function"] for tool in tools}
+    rules = RULES_BY_TOOL.get(call.name, ())
+    matching = [rule for rule in rules if rule.matches(call, result.text, result.error, observed)]
+    if not (result.error or matching):
+        return None
+    schemas: dict[str, JSON] = {tool["function"]["name"]: tool["function"] for tool in tools}
     if call.name not in schemas:
-        return _unavailable_tool(call.name, list(schemas))
-    return _wrong_arguments(call, schemas[call.name]["parameters"])
+        return _unavailable_tool(call, list(schemas), strength)
+    parameters = schemas[call.name]["parameters"]
+    advice = schema_advice(call, parameters) if result.error else value_advice(call, parameters)
+    unmet = result.error and any(rule.resolving for rule in matching)
+    if advice is not None and not (unmet and advice.rule in DESCRIBED):
+        return _plain(advice)
+    if result.guarded:
+        return _plain(Advice("guarded", GUARDED, f"Repeat {call.name} with smaller or simpler values."))
+    return _from_rules(matching, call, schemas, strength) if matching else None
+
+
+GUARDED = "The call was stopped because it would take too much time or memory."
 
 
 def hinted_text(text: str, found: Hint) -> str:
-    """The result that the agent reads: the original error with the hint beside it, as JSON."""
+    """The result that the agent reads: the original with the hint beside it, as JSON."""
     try:
         value = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
         value = {"error": text}
     return json.dumps({**value, "hint": found.text})
 
 
-def _unavailable_tool(name: str, known: list[str]) -> Hint:
+def _plain(advice: Advice) -> Hint:
+    return Hint(advice.rule, f"{advice.why} {advice.do}")
+
+
+def _unavailable_tool(call: ToolCall, known: list[str], strength: Strength) -> Hint:
+    """The nearest names in the list of tools."""
+    near = _nearest(call.name, known)[: 1 if strength is Strength.ONE else LIST_LENGTH]
+    why = f"There is no tool {call.name!r} in the list." if re.fullmatch(r"[\w.-]{1,60}", call.name) else _NO_TOOL
+    if not near:
+        return Hint("unknown_tool", f"{why} Choose one from the list of tools, or tell the user that none does it.")
+    offered = tuple(_shuffled(near, call, "order"))
+    phrase = offered[0] if len(offered) == 1 else f"one of {listed(offered, 'or')}"
+    do = f"Call {phrase} if that is what you mean, or tell the user that no available tool does it."
+    return Hint("unknown_tool", f"{why} {do}", offered)
+
+
+def _nearest(name: str, known: list[str]) -> list[str]:
+    """Known names, the nearest first: those that are a part of `name`, then those written alike."""
+    parts = re.split(r"[\W_]+", name.lower())
+    alike = difflib.get_close_matches(name.rsplit(".", 1)[-1].lower(), [tool.lower() for tool in known], n=LIST_LENGTH)
     by_lower = {tool.lower(): tool for tool in known}
-    nearest = difflib.get_close_matches(name.rsplit(".", 1)[-1].lower(), list(by_lower), n=1)
-    if nearest:
-        return Hint("unknown_tool", f"There is no tool {name!r}. The nearest available one is {by_lower[nearest[0]]}.")
-    return Hint("unknown_tool", f"There is no tool {name!r}. Choose one from the list of tools.")
+    begins = sorted((tool for tool in by_lower if name.lower().startswith(tool)), key=len, reverse=True)
+    return list(dict.fromkeys(by_lower[tool] for tool in [*(p for p in parts if p in by_lower), *alike, *begins]))
 
 
-def _wrong_arguments(call: ToolCall, parameters: JSON) -> Hint | None:
-    properties: dict[str, JSON] = parameters["properties"]
-    missing = [name for name in parameters.get("required", []) if name not in call.arguments]
-    unknown = [name for name in call.arguments if name not in properties]
-    if unknown:
-        takes = f"{call.name} takes {_listed(list(properties))}" if properties else f"{call.name} takes no argument"
-        return Hint("unknown_argument", f"{call.name} has no argument {_listed(unknown)}. {takes}.")
-    if missing:
-        types = [f"{name} ({properties[name]['type']})" for name in missing]
-        return Hint("missing_argument", f"{call.name} also needs {_listed(types)}.")
-    for name, value in call.arguments.items():
-        if (found := _wrong_value(name, value, properties[name])) is not None:
-            return found
-    return None
+_NO_TOOL = "There is no tool of that name in the list."
 
 
-def _wrong_value(name: str, value: Any, schema: JSON) -> Hint | None:
-    if "enum" in schema and value not in schema["enum"]:
-        return Hint("enum", f"{name} must be one of {_listed([repr(item) for item in schema['enum']], 'or')}.")
-    if not _has_type(value, schema["type"]):
-        return Hint("argument_type", f"{name} must be of type {schema['type']}, not {_type_name(value)}.")
-    if schema["type"] == "array" and "items" in schema:
-        wrong = [item for item in value if not _has_type(item, schema["items"]["type"])]
-        if wrong:
-            kind = schema["items"]["type"]
-            return Hint("argument_type", f"Every item of {name} must be of type {kind}, not {_type_name(wrong[0])}.")
-    return None
+def _from_rules(matching: Sequence[Rule], call: ToolCall, schemas: dict[str, JSON], strength: Strength) -> Hint:
+    """What the first rule says whose tool is available; if none is, that it is missing."""
+    available = schemas.keys() - {call.name}
+    usable = (rule for rule in matching if not rule.resolving or available & set(rule.resolving))
+    rule = next(usable, None)
+    if rule is None:
+        return Hint(matching[0].name, f"{matching[0].why.format(call=call.name)} {_NOT_AVAILABLE}")
+    why = rule.why.format(call=call.name)
+    if not rule.resolving:
+        return Hint(rule.name, f"{why} {rule.do.format(call=call.name)}")
+    right = next(tool for tool in rule.resolving if tool in available)
+    offered = (right,) if strength is Strength.ONE else _candidates(rule, right, call, schemas)
+    if len(offered) > 1:
+        return Hint(rule.name, f"{why} Call one of {listed(offered, 'or')}, then repeat {call.name}.", offered)
+    others = _named(rule.do) - {"call", "tool"}
+    do = rule.do if others <= schemas.keys() else "Call {tool}, then repeat {call}."
+    return Hint(rule.name, f"{why} {do.format(call=call.name, tool=right, **{name: name for name in others})}", offered)
 
 
-_PYTHON_TYPES: dict[str, tuple[type, ...]] = {
-    "string": (str,),
-    "integer": (int,),
-    "number": (int, float),
-    "boolean": (bool,),
-    "array": (list,),
-    "object": (dict,),
-}
+_NOT_AVAILABLE = "Tell the user that the tool for this is not available now, or go on with what does not need it."
 
 
-def _has_type(value: Any, kind: str) -> bool:
-    return isinstance(value, _PYTHON_TYPES[kind]) and (kind == "boolean" or not isinstance(value, bool))
+def _named(template: str) -> set[str]:
+    """The placeholders of a template."""
+    return {name for _, name, _, _ in string.Formatter().parse(template) if name}
 
 
-def _type_name(value: Any) -> str:
-    if value is None:
-        return "null"
-    return next(
-        kind for kind in ("boolean", "integer", "number", "string", "array", "object") if _has_type(value, kind)
-    )
+def _candidates(rule: Rule, right: str, call: ToolCall, schemas: dict[str, JSON]) -> tuple[str, ...]:
+    """The right tool and others of its domain, those first that resolve other failures of the same tool; shuffled."""
+    domain = _domain(schemas[right])
+    same = [name for name in schemas if _domain(schemas[name]) == domain and name not in (right, call.name)]
+    here = {name for row in RULES_BY_TOOL[call.name] for name in row.resolving}
+    elsewhere = resolvers(rule.domain)
+    ranked = sorted(_shuffled(same, call, "draw"), key=lambda name: (name not in here, name not in elsewhere))
+    return tuple(_shuffled([right, *ranked[: LIST_LENGTH - 1]], call, "order"))
 
 
-def _listed(items: Sequence[str], last: str = "and") -> str:
-    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} {last} {items[-1]}"
+def _domain(function: JSON) -> str:
+    """The first sentence of a description: BFCL says there to which system a tool belongs."""
+    return str(function.get("description", "")).split(". ", 1)[0]
+
+
+def _shuffled(names: Sequence[str], call: ToolCall, purpose: str) -> list[str]:
+    """The same order for the same call in every process. Who is drawn and who comes first must not depend on one draw:
+    else the right tool, which is not drawn, would come last."""
+    return sorted(names, key=lambda name: hashlib.sha256(f"{purpose} {name} {canonical(call)}".encode()).digest())

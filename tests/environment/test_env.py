@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import envtune
-from envtune.environment.env import HANDOVER
+from envtune.environment.env import HANDOVER, TURN_FEEDBACK
 from envtune.policy.chat import render_calls
 from envtune.types import Category, Episode, StepKind, StopReason, ToolCall
 
@@ -141,10 +141,68 @@ def test_hints_are_an_overlay(by_id):
     assert plain.success
     assert hinted.success
     failed, fine = hinted.steps[0].results
-    assert failed.hint == "cd has no argument directory. cd takes folder."
+    assert failed.hint == "cd has no argument directory. Repeat cd with folder only."
     assert json.loads(failed.text) == {"error": plain.steps[0].results[0].text, "hint": failed.hint}
     assert fine == plain.steps[0].results[1]
     assert [s.results for s in hinted.steps[1:]] == [s.results for s in plain.steps[1:]]
+
+
+def test_a_soft_failure_gets_a_hint_but_is_no_error(by_id):
+    task = by_id["multi_turn_base_0"]
+    turns = [[[ToolCall("authenticate_twitter", {"username": "nobody", "password": "x"})]]]
+    plain, hinted = (envtune.replay(task, turns, hints=hints).steps[0] for hints in (False, True))
+    assert plain.kind is hinted.kind is StepKind.TOOL_OK
+    assert not hinted.results[0].error
+    assert json.loads(hinted.results[0].text) == {
+        **json.loads(plain.results[0].text),
+        "hint": hinted.results[0].hint,
+    }
+
+
+def test_hints_can_be_drawn_failure_by_failure(by_id):
+    task = by_id["multi_turn_base_0"]
+    turns = [[[ToolCall("cd", {})]] * 40]
+
+    def given(**settings_):
+        return [bool(step.results[0].hint) for step in envtune.replay(task, turns, hints=True, **settings_).steps[:40]]
+
+    assert all(given())
+    assert not any(given(hint_rate=0.0))
+    half = given(hint_rate=0.5)
+    assert 10 < sum(half) < 30
+    assert half == given(hint_rate=0.5)
+    assert half != given(hint_rate=0.5, hint_seed=1)
+
+
+def test_turn_feedback_follows_a_needless_call(by_id):
+    """It precedes the next user message where the agent acted in a turn that expects no call, and nowhere else."""
+    task = by_id["multi_turn_miss_param_1"]
+    empty = next(i for i, turn in enumerate(task.ground_truth) if not turn)
+    calls = truth(task)
+    calls[empty] = [[ToolCall("pwd", {})]]
+    silent = envtune.replay(task, truth(task), turn_feedback=True)
+    acted = envtune.replay(task, calls, turn_feedback=True)
+    plain = envtune.replay(task, calls)
+    assert [turn.user for turn in silent.turns] == list(task.user_turns)
+    assert [turn.user for turn in plain.turns] == list(task.user_turns)
+    expected = list(task.user_turns)
+    expected[empty + 1] = f"{TURN_FEEDBACK}\n{expected[empty + 1]}"
+    assert [turn.user for turn in acted.turns] == expected
+    assert acted.turn_feedback
+    assert not plain.turn_feedback
+    assert Episode.from_json(acted.to_json()) == acted
+
+
+def test_turn_feedback_says_nothing_where_calls_are_expected(tasks):
+    """An agent that acts in every turn is told so after the turns with an empty ground truth only."""
+    for task in tasks[::40]:
+        env = envtune.ToolUseEnv(task, turn_feedback=True)
+        users = [env.reset().messages[0]["content"]]
+        while not env.done:
+            env.step(render_calls([ToolCall("nothing", {})]))
+            users += [message["content"] for message in env.step("Done.").messages]
+        told = [user.startswith(TURN_FEEDBACK) for user in users]
+        assert told == [False] + [not calls for calls in task.ground_truth[:-1]]
 
 
 def test_a_shorter_replay_counts_as_aborted_and_a_longer_one_is_refused(by_id):
@@ -170,7 +228,7 @@ def test_a_lone_surrogate_is_recorded_as_a_question_mark(tasks):
     assert Episode.from_json(env.episode.to_json()) == env.episode
 
 
-@pytest.mark.parametrize("bad", [{"reveal": "never"}, {"max_steps_per_turn": 0}])
+@pytest.mark.parametrize("bad", [{"reveal": "never"}, {"max_steps_per_turn": 0}, {"hint_rate": 2.0}])
 def test_bad_settings_are_named(tasks, bad):
     with pytest.raises(ValueError, match=next(iter(bad))):
         envtune.ToolUseEnv(tasks[0], **bad)

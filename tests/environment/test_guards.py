@@ -404,10 +404,11 @@ def test_fuzzing_finds_nothing(tasks):
     assert report.guarded > 1000
 
 
-def test_replay_survives_arguments_that_no_message_can_hold(by_id):
+@pytest.mark.parametrize("hints", [False, True])
+def test_replay_survives_arguments_that_no_message_can_hold(by_id, hints):
     task = by_id["multi_turn_base_0"]
     for value in (float("nan"), CYCLE, SHARED, b"x", 10**5000, nested(2000)):
-        episode = envtune.replay(task, [[[ToolCall("cd", {"folder": value})]]])
+        episode = envtune.replay(task, [[[ToolCall("cd", {"folder": value})]]], hints=hints)
         (step, _) = episode.steps
         assert step.results[0].error
         assert not episode.success

@@ -1,0 +1,176 @@
+"""The command line. Exit code 0 only when the thing asked for was done; 1 with a one-line reason; 2 for wrong usage.
+
+Each command imports what it needs when it runs, so that `envtune --help` is quick.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import version as installed_version
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from envtune.workbook.errors import SeriesError
+
+EXPECTED = (ValueError, SeriesError, OSError, ModuleNotFoundError)
+"""Errors that the user can mend: their message is all there is to show."""
+
+
+class _Group(TyperGroup):
+    """Turns expected errors of any command into one line each on standard error, and exit code 1."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except EXPECTED as error:
+            if detail := getattr(error, "detail", ""):
+                typer.echo(detail, err=True)
+            for line in str(error).splitlines():
+                typer.echo(f"envtune: error: {line}", err=True)
+            raise typer.Exit(1) from None
+        except KeyboardInterrupt:
+            typer.echo("\nenvtune: error: interrupted; the same command goes on from here", err=True)
+            raise typer.Exit(130) from None
+
+
+app = typer.Typer(
+    cls=_Group,
+    help="Teach a language model to use tools by tuning the environment it explores.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"envtune {installed_version('envtune')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Options before the command."""
+
+
+@app.command()
+def run(
+    params: Annotated[Path, typer.Argument(help="Parameter file, such as params/tiny.yaml.")],
+    only: Annotated[str | None, typer.Option(metavar="NN", help="Run one notebook, such as 03.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Run what is up to date, too, from scratch.")] = False,
+) -> None:
+    """Run the notebook series and render its reports; what is up to date is skipped."""
+    from envtune.workbook.series import run_series
+
+    run_series(params, only=only, force=force, echo=typer.echo)
+
+
+@app.command()
+def doctor() -> None:
+    """Check that this machine can run the workbook."""
+    from envtune.workbook.doctor import Verdict, examine
+
+    failed = False
+    for finding in examine():
+        typer.echo(f"{finding.verdict:<5} {finding.subject:<10} {finding.text}")
+        failed |= finding.verdict is Verdict.FAIL
+    if failed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def readme(
+    run: Annotated[str, typer.Option(help="The run whose answers the README shows.")] = "tiny",
+    check: Annotated[bool, typer.Option("--check", help="Write nothing; exit 1 if the README is stale.")] = False,
+) -> None:
+    """Put the answers of a run into the README."""
+    from envtune.workbook.overview import update_readme
+    from envtune.workbook.paths import find_root
+
+    root = find_root()
+    stale = update_readme(root / "README.md", root / "results" / run, check=check)
+    if stale and check:
+        raise SeriesError("README.md is stale; `envtune readme` updates it")
+    typer.echo("README.md updated" if stale else "README.md is up to date")
+
+
+@app.command()
+def verify(
+    trajectories: Annotated[int, typer.Option(min=0, help="Perturbed trajectories to compare.")] = 5000,
+    seed: Annotated[int, typer.Option(help="Seed of the perturbations.")] = 0,
+) -> None:
+    """Check that the environment is the benchmark: replay all ground truths, compare with the official code."""
+    from envtune.data import load_tasks
+    from envtune.evaluation.verify import verify as compare
+
+    report = compare(load_tasks("bfcl"), trajectories=trajectories, seed=seed)
+    _print_table(report.table(), "benchmark against environment")
+    for failure in report.failures[:20]:
+        typer.echo(f"envtune: error: {failure}", err=True)
+    if not report.ok:
+        raise typer.Exit(1)
+
+
+@app.command()
+def evaluate(
+    policy: Annotated[str, typer.Argument(help="Who acts: oracle, silent, noisy, noisy:LEVEL.")],
+    split: Annotated[str, typer.Option(help="all, train, val, test or heldout.")] = "heldout",
+    category: Annotated[list[str] | None, typer.Option(help="Only this category; may be given again.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Number of tasks, evenly spread.")] = None,
+    out: Annotated[Path | None, typer.Option(help="JSONL to append episodes to; a killed run goes on.")] = None,
+    max_steps_per_turn: Annotated[int, typer.Option(min=1, help="20 official, 10 T3RL, 5 paper.")] = 20,
+    reveal: Annotated[str, typer.Option(help="Withheld tools by `message` or `recompile`.")] = "message",
+    seed: Annotated[int, typer.Option(help="Seed of the policy.")] = 0,
+) -> None:
+    """Score a policy, without hints."""
+    from envtune.data import load_tasks, spread
+    from envtune.evaluation import evaluate as play
+    from envtune.policy import load_policy
+
+    tasks = spread(load_tasks("bfcl", split=split, categories=category), limit)
+    how: Any = {"max_steps_per_turn": max_steps_per_turn, "reveal": reveal}
+    result = play(load_policy(policy, seed=seed), tasks, out, **how)
+    _print_table(_scores(result.table()), f"{result.policy}, {split} split, {len(tasks)} tasks")
+
+
+def _print_table(frame: Any, title: str) -> None:
+    """A data frame as a table."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left")
+    for i, name in enumerate(frame.columns):
+        table.add_column(str(name), justify="right" if i else "left")
+    for row in frame.itertuples(index=False):
+        table.add_row(*map(str, row))
+    terminal = Console()
+    (terminal if terminal.is_terminal else Console(width=140)).print(table)
+
+
+def _scores(table: Any) -> Any:
+    """`Result.table()` for reading: a line per measure, a column per category, values with their 95 % interval."""
+    import pandas as pd
+
+    measures = [name for name in table.columns if not name.endswith(("_low", "_high"))]
+    lines = {name.replace("_", " "): [_cell(row, name) for row in table.to_dict("records")] for name in measures}
+    scores = pd.DataFrame.from_dict(lines, orient="index", columns=list(table.index))
+    return scores.reset_index(names="95 % interval by id number")
+
+
+def _cell(row: dict[str, Any], name: str) -> str:
+    if name in ("n", "guarded_calls"):
+        return f"{row[name]:.0f}"
+    if f"{name}_low" in row:
+        return f"{row[name]:.1%} [{row[f'{name}_low']:.1%}, {row[f'{name}_high']:.1%}]"
+    return f"{row[name]:.2f}" if name.endswith("_per_turn") else f"{row[name]:.1%}"
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    app(prog_name="envtune")

@@ -1,0 +1,15 @@
+"""The workbook: notebooks with typed parameters, run in order, each leaving a manifest and a report.
+
+In a notebook, `begin` is all there is to know:
+
+    nb = workbook.begin("02_environment", run=run, results=results, seed=seed)
+    nb.figure(fig, "name", alt="what it shows")
+    nb.finish("The answer, with numbers.", accuracy=0.5)
+
+`params` says what a notebook may be told, `series` runs them all, `report` renders them, `provenance` says where a
+result comes from.
+"""
+
+from envtune.workbook.notebook import Workbook, begin
+
+__all__ = ["Workbook", "begin"]

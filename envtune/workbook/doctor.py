@@ -1,0 +1,114 @@
+"""Is this machine ready? One finding per thing that a run needs, each with what to do about it."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from importlib import metadata
+from pathlib import Path
+
+from envtune.workbook import provenance
+from envtune.workbook.paths import find_root
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+PYTHON = (3, 11)
+FREE_GB = 2.0
+"""The laptop run, its environment aside, takes less than half of it."""
+
+
+class Verdict(StrEnum):
+    """How a finding counts."""
+
+    OK = "ok"
+    WARN = "WARN"
+    """Works, but results may differ or something optional is missing."""
+    FAIL = "FAIL"
+    """A run would fail."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the report."""
+
+    subject: str
+    verdict: Verdict
+    text: str
+
+
+def examine() -> Iterator[Finding]:
+    """Look at everything, in the order in which to mend it."""
+    yield _python()
+    try:
+        root = find_root()
+    except FileNotFoundError as error:
+        yield Finding("project", Verdict.FAIL, str(error))
+        return
+    yield _versions(root / "constraints.txt")
+    yield _benchmark()
+    yield _disk(root)
+    yield _results(root / "results")
+    gpus = provenance.gpus()
+    yield Finding("GPU", Verdict.OK, ", ".join(gpus) if gpus else "none; the laptop profile needs none")
+    yield _browser()
+
+
+def _python() -> Finding:
+    found = provenance.platform.python_version()
+    if sys.version_info < PYTHON:
+        return Finding("Python", Verdict.FAIL, f"{found}; 3.11 or newer is needed")
+    return Finding("Python", Verdict.OK, found)
+
+
+def _versions(constraints: Path) -> Finding:
+    if not constraints.is_file():
+        return Finding("versions", Verdict.WARN, "no constraints.txt here to compare with")
+    pins = re.findall(r"^([A-Za-z0-9._-]+)==([^\s;]+)", constraints.read_text(encoding="utf-8"), re.MULTILINE)
+    installed = {_normal(item.metadata["Name"]): item.version for item in metadata.distributions()}
+    compared = [(name, pin, installed[_normal(name)]) for name, pin in pins if _normal(name) in installed]
+    other = [f"{name} {found} (not {pin})" for name, pin, found in compared if found.split("+")[0] != pin]
+    if other:
+        more = f" and {len(other) - 4} more" if len(other) > 4 else ""
+        text = f"differ from constraints.txt: {', '.join(other[:4])}{more}; `make clean setup` installs those"
+        return Finding("versions", Verdict.WARN, text)
+    return Finding("versions", Verdict.OK, f"{len(compared)} packages as in constraints.txt")
+
+
+def _benchmark() -> Finding:
+    from envtune.data import bfcl
+
+    try:
+        bfcl.check_files()
+    except (ImportError, OSError, ValueError) as error:
+        return Finding("benchmark", Verdict.FAIL, " ".join(str(error).split()))
+    version = ", ".join(f"{name} {value[:12]}" for name, value in bfcl.data_version().items())
+    return Finding("benchmark", Verdict.OK, f"all files unchanged ({version})")
+
+
+def _disk(root: Path) -> Finding:
+    free = shutil.disk_usage(root).free / 1e9
+    verdict = Verdict.OK if free >= FREE_GB else Verdict.WARN
+    advice = "" if verdict is Verdict.OK else f"; {FREE_GB} are advised"
+    return Finding("disk", verdict, f"{free:.1f} GB free{advice}")
+
+
+def _results(folder: Path) -> Finding:
+    try:
+        folder.mkdir(exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder, prefix="."):
+            return Finding("results", Verdict.OK, "results/ is writable")
+    except OSError as error:
+        return Finding("results", Verdict.FAIL, f"results/ is not writable: {error.strerror}")
+
+
+def _browser() -> Finding:
+    found = next((name for name in BROWSERS if shutil.which(name)), None)
+    return Finding("browser", Verdict.OK, found or "none; only the tests that look at the reports need one")
+
+
+def _normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()

@@ -1,0 +1,255 @@
+"""A notebook's side of the workbook: checked parameters, an output folder, and the manifest at the end.
+
+In: the names and values of the notebook's `parameters` cell. Out: files under `results/<run>/<chapter>/`, and last of
+all `manifest.json`, without which they do not count. The series points `ENVTUNE_STEP_DIR` to a folder beside the final
+one and swaps the two when the notebook is complete.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import re
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock
+from pydantic import ValidationError
+
+from envtune.workbook import figures, provenance
+from envtune.workbook.errors import ParamsError
+from envtune.workbook.params import Chapter, Common, chapter, explain, validate
+from envtune.workbook.paths import MANIFEST, find_root, kernel_lock, notebook_name, partial_dir, report_name
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+STEP_DIR = "ENVTUNE_STEP_DIR"
+PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+
+
+def begin(name: str | Chapter, **parameters: Any) -> Workbook:
+    """Start a notebook: check its parameters, start the clock, prepare the output folder, style and quiet everything.
+
+    Args:
+        name: the notebook's name without `.ipynb` (or, for a notebook outside of the series, its `Chapter`).
+        parameters: every name of the `parameters` cell, as `name=name`.
+
+    Raises:
+        ParamsError: a parameter that the chapter's model does not know, or of another type; one line per problem.
+    """
+    found = name if isinstance(name, Chapter) else chapter(name)
+    try:
+        params = validate(found.model, parameters)
+    except ValidationError as error:
+        known = list(found.model.model_fields)
+        raise ParamsError("\n".join(explain(line, known) for line in error.errors())) from None
+    folder = _output_folder(found, params)
+    (folder / MANIFEST).unlink(missing_ok=True)  # until `finish`, nothing in this folder is a result
+    _quiet()
+    random.seed(params.seed)
+    _seed_numpy(params.seed)
+    figures.set_style()
+    _show(f"<style>{(figures.HERE / 'content.css').read_text()}</style>")
+    return Workbook(found, params, folder)
+
+
+class Workbook:
+    """What a notebook writes with; made by `begin`.
+
+    Attributes:
+        params: the checked parameters; prefer `nb.params.x` to the bare name, which may be YAML's text for a number.
+        folder: where this notebook's files go.
+    """
+
+    def __init__(self, of: Chapter, params: Common, folder: Path) -> None:
+        self.name = of.name
+        self.params: Any = params
+        self.folder = folder
+        self._needs = of.needs
+        self._started = datetime.now(UTC)
+        self._clock = time.monotonic()
+        self._code = provenance.git_state() | {"source_hash": provenance.source_hash()}
+        self._figures: list[dict[str, str]] = []
+        self._tables: list[dict[str, str]] = []
+        self._inputs: dict[str, str] = {}
+        for need in of.needs:
+            self.input(need, MANIFEST)
+
+    def path(self, name: str) -> Path:
+        """A path inside this notebook's output folder; the folders above it are made.
+
+        Raises:
+            ValueError: `name` is absolute or leads out of the folder.
+        """
+        path = (self.folder / name).resolve()
+        if not path.is_relative_to(self.folder.resolve()) or path == self.folder.resolve():
+            raise ValueError(f"'{name}' is not a file inside the notebook's output folder; give a relative name")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def input(self, of: str, name: str) -> Path:
+        """A file or folder that an earlier chapter of this run left, recorded in the manifest with its hash.
+
+        Raises:
+            FileNotFoundError: it is not there; the message says which chapter to run.
+        """
+        path = self.folder.parent / of / name
+        if not path.exists():
+            raise FileNotFoundError(f"'{name}' of {of} is missing; run that chapter first (envtune run --only {of})")
+        if path.is_dir():
+            self._inputs |= {f"{of}/{name}/{file}": digest for file, digest in provenance.hash_folder(path).items()}
+        else:
+            self._inputs[f"{of}/{name}"] = provenance.sha256_file(path)
+        return path
+
+    def figure(self, fig: Figure, name: str, *, alt: str, caption: str = "") -> None:
+        """Write a figure as `name.png` and `name.svg`, show it, and close it.
+
+        Args:
+            fig: a matplotlib figure.
+            name: file name without ending.
+            alt: what the figure shows, for who cannot see it; required.
+            caption: shown below it.
+
+        Raises:
+            ValueError: an empty `alt`, or a name that is not plain.
+        """
+        if not alt.strip():
+            raise ValueError(f"figure '{name}': alt is empty; say in a sentence what the figure shows")
+        _check_name(name)
+        files = figures.figure_files(fig)
+        for kind, content in files.items():
+            provenance.write_atomic(self.path(f"{name}.{kind}"), content)
+        self._figures.append({"file": f"{name}.png", "alt": alt, "caption": caption})
+        _show(figures.figure_html(files["png"], alt, caption))
+        _close(fig)
+
+    def table(
+        self, frame: pd.DataFrame, name: str, *, caption: str = "", formats: Mapping[str, figures.Format] | None = None
+    ) -> None:
+        """Write a table as `name.csv` in full precision, and show it formatted.
+
+        Args:
+            frame: the table; an index other than 0..n-1 becomes the row headers.
+            name: file name without ending.
+            caption: shown above it.
+            formats: column -> format (`".1%"`, `"{:.1f} s"`, or a function); floats have three decimals without one.
+
+        Raises:
+            ValueError: a name that is not plain.
+            KeyError: `formats` names a column that is not there.
+        """
+        _check_name(name)
+        html = figures.table_html(frame, caption, formats or {})
+        plain = figures.plain_index(frame)
+        provenance.write_atomic(self.path(f"{name}.csv"), frame.to_csv(index=not plain, lineterminator="\n"))
+        self._tables.append({"file": f"{name}.csv", "caption": caption})
+        _show(html)
+
+    def finish(self, sentence: str, /, **numbers: Any) -> None:
+        """Answer the notebook's question: write the manifest and show the sentence. The last cell calls it.
+
+        Args:
+            sentence: one or two sentences with their numbers.
+            numbers: the same numbers by name, in full precision.
+
+        Raises:
+            ValueError: an empty sentence, or a number of that name.
+            TypeError: a number that is not JSON.
+        """
+        if not sentence.strip():
+            raise ValueError("the answer is empty; say in one or two sentences what the notebook found")
+        if "sentence" in numbers:
+            raise ValueError("'sentence' is where the answer's text goes; give that number another name")
+        provenance.write_json(self.folder / MANIFEST, self._manifest(sentence, numbers))
+        _show(f'<div class="wb-answer"><span class="wb-label">Answer</span><p>{escape(sentence)}</p></div>')
+
+    def _manifest(self, sentence: str, numbers: Mapping[str, Any]) -> dict[str, Any]:
+        parameters = self.params.model_dump()
+        mine = {MANIFEST, notebook_name(self.name), report_name(self.name)}
+        return {
+            "schema": 1,
+            "notebook": self.name,
+            "status": "complete",
+            "run": self.params.run,
+            "answer": {"sentence": sentence, **numbers},
+            "parameters": parameters,
+            "parameters_hash": provenance.sha256_json(parameters),
+            "seed": self.params.seed,
+            "code": self._code,
+            "python": provenance.platform.python_version(),
+            "versions": provenance.versions(),
+            "data": provenance.data_version(),
+            "machine": provenance.machine(),
+            "started": self._started.isoformat(timespec="seconds"),
+            "seconds": round(time.monotonic() - self._clock, 2),
+            "peak_memory_mb": provenance.peak_memory_mb(),
+            "inputs": self._inputs,
+            "outputs": provenance.hash_folder(self.folder, skip=mine),
+            "figures": self._figures,
+            "tables": self._tables,
+        }
+
+
+def _output_folder(of: Chapter, params: Common) -> Path:
+    given = os.environ.get(STEP_DIR)
+    folder = Path(given) if given else find_root() / params.results / params.run / of.name
+    if given and folder != partial_dir(folder.parent, of.name):
+        raise ParamsError(f"begin('{of.name}') in a notebook that the series runs as '{folder.name}': names must agree")
+    folder.mkdir(parents=True, exist_ok=True)
+    if given:
+        _hold(FileLock(kernel_lock(folder.parent)))
+    return folder
+
+
+def _hold(lock: FileLock) -> None:
+    """Keep a lock until this process ends, so that the series can tell when its kernel has stopped writing."""
+    if not _held:
+        lock.acquire()
+        _held.append(lock)
+
+
+_held: list[FileLock] = []
+
+
+def _check_name(name: str) -> None:
+    if not PLAIN_NAME.fullmatch(name):
+        raise ValueError(f"'{name}' is not a plain file name; use letters, digits, '_', '-' and '.'")
+
+
+def _quiet() -> None:
+    """Progress as plain text instead of widgets, which no report can show; no chatter from libraries."""
+    import tqdm
+    import tqdm.auto
+
+    for name in ("tqdm", "trange"):
+        setattr(tqdm.auto, name, getattr(tqdm, name))
+    for noisy in ("matplotlib", "transformers", "datasets", "fsspec"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+
+
+def _seed_numpy(seed: int) -> None:
+    import numpy as np
+
+    np.random.seed(seed)  # seaborn's intervals draw from the global state
+
+
+def _show(html: str) -> None:
+    from IPython.display import HTML, display
+
+    display(HTML(html))
+
+
+def _close(fig: Figure) -> None:
+    from matplotlib import pyplot
+
+    pyplot.close(fig)

@@ -1,0 +1,95 @@
+"""A run at a glance: its `index.html`, and the table of answers in the README.
+
+In: the manifests of `results/<run>/`. Out: derived text only; no number is written twice.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from envtune.workbook import provenance
+from envtune.workbook.figures import template
+from envtune.workbook.manifest import Manifest, finished
+from envtune.workbook.paths import report_name
+from envtune.workbook.report import describe, stylesheet
+
+BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
+
+
+def write_index(run_dir: Path, names: Sequence[str]) -> None:
+    """Write `index.html`: a card per chapter with its question and answer, and where the results come from.
+
+    Args:
+        run_dir: the run's folder.
+        names: the chapters of the series; one without results has a card that says so.
+    """
+    chapters = finished(run_dir, names)
+    latest = max(chapters.values(), key=lambda manifest: manifest["started"], default=None)
+    page = template("index.html").render(
+        style=stylesheet(),
+        run=run_dir.name,
+        cards=[(name, chapters.get(name)) for name in names],
+        seconds=sum(manifest["seconds"] for manifest in chapters.values()),
+        laptop=all(not manifest["machine"]["gpus"] for manifest in chapters.values()),
+        provenance=[row for row in describe(latest) if row[0] != "Time"] if latest else [],
+    )
+    provenance.write_atomic(run_dir / "index.html", page)
+
+
+def at_a_glance(results_dir: Path, base: Path | None = None) -> str:
+    """A Markdown table of the run's chapters: notebook, question, answer.
+
+    Args:
+        results_dir: the run's folder, such as `results/tiny`.
+        base: folder that the links start from; default: two levels up, where the README lies.
+
+    Raises:
+        FileNotFoundError: no chapter of that run is complete.
+    """
+    base = base or results_dir.resolve().parents[1]
+    names = sorted(path.parent.name for path in results_dir.glob("[0-9]*/manifest.json"))
+    chapters = finished(results_dir, names)
+    if not chapters:
+        raise FileNotFoundError(f"no results in '{results_dir}'; run the series first (envtune run params/...)")
+    rows = [_row(manifest, os.path.relpath(results_dir.resolve(), base.resolve())) for manifest in chapters.values()]
+    return "\n".join(["| Notebook | Question | Answer |", "| --- | --- | --- |", *rows])
+
+
+def update_readme(readme: Path, results_dir: Path, check: bool = False) -> bool:
+    """Put `at_a_glance` between the README's two result markers.
+
+    Args:
+        readme: the file with the markers.
+        results_dir: the run's folder.
+        check: only tell, do not write.
+
+    Returns:
+        Whether the README was stale.
+
+    Raises:
+        FileNotFoundError: no README, or no results.
+        ValueError: the markers are not there exactly once each, in order.
+    """
+    text = readme.read_text(encoding="utf-8")
+    block = re.compile(f"{BEGIN}.*?{END}", re.DOTALL)
+    if text.count(BEGIN) != 1 or text.count(END) != 1 or not block.search(text):
+        raise ValueError(f"{readme.name}: expected one '{BEGIN}' and after it one '{END}'")
+    table = at_a_glance(results_dir, readme.parent)
+    updated = block.sub(lambda _: f"{BEGIN}\n{table}\n{END}", text)
+    if updated != text and not check:
+        provenance.write_atomic(readme, updated)
+    return updated != text
+
+
+def _row(manifest: Manifest, folder: str) -> str:
+    name = manifest["notebook"]
+    answer = manifest["answer"]["sentence"]
+    link = f"[{name}]({Path(folder).as_posix()}/{name}/{report_name(name)})"
+    return f"| {link} | {_cell(manifest['question'])} | {_cell(answer)} |"
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")

@@ -1,0 +1,252 @@
+"""What each notebook may be told: one typed model per chapter, and the YAML file that fills them.
+
+In: a flat YAML mapping, as `papermill -f` takes it, and the defaults in each notebook's `parameters` cell. Out: one
+frozen model per notebook. Defaults live in the notebooks and nowhere else; a key shared by several notebooks (such as
+`seed`) means the same in all of them. `CHAPTERS` is the order of the series: a new chapter is a model and a line there.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import nbformat
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
+
+from envtune.workbook.errors import ParamsError
+
+NUMERIC = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?")
+
+
+def _number_in_text(value: object) -> object:
+    """YAML 1.1 reads `1e-5` as text: take it as the number it is."""
+    return float(value) if isinstance(value, str) and NUMERIC.fullmatch(value) else value
+
+
+Count = Annotated[int, Field(ge=1)]
+Real = Annotated[float, Field(allow_inf_nan=False), BeforeValidator(_number_in_text)]
+Split = Literal["all", "train", "val", "test", "heldout"]
+
+
+class Common(BaseModel):
+    """What every notebook is told."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    run: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$")]
+    results: Annotated[str, Field(min_length=1)]
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
+
+
+class DataPrep(Common):
+    """Notebook 01."""
+
+    story: Annotated[int, Field(ge=0, lt=200)]
+
+
+class Environment(Common):
+    """Notebook 02."""
+
+    trajectories: Count
+    limit: Count | None
+
+
+class RewardDesign(Common):
+    """Notebook 03."""
+
+    group_size: Annotated[int, Field(ge=2)]
+    limit: Count | None
+
+
+class Evaluation(Common):
+    """Notebook 06."""
+
+    policies: Annotated[list[str], Field(min_length=1)]
+    split: Split
+    limit: Count | None
+
+
+@dataclass(frozen=True, slots=True)
+class Chapter:
+    """One notebook of the series, `notebooks/<name>.ipynb`."""
+
+    name: str
+    model: type[Common]
+    needs: tuple[str, ...] = ()
+    """Earlier chapters whose results are an input of this one."""
+
+
+CHAPTERS = (
+    Chapter("01_data_prep", DataPrep),
+    Chapter("02_environment", Environment),
+    Chapter("03_reward_design", RewardDesign),
+    Chapter("06_evaluation", Evaluation),
+)
+
+
+def chapter(name: str, chapters: Sequence[Chapter] = CHAPTERS) -> Chapter:
+    """The chapter with that name.
+
+    Raises:
+        ParamsError: there is none; the message lists the names.
+    """
+    for candidate in chapters:
+        if candidate.name == name:
+            return candidate
+    raise ParamsError(f"unknown notebook '{name}'; the chapters are {', '.join(c.name for c in chapters)}")
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """Refuses a mapping that names a key twice, which YAML forbids and PyYAML lets pass."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.value in seen and isinstance(key, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(None, None, f"key '{key.value}' appears twice", key.start_mark)
+            if isinstance(key, yaml.ScalarNode):
+                seen.add(key.value)
+        return super().construct_mapping(node, deep=deep)
+
+
+def load_params(path: Path | str) -> dict[str, Any]:
+    """The mapping in a YAML file, unchecked but for its shape.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ParamsError: not YAML, not a mapping from names, or a key that appears twice.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no parameter file '{path}'; the project's own are in params/")
+    try:
+        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)
+    except yaml.MarkedYAMLError as error:
+        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise ParamsError(f"{path}{line}: {error.problem or error.context or 'not YAML'}") from error
+    except (yaml.YAMLError, ValueError) as error:  # control characters, not UTF-8, impossible dates
+        raise ParamsError(f"{path}: not readable as YAML ({' '.join(str(error).split())})") from error
+    if not isinstance(values, dict):
+        raise ParamsError(f"{path}: expected a mapping such as `seed: 0`, found {_type_name(values)}")
+    for key in values:
+        if not isinstance(key, str):
+            raise ParamsError(f"{path}: key {key!r} is not a name; quote it if it is meant as one")
+    return values
+
+
+def notebook_defaults(path: Path) -> dict[str, Any]:
+    """The assignments in a notebook's cell tagged `parameters`.
+
+    Read with `ast`: `papermill.inspect_notebook` drops a line whose comment holds `=` and cuts a text at `#`.
+
+    Raises:
+        ParamsError: no such cell, more than one, or a line that is not `name = literal`.
+    """
+    cells = [cell for cell in nbformat.read(path, as_version=4).cells if "parameters" in cell.metadata.get("tags", [])]
+    if len(cells) != 1:
+        raise ParamsError(f"{path.name}: expected one cell tagged `parameters`, found {len(cells)}")
+    try:
+        lines = ast.parse(cells[0].source).body
+    except SyntaxError as error:
+        raise ParamsError(f"{path.name}: the `parameters` cell is not Python (line {error.lineno})") from error
+    return dict(_assignment(line, path.name) for line in lines)
+
+
+def _assignment(line: ast.stmt, notebook: str) -> tuple[str, Any]:
+    target = line.targets[0] if isinstance(line, ast.Assign) and len(line.targets) == 1 else None
+    target = line.target if isinstance(line, ast.AnnAssign) else target
+    value = line.value if isinstance(line, ast.Assign | ast.AnnAssign) else None
+    try:
+        if isinstance(target, ast.Name) and value is not None:
+            return target.id, ast.literal_eval(value)
+    except ValueError:
+        pass  # not a literal: said below
+    raise ParamsError(
+        f"{notebook}: `{ast.unparse(line)}` in the `parameters` cell: expected `name = literal`, nothing computed"
+    )
+
+
+def resolve(notebooks: Mapping[Path, Chapter], values: Mapping[str, Any], source: str) -> dict[str, Common]:
+    """Every notebook's parameters: its defaults, overlaid with what `values` says of the keys it declares.
+
+    Args:
+        notebooks: notebook file -> its chapter.
+        values: what `load_params` returned.
+        source: the file's name, for messages.
+
+    Returns:
+        Chapter name -> validated model.
+
+    Raises:
+        ParamsError: a key that no notebook declares, an ill-typed value, a notebook that disagrees with its model.
+    """
+    problems: list[str] = []
+    resolved: dict[str, Common] = {}
+    defaults = {path: notebook_defaults(path) for path in notebooks}
+    known = sorted({key for declared in defaults.values() for key in declared})
+    problems += [f"{source}: {_unknown(key, known)}" for key in values if key not in known]
+    for path, found in notebooks.items():
+        given = {key: value for key, value in values.items() if key in defaults[path]}
+        try:
+            resolved[found.name] = validate(found.model, defaults[path] | given)
+        except ValidationError as error:
+            for line in error.errors():
+                where = source if line["loc"][0] in given else path.name
+                problems.append(f"{where}: {explain(line, list(found.model.model_fields))}")
+    if problems:
+        raise ParamsError("\n".join(dict.fromkeys(problems)))
+    return resolved
+
+
+def validate(model: type[Common], values: Mapping[str, Any]) -> Common:
+    """`values` as an instance of `model`; a pydantic `ValidationError` if they are not one (see `explain`)."""
+    return model.model_validate(dict(values))
+
+
+EXPECTED = {
+    "int_type": "an integer",
+    "float_type": "a number",
+    "finite_number": "a finite number",
+    "bool_type": "true or false",
+    "string_type": "text",
+    "list_type": "a list",
+    "dict_type": "a mapping",
+    "literal_error": "one of {expected}",
+    "enum": "one of {expected}",
+    "greater_than_equal": "at least {ge}",
+    "greater_than": "more than {gt}",
+    "less_than_equal": "at most {le}",
+    "less_than": "less than {lt}",
+    "too_short": "at least {min_length} of them",
+    "string_too_short": "text that is not empty",
+    "string_pattern_mismatch": "a plain name of letters, digits, '_', '-' and '.', not beginning with '.' or '-'",
+}
+
+
+def explain(error: ErrorDetails, known: Sequence[str]) -> str:
+    """One line that names the key, what was given and what was expected."""
+    key = str(error["loc"][0]) + "".join(f"[{part}]" for part in error["loc"][1:] if isinstance(part, int))
+    if error["type"] == "extra_forbidden":
+        return _unknown(key, known)
+    if error["type"] == "missing":
+        return f"key '{key}' is missing; expected it in the notebook's `parameters` cell"
+    template = EXPECTED.get(error["type"])
+    expected = template.format(**error.get("ctx", {})) if template else error["msg"]
+    return f"key '{key}': got {error['input']!r}, expected {expected}"
+
+
+def _unknown(key: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(key, known, n=1)
+    way_out = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(known)}"
+    return f"unknown key '{key}'; {way_out}"
+
+
+def _type_name(value: object) -> str:
+    return {type(None): "an empty file", list: "a list", str: "text"}.get(type(value), f"a {type(value).__name__}")

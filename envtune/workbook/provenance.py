@@ -1,0 +1,192 @@
+"""What a run says about itself: code, versions, data, machine, hashes; and writes that never leave half a file."""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+import json
+import math
+import os
+import platform
+import re
+import resource
+import subprocess
+import sys
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, is_dataclass
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+PACKAGE = Path(__file__).resolve().parents[1]
+
+
+def write_atomic(path: Path, content: str | bytes) -> None:
+    """Write a file so that a reader sees the old content or the new, never a part; on disk when this returns."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    data = content.encode() if isinstance(content, str) else content
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `to_jsonable(value)`, indented, atomically."""
+    write_atomic(path, json.dumps(to_jsonable(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def to_jsonable(value: Any) -> Any:
+    """`value` as plain JSON types: numpy scalars and arrays, enums, paths, records and sets converted, NaN to None.
+
+    Raises:
+        TypeError: something else is in there; the message names its type.
+    """
+    if isinstance(value, enum.Enum):
+        return to_jsonable(value.value)
+    if value is None or isinstance(value, str | bool | int):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Path):
+        return value.as_posix()
+    if isinstance(value, BaseModel):
+        return to_jsonable(value.model_dump())
+    if is_dataclass(value) and not isinstance(value, type):
+        return to_jsonable(asdict(value))
+    if isinstance(value, Mapping):
+        return {str(to_jsonable(key)): to_jsonable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [to_jsonable(item) for item in value]
+    if isinstance(value, set | frozenset):
+        return sorted(to_jsonable(item) for item in value)
+    if hasattr(value, "tolist"):  # numpy and pandas scalars and arrays
+        return to_jsonable(value.tolist())
+    raise TypeError(f"a value of type {type(value).__name__} cannot be written as JSON; convert it to numbers or text")
+
+
+def sha256_file(path: Path) -> str:
+    """Hex SHA-256 of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256_json(value: Any) -> str:
+    """Hex SHA-256 of a value's canonical JSON."""
+    text = json.dumps(to_jsonable(value), sort_keys=True, ensure_ascii=False, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def hash_folder(folder: Path, skip: Collection[str] = ()) -> dict[str, str]:
+    """Relative path -> SHA-256 of every file under `folder`, but hidden ones and the top-level names in `skip`."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    names = {path.relative_to(folder).as_posix(): path for path in files}
+    return {
+        name: sha256_file(path)
+        for name, path in names.items()
+        if name not in skip and not any(part.startswith(".") for part in name.split("/"))
+    }
+
+
+def source_hash(package: Path = PACKAGE) -> str:
+    """One hash over all Python sources of the package, names included."""
+    sources = sorted(package.rglob("*.py"))
+    return sha256_json({path.relative_to(package).as_posix(): sha256_file(path) for path in sources})
+
+
+def git_state(folder: Path = PACKAGE) -> dict[str, Any]:
+    """`revision` and `dirty` of the checkout that holds `folder`; both None outside of git.
+
+    Changes under `results/` do not count: a run writes there.
+    """
+    revision = _output("git", "-C", str(folder), "rev-parse", "HEAD")
+    if revision is None:
+        return {"revision": None, "dirty": None}
+    changes = _output("git", "-C", str(folder), "status", "--porcelain", "--", ":/", ":(top,exclude)results")
+    return {"revision": revision, "dirty": bool(changes)}
+
+
+def versions() -> dict[str, str]:
+    """Installed version of envtune, of what it depends on, and of the benchmark."""
+    names = ["envtune", "bfcl-eval"]
+    try:
+        needed = metadata.requires("envtune") or []
+    except metadata.PackageNotFoundError:  # run from sources that were never installed
+        needed = []
+    for requirement in needed:
+        name = re.match(r"[A-Za-z0-9._-]+", requirement)
+        if name and "extra ==" not in requirement:
+            names.append(name[0])
+    return {name: found for name in sorted(names) if (found := _version(name))}
+
+
+def data_version() -> dict[str, str]:
+    """What identifies the benchmark's files (see `envtune.data.bfcl`)."""
+    from envtune.data import bfcl
+
+    return bfcl.data_version()
+
+
+@cache
+def machine() -> dict[str, Any]:
+    """Processor, cores, memory and GPUs; nothing that names the machine."""
+    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {
+        "system": f"{platform.system()} {platform.machine()}",
+        "cpu": _cpu_model(),
+        "cores": affinity,
+        "memory_gb": round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9, 1),
+        "gpus": gpus(),
+    }
+
+
+def gpus() -> list[str]:
+    """Names of the NVIDIA GPUs; asks torch only if something else has imported it."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        return [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    listed = _output("nvidia-smi", "--query-gpu=name", "--format=csv,noheader")
+    return listed.splitlines() if listed else []
+
+
+def peak_memory_mb() -> float:
+    """Largest resident size of this process so far, in MB."""
+    status = Path("/proc/self/status")
+    if status.exists():  # unlike ru_maxrss, it does not start at the parent's size
+        found = re.search(r"^VmHWM:\s+(\d+) kB", status.read_text(), re.MULTILINE)
+        if found:
+            return round(int(found[1]) * 1024 / 1e6, 1)
+    largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(largest * (1 if sys.platform == "darwin" else 1024) / 1e6, 1)
+
+
+def _cpu_model() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        found = re.search(r"^model name\s*:\s*(.+)$", cpuinfo.read_text(), re.MULTILINE)
+        if found:
+            return found[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _output(*command: str) -> str | None:
+    """What a command prints, or None if it is not there or fails."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()

@@ -1,0 +1,259 @@
+"""Run the notebooks in order; skip what is up to date; never leave half a result.
+
+In: a parameter file. Out: `results/<run>/NN_name/` per chapter, and `results/<run>/index.html`. A chapter runs in a
+hidden folder beside its final one and takes its place when complete, so a reader sees the old results or the new. It is
+skipped only if its parameters, its cells, the package's sources, the data and the answers it builds on are those of the
+manifest, and the files recorded there are unchanged. Killed anywhere, the next run goes on: finished chapters are
+skipped, and the one that was running finds what it left in its folder.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from filelock import FileLock, Timeout
+
+from envtune.workbook import kernel, overview, provenance, report
+from envtune.workbook.errors import SeriesError
+from envtune.workbook.manifest import is_current, read_manifest
+from envtune.workbook.notebook import STEP_DIR
+from envtune.workbook.params import CHAPTERS, Chapter, Common, load_params, resolve
+from envtune.workbook.paths import MANIFEST, find_root, kernel_lock, notebook_name, partial_dir, report_name
+
+KEY = ".key"
+ORPHAN_TIMEOUT = 30.0  # seconds; a kernel whose series was killed ends within two
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one chapter."""
+
+    chapter: str
+    seconds: float | None
+    """Time of its execution; None if it was up to date."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Series:
+    """What is the same for all chapters of one call."""
+
+    root: Path
+    run_dir: Path
+    code: str
+    data: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """One chapter, ready to run."""
+
+    chapter: Chapter
+    notebook: Path
+    params: Common
+    given: Mapping[str, Any]
+    """The parameters that the file sets, as typed values: what papermill injects."""
+
+
+def run_series(
+    params_path: Path | str,
+    *,
+    only: str | None = None,
+    force: bool = False,
+    notebooks_dir: Path | None = None,
+    chapters: Sequence[Chapter] = CHAPTERS,
+    echo: Callable[[str], None] = print,
+) -> list[Outcome]:
+    """Run the series, or one notebook of it.
+
+    Args:
+        params_path: YAML file; see `params.load_params`.
+        only: run just this chapter, by name or by the beginning of its name, such as `03`.
+        force: run even what is up to date, from scratch.
+        notebooks_dir: where the notebooks are; default: `notebooks/` of the project. Results go beside it.
+        chapters: the series; those whose notebook does not exist are left out.
+        echo: takes one line per chapter.
+
+    Raises:
+        FileNotFoundError, ParamsError: the parameters or notebooks are not there or not valid; nothing has run.
+        SeriesError: a notebook failed, or another series is at work on this run; finished chapters stay.
+    """
+    notebooks_dir = notebooks_dir.resolve() if notebooks_dir else find_root() / "notebooks"
+    steps = _plan(Path(params_path), notebooks_dir, chapters)
+    selected = [step for step in steps if step.chapter.name in _select(only, steps)]
+    root = notebooks_dir.parent
+    run_dir = _run_dir(root, steps)
+    series = _Series(root, run_dir, provenance.source_hash(), provenance.data_version())
+    run_dir.mkdir(parents=True, exist_ok=True)
+    names = [step.chapter.name for step in steps]
+    with _alone(run_dir):
+        for name in names:
+            _recover(run_dir, name)
+        try:
+            return [_run_step(series, step, force, echo) for step in selected]
+        finally:
+            report.refresh(run_dir, names)
+            overview.write_index(run_dir, names)
+            echo(f"{'report':<20} {_relative(run_dir / 'index.html')}")
+
+
+def _plan(params_path: Path, notebooks_dir: Path, chapters: Sequence[Chapter]) -> list[_Step]:
+    values = load_params(params_path)
+    listed = {notebooks_dir / notebook_name(chapter.name): chapter for chapter in chapters}
+    notebooks = {path: chapter for path, chapter in listed.items() if path.is_file()}
+    if not notebooks:
+        raise FileNotFoundError(f"no notebook of the series in '{notebooks_dir}'; expected {notebook_name('01_...')}")
+    resolved = resolve(notebooks, values, str(params_path))
+    steps = []
+    for path, chapter in notebooks.items():
+        params = resolved[chapter.name]
+        given = {key: value for key, value in params.model_dump().items() if key in values}
+        steps.append(_Step(chapter, path, params, given))
+    return steps
+
+
+def _select(only: str | None, steps: Sequence[_Step]) -> list[str]:
+    names = [step.chapter.name for step in steps]
+    if only is None:
+        return names
+    found = [name for name in names if name == only] or [name for name in names if name.startswith(only)]
+    if len(found) != 1 or not only:
+        raise SeriesError(f"--only {only}: expected one of {', '.join(names)}, or the beginning of just one of them")
+    return found
+
+
+def _run_dir(root: Path, steps: Sequence[_Step]) -> Path:
+    folders = {(step.params.results, step.params.run) for step in steps}
+    if len(folders) > 1:
+        raise SeriesError("the notebooks differ in `run` or `results`; set both in the parameter file")
+    results, run = folders.pop()
+    return root / results / run
+
+
+@contextmanager
+def _alone(run_dir: Path) -> Iterator[None]:
+    """Hold the run's lock; the system lets go of it when the process ends, however it ends."""
+    try:
+        with FileLock(run_dir.with_name(f".{run_dir.name}.lock"), timeout=0):
+            with FileLock(kernel_lock(run_dir), timeout=ORPHAN_TIMEOUT):
+                pass  # the kernel of a series that was killed has ended, and writes no more
+            yield
+    except Timeout:
+        raise SeriesError(
+            f"another series is at work on run '{run_dir.name}'; wait for it to end, or give this one another `run`"
+        ) from None
+
+
+def _run_step(series: _Series, step: _Step, force: bool, echo: Callable[[str], None]) -> Outcome:
+    name = step.chapter.name
+    key = _key(series, step)
+    final, partial = series.run_dir / name, partial_dir(series.run_dir, name)
+    if not force and is_current(partial, key):  # complete, and killed just before it took its place
+        _swap(partial, final)
+    if not force and is_current(final, key):
+        echo(f"{name:<20} up to date")
+        return Outcome(name, None)
+    started = time.monotonic()
+    _prepare(partial, key, keep=not force)
+    kernel.execute(
+        step.notebook,
+        partial / notebook_name(name),
+        step.given,
+        environment={STEP_DIR: str(partial)},
+        cwd=step.notebook.parent,
+    )
+    _complete(series, step, partial, key)
+    _swap(partial, final)
+    seconds = time.monotonic() - started
+    answer = read_manifest(final)["answer"]["sentence"]
+    echo(f"{name:<20} {seconds:.1f} s  {answer}")
+    return Outcome(name, seconds)
+
+
+def _key(series: _Series, step: _Step) -> str:
+    """What a chapter's result depends on, and where it was made: results that came with a clone are made anew.
+
+    Where they are written (`run`, `results`) is not part of it.
+    """
+    cells = nbformat.read(step.notebook, as_version=4).cells
+    needed = {}
+    for need in step.chapter.needs:
+        folder = series.run_dir / need
+        if not (folder / MANIFEST).is_file():
+            raise SeriesError(f"{step.chapter.name} needs the results of {need}; run that first, or leave out --only")
+        manifest = read_manifest(folder)
+        needed[need] = [manifest.get("key"), manifest["answer"]]
+    return provenance.sha256_json(
+        {
+            "chapter": step.chapter.name,
+            "parameters": step.params.model_dump(exclude={"run", "results"}),
+            "cells": [[cell.cell_type, cell.source, cell.metadata.get("tags", [])] for cell in cells],
+            "code": series.code,
+            "data": series.data,
+            "needs": needed,
+            "made": [str(series.root), provenance.machine()],
+        }
+    )
+
+
+def _prepare(partial: Path, key: str, keep: bool) -> None:
+    """An empty folder, or what a killed run with the same key left, so that evaluation and training can go on."""
+    same = keep and (partial / KEY).is_file() and (partial / KEY).read_text() == key
+    if partial.exists() and not same:
+        shutil.rmtree(partial)
+    partial.mkdir(exist_ok=True)
+    provenance.write_atomic(partial / KEY, key)
+    (partial / MANIFEST).unlink(missing_ok=True)  # a manifest proves that this execution reached its end
+
+
+def _complete(series: _Series, step: _Step, partial: Path, key: str) -> None:
+    """Check that the notebook called `finish`, and add to its manifest what it could not know."""
+    name = step.chapter.name
+    if not (partial / MANIFEST).is_file():
+        raise SeriesError(f"{step.notebook.name} ended without an answer: its last cell must call nb.finish(...)")
+    manifest = read_manifest(partial)
+    if manifest["notebook"] != name:
+        raise SeriesError(f"{step.notebook.name} calls begin('{manifest['notebook']}'): names must agree")
+    executed = partial / notebook_name(name)
+    report.clean_executed(executed, series.root)
+    title, question = report.title_and_question(nbformat.read(executed, as_version=4))
+    outputs = provenance.hash_folder(partial, skip={MANIFEST, report_name(name)})
+    manifest |= {"title": title, "question": question, "outputs": outputs, "key": key}
+    report.write_report(partial, manifest)
+    provenance.write_json(partial / MANIFEST, manifest)
+    (partial / KEY).unlink()
+
+
+def _old(final: Path) -> Path:
+    return final.with_name(f".{final.name}.old")
+
+
+def _swap(partial: Path, final: Path) -> None:
+    if final.exists():
+        final.rename(_old(final))
+    partial.rename(final)
+    if _old(final).exists():
+        shutil.rmtree(_old(final))
+
+
+def _recover(run_dir: Path, name: str) -> None:
+    """Finish what a kill in the middle of `_swap` left: the old results if the new are not in place."""
+    final = run_dir / name
+    if not _old(final).exists():
+        return
+    if final.exists():
+        shutil.rmtree(_old(final))
+    else:
+        _old(final).rename(final)
+
+
+def _relative(path: Path) -> str:
+    here = Path.cwd()
+    return os.path.relpath(path, here) if path.is_relative_to(here) else str(path)
