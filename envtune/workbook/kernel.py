@@ -58,7 +58,7 @@ def execute(
     Raises:
         SeriesError: a cell failed, the kernel died, or a cell never ran.
     """
-    logging.getLogger("papermill").setLevel(logging.ERROR)  # it warns of parameters that it cannot parse; `params` can
+    logging.getLogger("papermill").setLevel(logging.CRITICAL)  # what it has to say is raised as well, or of no concern
     log = output.with_name(KERNEL_LOG)
     with tempfile.TemporaryDirectory(prefix="envtune-") as profile, _Progress(notebook.stem) as progress:
         environment = {**ENVIRONMENT, "IPYTHONDIR": profile, **environment}
@@ -76,6 +76,9 @@ def execute(
                 coalesce_streams=True,
                 cwd=str(cwd),
             )
+        except KeyboardInterrupt:  # the tasks that waited for the kernel would complain that it is gone
+            logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+            raise
         except PapermillExecutionError as error:
             raise _cell_failed(notebook, output, error) from error
         except (DeadKernelError, CellTimeoutError, PapermillException, RuntimeError) as error:

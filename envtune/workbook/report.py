@@ -17,6 +17,7 @@ from typing import Any
 import bleach
 import nbformat
 from bs4 import BeautifulSoup
+from bs4.exceptions import ParserRejectedMarkup
 from markupsafe import Markup
 from nbconvert import HTMLExporter
 from nbformat import NotebookNode
@@ -121,7 +122,10 @@ def _without_noise(cell: NotebookNode) -> NotebookNode:
 
 def sanitize(html: str) -> str:
     """`html` with the tags and attributes of the allow-list only; images as data, no scripts, no styles."""
-    soup = BeautifulSoup(html, "html.parser")
+    try:
+        soup = BeautifulSoup(html, "html.parser")
+    except ParserRejectedMarkup:  # a declaration that none is, such as `<![:`
+        soup = BeautifulSoup(html.replace("<!", "&lt;!"), "html.parser")
     for unwanted in soup(["script", "style", "template", "iframe", "object", "noscript"]):
         unwanted.decompose()  # with what is in it, which bleach would leave as text
     for image in soup("img"):
