@@ -217,13 +217,18 @@ class Task:
     withheld: dict[int, tuple[JSON, ...]] = field(default_factory=dict)
     """Turn index -> schemas of the tools handed over at the start of that turn."""
     excluded_functions: tuple[str, ...] = ()
-    """The data's `excluded_function`. The official runner never reads it, so neither does the environment."""
+    """The data's `excluded_function`. The official runner never reads it, so neither does the environment; a procedural
+    task lists there what its simulators could do and `tools` does not offer."""
+    kinds: tuple[str, ...] = ()
+    """Per turn, the kind of request of a procedural task (`data.synth`); empty for the benchmark."""
 
     def __post_init__(self) -> None:
         if len(self.user_turns) != len(self.ground_truth):
             raise ValueError(
                 f"task {self.id}: {len(self.user_turns)} user turns but {len(self.ground_truth)} ground-truth turns"
             )
+        if self.kinds and len(self.kinds) != len(self.user_turns):
+            raise ValueError(f"task {self.id}: {len(self.user_turns)} user turns but {len(self.kinds)} kinds")
 
     @property
     def n_turns(self) -> int:
@@ -242,5 +247,7 @@ class Task:
 
     def tools_at(self, turn: int) -> tuple[JSON, ...]:
         """Schemas of the tools available in turn `turn` (0-based), in the order of the official runner."""
+        if not self.withheld:
+            return self.tools
         handed_over = (tool for t in sorted(self.withheld) if t <= turn for tool in self.withheld[t])
         return (*self.tools, *handed_over)

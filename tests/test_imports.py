@@ -13,10 +13,11 @@ import envtune
 PACKAGE = Path(envtune.__file__).parent
 ROOM_IMPORTS = {
     "types": set(),
+    "fastjson": set(),
     "rewards": {"types"},
     "data": {"types"},
-    "policy": {"types"},
-    "environment": {"types", "data", "policy.chat"},
+    "policy": {"types", "fastjson"},
+    "environment": {"types", "fastjson", "data", "policy.chat"},
     "display": {"types", "rewards"},
     "training": {"types", "data", "environment", "rewards", "policy"},
     "evaluation": {"types", "data", "environment", "rewards", "policy"},

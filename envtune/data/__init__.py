@@ -4,29 +4,44 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from envtune.data import bfcl
+from envtune.data import bfcl, synth
 from envtune.data.splits import leak, row_split, select, split_numbers, spread
 from envtune.types import Category, Task
 
 __all__ = ["leak", "load_tasks", "row_split", "select", "split_numbers", "spread"]
 
 
-def load_tasks(source: str = "bfcl", *, categories: Iterable[str] | None = None, split: str = "all") -> list[Task]:
-    """Tasks of a source, in the benchmark's order (by category, then id number).
+def load_tasks(
+    source: str = "bfcl",
+    *,
+    n: int | None = None,
+    split: str | None = None,
+    seed: int = 0,
+    categories: Iterable[str] | None = None,
+) -> list[Task]:
+    """Tasks of a source.
 
     Args:
-        source: `"bfcl"`, the 800 multi-turn instances of the benchmark.
+        source: `"bfcl"`, the 800 multi-turn instances of the benchmark, in its order (by category, then id number); or
+            `"synth"`, procedural tasks over the same simulators, categories in turn.
+        n: `synth` only: how many tasks; default: 64. The first m of n tasks do not depend on n.
+        split: for `bfcl` `all` (default), `train`, `val`, `test` or `heldout` (val + test), by id number; for `synth`
+            `train` (default), `val`, `test` or `ood` (kinds and domains that training never sees).
+        seed: `synth` only: another seed gives other tasks, with other ids.
         categories: some of `base`, `miss_func`, `miss_param`, `long_context`; default: all four.
-        split: `all`, `train`, `val`, `test` or `heldout` (val + test), by id number.
 
     Raises:
         ValueError: unknown source, category or split, or a benchmark file that was changed.
         ModuleNotFoundError: the benchmark package is missing; the message says how to install it.
     """
-    if source != "bfcl":
-        raise ValueError(f"unknown task source {source!r}; known: 'bfcl'")
     wanted = _categories(categories)
-    return [task for task in select(bfcl.load(), split) if task.category in wanted]
+    if source == "synth":
+        return synth.load(64 if n is None else n, split or "train", seed, [c for c in Category if c in wanted])
+    if source != "bfcl":
+        raise ValueError(f"unknown task source {source!r}; known: 'bfcl', 'synth'")
+    if n is not None or seed:
+        raise ValueError("n and seed are for procedural tasks (source 'synth'); the benchmark's tasks are fixed")
+    return [task for task in select(bfcl.load(), split or "all") if task.category in wanted]
 
 
 def _categories(names: Iterable[str] | None) -> set[Category]:

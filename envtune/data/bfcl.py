@@ -158,7 +158,7 @@ def make_task(entry: JSON, ground_truth: list[list[str]], docs: dict[str, list[J
 
     Args:
         entry: `id`, `question`, `initial_config`, `involved_classes`, and optionally `missed_function`
-            (turn index -> tool names) and `excluded_function`.
+            (turn index -> tool names), `excluded_function` and `kinds` (procedural tasks only).
         ground_truth: per turn, calls such as `"cd(folder='document')"`.
         docs: per simulator class, the lines of its tool document.
     """
@@ -167,7 +167,7 @@ def make_task(entry: JSON, ground_truth: list[list[str]], docs: dict[str, list[J
     held_back = {name for names in missed.values() for name in names}
     return Task(
         id=entry["id"],
-        category=Category(entry["id"].removeprefix("multi_turn_").rsplit("_", 1)[0]),
+        category=_category(entry["id"]),
         involved_classes=tuple(entry["involved_classes"]),
         initial_config=entry["initial_config"],
         user_turns=tuple(messages[0]["content"] if messages else "" for messages in entry["question"]),
@@ -175,7 +175,17 @@ def make_task(entry: JSON, ground_truth: list[list[str]], docs: dict[str, list[J
         tools=tuple(tool_schema(doc, PYTHON_NOTE) for name, doc in documents.items() if name not in held_back),
         withheld={turn: tuple(tool_schema(documents[name]) for name in names) for turn, names in missed.items()},
         excluded_functions=tuple(entry.get("excluded_function", ())),
+        kinds=tuple(entry.get("kinds", ())),
     )
+
+
+def _category(task_id: str) -> Category:
+    """`multi_turn_miss_func_7` and `synth_train_miss_func_7` are both `miss_func`."""
+    stem = task_id.rsplit("_", 1)[0]
+    found = [category for category in Category if stem.endswith(f"_{category}")]
+    if not found:
+        raise ValueError(f"task id {task_id!r} names no category; known: {', '.join(Category)}")
+    return found[0]
 
 
 def parse_call(text: str, documents: dict[str, JSON]) -> ToolCall:
