@@ -139,6 +139,31 @@ def evaluate(
     _print_table(_scores(result.table()), f"{result.policy}, {split} split, {len(tasks)} tasks")
 
 
+bench_app = typer.Typer(help="Measure what things cost on this machine.", no_args_is_help=True)
+app.add_typer(bench_app, name="bench")
+
+
+@bench_app.command("env")
+def bench_env(
+    seconds: Annotated[float, typer.Option(min=1, help="Time for the comparison.")] = 60.0,
+    memory_episodes: Annotated[int, typer.Option(min=0, help="Episodes for the memory test; 0: leave it out.")] = 0,
+) -> None:
+    """Episodes per second of the environment against the official checker, on the same trajectories in the same run."""
+    from envtune.data import load_tasks
+    from envtune.evaluation import bench
+
+    tasks = load_tasks("bfcl")
+    table = bench.bench_env(tasks, seconds)
+    columns = [name for name in table.columns if name.endswith("/s")]
+    formats = dict.fromkeys(columns, "{:,.0f}") | {"ratio": "{:.1f}"}
+    for name, text in formats.items():
+        table[name] = table[name].map(text.format)
+    _print_table(table, "replay against the official checker")
+    if memory_episodes:
+        grown = bench.memory_growth(tasks, memory_episodes)
+        typer.echo(", ".join(f"{name} {value:,.0f}" for name, value in grown.items()) + " (memory in MB)")
+
+
 def _print_table(frame: Any, title: str) -> None:
     """A data frame as a table."""
     from rich.console import Console

@@ -214,7 +214,7 @@ class ToolUseEnv:
 
     def _goal_reached(self) -> bool:
         expected = self._expected[len(self._turns)]
-        return bool(expected.counts) and self._answered(expected) and self._simulators.state_equals(expected)
+        return bool(expected.counts) and self._answered(expected) and self._simulators.reached(expected)
 
     def _answered(self, expected: Expected) -> bool:
         """Whether the ground truth's responses are a sub-multiset of those so far."""
@@ -232,7 +232,7 @@ class ToolUseEnv:
             user=self._user,
             expects_calls=expects_calls,
             steps=tuple(self._steps),
-            state_ok=ended and (reached or self._simulators.state_equals(expected)),
+            state_ok=ended and (reached or self._simulators.reached(expected)),
             response_ok=ended and (reached or ((acted or not expects_calls) and self._answered(expected))),
         )
 

@@ -221,14 +221,15 @@ def _copy(system: Any, arguments: dict[str, Any]) -> None:
         return
     item = here._get_item(source)
     into = here._get_item(destination) if destination in here.contents else here
+    nodes = 0
     if hasattr(item, "contents") and hasattr(into, "contents"):
-        below = list(_walk(item, 1))
-        if any(directory.contents is into.contents for directory, _ in below):
-            raise ExceededError(f"the directory {source!r} cannot go into itself", "choose another destination")
-        nodes = sum(len(directory.contents) for directory, _ in below)
-    else:
-        nodes = 0
-    for directory, _ in _walk(system.root, 1):
+        for directory in _walk(item, 1):
+            nodes += len(directory.contents)
+            if directory.contents is into.contents:
+                raise ExceededError(
+                    f"the directory {source[:50]!r} cannot go into itself", "choose another destination"
+                )
+    for directory in _walk(system.root, 1):
         nodes += len(directory.contents)
     if nodes >= MAX_NODES:
         raise _too_many()
@@ -243,8 +244,12 @@ def _tree(system: Any, arguments: dict[str, Any]) -> None:
             pass
 
 
-def _walk(top: Any, path: int) -> Iterator[tuple[Any, int]]:
-    """Every directory below and including `top` with the length of its path, a shared one as often as it is reached.
+def _walk(top: Any, path: int) -> Iterator[Any]:
+    """Every directory below and including `top`, a shared one as often as it is reached.
+
+    Args:
+        top: where to begin.
+        path: length of its path; those below it are longer.
 
     Raises:
         ExceededError: more nodes, levels or characters than allowed; a directory within itself is endless levels.
@@ -253,7 +258,7 @@ def _walk(top: Any, path: int) -> Iterator[tuple[Any, int]]:
     pending = [(top, path, 1)]
     while pending:
         directory, path, depth = pending.pop()
-        yield directory, path
+        yield directory
         nodes += len(directory.contents)
         if nodes > MAX_NODES:
             raise _too_many()

@@ -11,10 +11,8 @@ import importlib
 import inspect
 import pickle
 import random
-from collections.abc import Callable
 from datetime import datetime
 from functools import cache
-from operator import attrgetter
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -86,7 +84,7 @@ class _Dice:
 class Store:
     """A task's simulators with their scenario loaded, from which every episode takes its own."""
 
-    __slots__ = ("dice", "initial", "pickled", "public", "tools")
+    __slots__ = ("dice", "initial", "pickled", "tools")
 
     def __init__(self, task: Task) -> None:
         self.tools = _table(task.involved_classes)
@@ -95,8 +93,6 @@ class Store:
         self.dice: dict[str, tuple[Any, ...]] = {}
         self.pickled: dict[str, bytes] = {}
         """Unpickling is the cheapest deep copy."""
-        self.public: dict[str, Callable[[Any], tuple[Any, ...]]] = {}
-        """Simulator class -> what reads the values of its public attributes: several, or none in `MathAPI`."""
         for cls in task.involved_classes:
             instance = _simulator_class(cls)()
             if cls not in STATELESS:
@@ -108,9 +104,6 @@ class Store:
                 _share_time(root, datetime.now())
             self.pickled[cls] = pickle.dumps(instance, protocol=pickle.HIGHEST_PROTOCOL)
             self.initial[cls] = pickle.loads(self.pickled[cls])
-            public = [name for name in vars(instance) if not name.startswith("_")]
-            # `attrgetter` of one name gives no tuple
-            self.public[cls] = attrgetter(*public) if len(public) > 1 else lambda _: ()
 
     def take(self, cls: str) -> Any:
         """A simulator of the episode's own, in its initial state."""

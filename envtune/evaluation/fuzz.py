@@ -9,6 +9,7 @@ copies, results written back. They run in child processes with limited memory; a
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import multiprocessing
 import random
@@ -25,7 +26,7 @@ from envtune.evaluation.hostile import Writer, all_simulators
 from envtune.types import JSON, Task, ToolCall
 
 SECONDS, MEGABYTES = 1.0, 200.0
-"""What one call may take."""
+"""What one call may take: processor time, so that other work on the machine does not count, and memory."""
 MAX_CALLS = 400
 """Longest episode."""
 CHUNK = 20_000
@@ -120,6 +121,7 @@ def _in_child(tasks: Sequence[Task], calls: int, seed: int) -> Fuzzed:
 
 
 def _limited(tasks: Sequence[Task], calls: int, seed: int, sender: Any) -> None:
+    gc.freeze()  # what the parent loaded would slow every collection here
     resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE, ADDRESS_SPACE))
     sender.send(search(tasks, calls, seed))
     sender.close()
@@ -143,13 +145,13 @@ def search(tasks: Sequence[Task], calls: int, seed: int) -> Fuzzed:
 def _try(simulators: Simulators, call: ToolCall, report: Fuzzed) -> str:
     report.calls += 1
     report.tools.add(call.name)
-    peak, began = _peak(), time.perf_counter()
+    peak, began = _peak(), time.thread_time()
     try:
         result = simulators.call(call)
     except BaseException as error:  # noqa: BLE001  what a call must never do
         report.failures.append(f"{_short(call)} raises {error!r}"[:300])
         return ""
-    seconds, megabytes = time.perf_counter() - began, _peak() - peak
+    seconds, megabytes = time.thread_time() - began, _peak() - peak
     report.errors += result.error
     report.guarded += result.guarded
     if seconds > report.worst_seconds:

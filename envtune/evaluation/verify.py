@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pandas as pd
 from tqdm.auto import tqdm
@@ -76,10 +76,12 @@ def verify(tasks: Sequence[Task], trajectories: int = 5000, seed: int = 0, progr
 
 
 def _check_ground_truth(task: Task, report: Report) -> None:
+    """Played on a copy of the task, of which no run is recorded yet: every call runs, every state is compared."""
     report.ground_truths += 1
     turns = [[[call] for call in turn] for turn in task.ground_truth]
+    expected = [text for turn in official.results(task, turns) for step in turn for text in step]
     for hints in (False, True):
-        episode = replay(task, turns, hints=hints)
+        episode = replay(replace(task), turns, hints=hints)
         scores = {
             "progress": rewards.progress(episode),
             "binary": rewards.binary(episode),
@@ -88,6 +90,8 @@ def _check_ground_truth(task: Task, report: Report) -> None:
         wanted = {"progress": 1.0, "binary": 1.0, "syntax": 2.0}
         if not (episode.success and episode.strict_success and scores == wanted):
             report.failures.append(f"{task.id}: its ground truth replays to {scores}, hints {'on' if hints else 'off'}")
+        if not hints and [result.text for step in episode.steps for result in step.results] != expected:
+            report.failures.append(f"{task.id}: its ground truth's results are not the official ones")
     if not official.verdict(task, turns).valid:
         report.failures.append(f"{task.id}: the official checker refuses its ground truth")
 

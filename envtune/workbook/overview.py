@@ -14,7 +14,7 @@ from envtune.workbook import provenance
 from envtune.workbook.figures import template
 from envtune.workbook.manifest import Manifest, finished
 from envtune.workbook.paths import report_name
-from envtune.workbook.report import describe, stylesheet
+from envtune.workbook.report import describe, label, stylesheet
 
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 
@@ -30,6 +30,7 @@ def write_index(run_dir: Path, names: Sequence[str]) -> None:
     latest = max(chapters.values(), key=lambda manifest: manifest["started"], default=None)
     page = template("index.html").render(
         style=stylesheet(),
+        label=label,
         run=run_dir.name,
         cards=[(name, chapters.get(name)) for name in names],
         seconds=sum(manifest["seconds"] for manifest in chapters.values()),

@@ -217,7 +217,7 @@ def test_the_tree_that_an_agent_could_not_make_does_no_harm_either(task):
         else:
             here.contents |= {str(i): folder(str(i), here) for i in range(100_000)}
         began = time.perf_counter()
-        assert not simulators.state_equals(expected)
+        assert not simulators.reached(expected)
         assert time.perf_counter() - began < 1
         for tool in ("find", "du"):
             assert call(simulators, tool).guarded
@@ -243,7 +243,7 @@ def test_an_episode_that_follows_the_record_reads_what_the_tools_say(tasks):
         running._record = ()
         for c in calls:
             assert reading.call(c) == running.call(c)
-        assert reading.state_equals(expected[-1])
+        assert reading.reached(expected[-1]) == running.reached(expected[-1])
         assert reading.state() == running.state()
 
 
