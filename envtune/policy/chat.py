@@ -31,6 +31,10 @@ MAX_DEPTH = 64
 MAX_DIGITS = 4_300
 """Longest integer, in digits: Python refuses to print or read a longer one."""
 
+CUT_OFF = "<|cut_off|>"
+"""Whoever samples puts this behind a message that the length limit cut off. Such a message is a format error: a call in
+it may be complete by chance, but nobody knows what was to follow."""
+
 _OPEN, _CLOSE = "<tool_call>", "</tool_call>"
 _TAG = re.compile(r"</?(?:think|tool_call)>")
 _SPECIAL = re.compile(r"<\|(?:im_start|im_end|endoftext)\|>")
@@ -71,7 +75,7 @@ def parse_reply(text: str) -> Reply:
     the message; if there is a `<tool_call>` in that rest, nobody can tell whether it was meant, and it is an error.
 
     Special tokens of the chat template are dropped at the end of the message and an error anywhere else: they would
-    forge a message of another speaker.
+    forge a message of another speaker. A message that ends with `CUT_OFF` is an error whatever it holds.
     """
     try:
         return _parse(text)
@@ -96,6 +100,8 @@ def render_calls(calls: Sequence[ToolCall], text: str = "") -> str:
 def _parse(text: str) -> Reply:
     if len(text) > MAX_CHARS:
         _fail(f"the message has {len(text):,} characters; at most {MAX_CHARS:,} are read")
+    if text.endswith(CUT_OFF):
+        _fail("the message was cut off by the length limit; nothing of it is executed")
     text = text[: _end_of_message(text)]
     if (found := _SURROGATE.search(text)) is not None:
         _fail(f"char {found.start()}: a lone surrogate (U+{ord(found[0]):04X}) is not text")

@@ -1,0 +1,94 @@
+"""A model of a real architecture, made on the spot with random weights: for tests, benchmarks and dry runs.
+
+In: nothing, or texts to learn a vocabulary from. Out: a `Qwen3ForCausalLM` and a byte-level tokenizer with the special
+tokens of Qwen3 and the chat template of Qwen3-Instruct-2507 (as TRL ships it). It knows nothing; the tiny policy of the
+package is another one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from importlib.resources import files
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+TEMPLATE = "qwen3_instruct_2507.jinja"
+SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
+TAGS = ("<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>", "<think>", "</think>")
+_CORPUS = (
+    '{"type": "function", "function": {"name": "ls", "description": "List the files.", "parameters": {"type": "object"',
+    '<tool_call>\n{"name": "ls", "arguments": {}}\n</tool_call>',
+    "user\n assistant\n system\n the file was not found; please give the name of the directory and try again",
+)
+
+
+def miniature_tokenizer(
+    texts: Iterable[str] = (), vocab_size: int = 560, template: str = TEMPLATE
+) -> PreTrainedTokenizerBase:
+    """A small Qwen-style tokenizer.
+
+    Args:
+        texts: what the vocabulary is learned from, beside a few lines of its own.
+        vocab_size: at most so many ids; at least 265 are bytes and special tokens.
+        template: file name of one of TRL's chat templates.
+    """
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size - len(TAGS),
+        special_tokens=list(SPECIAL),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    bpe.train_from_iterator([*_CORPUS, *texts], trainer)
+    bpe.add_tokens([AddedToken(tag, special=False, normalized=False) for tag in TAGS])
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=bpe,
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
+        additional_special_tokens=["<|im_start|>"],
+        padding_side="left",
+    )
+    tokenizer.chat_template = files("trl").joinpath("chat_templates", template).read_text()
+    return tokenizer
+
+
+def miniature_model(
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    hidden: int = 32,
+    layers: int = 2,
+    heads: int = 4,
+    kv_heads: int = 2,
+    context: int = 4096,
+    seed: int = 0,
+) -> PreTrainedModel:
+    """A Qwen3 with random weights. `hidden=128, layers=4, kv_heads=4` has about a million parameters."""
+    import torch
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    config = Qwen3Config(
+        vocab_size=len(tokenizer),
+        hidden_size=hidden,
+        intermediate_size=3 * hidden,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=kv_heads,
+        head_dim=hidden // heads,
+        max_position_embeddings=context,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    state = torch.random.get_rng_state()
+    torch.manual_seed(seed)
+    model = Qwen3ForCausalLM(config).eval()
+    torch.random.set_rng_state(state)
+    return model

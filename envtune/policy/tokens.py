@@ -1,0 +1,137 @@
+"""Token bookkeeping: what the model reads and writes stays one growing list of token ids.
+
+`prompt` renders the first messages and the tools; `continuation` gives the ids that follow an assistant message (the
+results of a step, all at once, or the next user message) up to where the model writes again. A conversation is
+
+    prompt + sampled + continuation + sampled + continuation + ... + sampled
+
+and sampled ids are never decoded and encoded again on their way to the loss (token in, token out): a tokenizer may
+split the same text differently. The continuation is computed from the chat template by difference: a short dummy
+conversation is rendered with the messages behind it, and what stands behind the dummy's assistant message is encoded.
+
+That is right only for templates that keep prefixes: rendering one more message must not change what stands before it.
+Qwen3-Instruct-2507, Qwen2.5 and Llama 3 do; the thinking template of Qwen3 does not (it drops the reasoning of earlier
+turns). The check runs once, when a `ChatTokens` is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from envtune.policy.chat import CUT_OFF
+from envtune.types import JSON, Message
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+_SAID = "envtune-dummy-{}"
+_TOOL: JSON = {
+    "type": "function",
+    "function": {
+        "name": "dummy",
+        "description": "A dummy.",
+        "parameters": {"type": "object", "properties": {"x": {"type": "string", "description": "X."}}},
+    },
+}
+_CALL = '<tool_call>\n{"name": "dummy", "arguments": {"x": "1"}}\n</tool_call>'
+
+
+class TemplateError(ValueError):
+    """The chat template does not keep prefixes, so that a conversation cannot be continued by tokens alone."""
+
+
+class ChatTokens:
+    """The token ids of conversations under one tokenizer's chat template.
+
+    Args:
+        tokenizer: with a chat template. It must mark the end of an assistant message by one special token.
+        stop_ids: further ids that end a message, such as those of the model's generation config.
+
+    Raises:
+        TemplateError: the template changes what stands before a new message, or ends messages without a special token.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, stop_ids: Sequence[int] = ()) -> None:
+        self.tokenizer: Any = tokenizer
+        if not getattr(tokenizer, "chat_template", None):
+            raise TemplateError(f"the tokenizer {tokenizer.name_or_path!r} has no chat template; set one")
+        self._dummy: list[Message] = [{"role": "user", "content": "dummy"}, _assistant(0)]
+        before, said, _ = self._render(self._dummy).partition(_SAID.format(0))
+        if not said:
+            self._fail("it does not render the text of an assistant message")
+        self._head = before + said
+        self.end_id = self._check_end()
+        self.stop_ids = frozenset({self.end_id, tokenizer.eos_token_id, *stop_ids} - {None})
+        self._check_prefixes()
+
+    def prompt(self, messages: Sequence[Message], tools: Sequence[JSON] = ()) -> list[int]:
+        """Ids of the conversation so far, up to where the assistant writes."""
+        return self._encode(self._render(messages, tools, True))
+
+    def continuation(self, messages: Sequence[Message], last_id: int) -> list[int]:
+        """Ids that follow a sampled message: its closing, `messages`, and the start of the next assistant message.
+
+        Args:
+            messages: what the environment says; all of it at once.
+            last_id: the last sampled id. If it closed the message, the closing is not repeated; a message that was cut
+                off, or ended otherwise, is closed here.
+        """
+        ids = self._encode(self._tail(messages))
+        return ids[1:] if last_id == self.end_id else ids
+
+    def text(self, ids: Sequence[int], cut: bool = False) -> str:
+        """The text of a sampled message, without its end token; marked if it was `cut` off by the length limit."""
+        end = len(ids)
+        while end and ids[end - 1] in self.stop_ids:
+            end -= 1
+        text = str(self.tokenizer.decode(ids[:end], skip_special_tokens=False, clean_up_tokenization_spaces=False))
+        return text + CUT_OFF if cut else text
+
+    def _render(self, messages: Sequence[Message], tools: Sequence[JSON] = (), open_reply: bool = False) -> str:
+        return str(
+            self.tokenizer.apply_chat_template(
+                list(messages), tools=list(tools) or None, add_generation_prompt=open_reply, tokenize=False
+            )
+        )
+
+    def _encode(self, text: str) -> list[int]:
+        return list(self.tokenizer.encode(text, add_special_tokens=False))
+
+    def _tail(self, messages: Sequence[Message]) -> str:
+        rendered = self._render([*self._dummy, *messages], open_reply=True)
+        if not rendered.startswith(self._head):
+            self._fail("another message changes what the template renders before it")
+        return rendered[len(self._head) :]
+
+    def _check_end(self) -> int:
+        """The id that ends an assistant message."""
+        tail = self._tail([{"role": "user", "content": "dummy"}])
+        ids, said = self._encode(tail), self._encode(_SAID.format(0))
+        if ids[0] not in self.tokenizer.all_special_ids or self._encode(_SAID.format(0) + tail) != said + ids:
+            self._fail("its assistant messages do not end with one special token")
+        return ids[0]
+
+    def _check_prefixes(self) -> None:
+        """Put a conversation together from its parts and compare it with the template's own rendering."""
+        user: Message = {"role": "user", "content": "user"}
+        result: Message = {"role": "tool", "name": "dummy", "content": "[1]"}
+        messages: list[Message] = [{"role": "system", "content": "system"}, user]
+        text = self._render(messages, [_TOOL], True)
+        for number, said in enumerate(([result], [result, result], [user], [result], [user, user]), start=1):
+            assistant = _assistant(number, call=said[0]["role"] == "tool")
+            messages += [assistant, *said]
+            text += assistant["content"] + self._tail(said)
+            if text != self._render(messages, [_TOOL], True):
+                self._fail("a conversation put together message by message is not what it renders as a whole")
+
+    def _fail(self, why: str) -> None:
+        raise TemplateError(
+            f"the chat template of {self.tokenizer.name_or_path!r} cannot be continued by tokens: {why}. Use one that "
+            "keeps prefixes, such as trl/chat_templates/qwen3_instruct_2507.jinja"
+        )
+
+
+def _assistant(number: int, call: bool = False) -> Message:
+    said = _SAID.format(number)
+    return {"role": "assistant", "content": f"{said}\n{_CALL}" if call else said}

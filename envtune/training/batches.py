@@ -1,0 +1,62 @@
+"""From one generated batch to micro-batches, without rows that teach nothing and without the batch's padding.
+
+TRL pads all rows to the longest prompt and the longest completion, shuffles them and cuts. With a loss that is a mean
+over the tokens of the whole batch, neither the order of the rows nor padding changes the gradient, so rows of similar
+length go together and each micro-batch is trimmed to its own longest row. Shapes: B rows, P prompt and C completion
+positions.
+"""
+
+from __future__ import annotations
+
+import torch
+
+Batch = dict[str, torch.Tensor]
+
+
+def loss_mask(batch: Batch) -> torch.Tensor:
+    """(B, C), 1 where a token enters the loss."""
+    mask = batch["completion_mask"]
+    return mask * batch["tool_mask"] if "tool_mask" in batch else mask
+
+
+def micro_batches(batch: Batch, n: int, live: torch.Tensor, total: torch.Tensor) -> list[Batch]:
+    """`n` micro-batches of the rows that are `live` (B), their loss divided by `total` tokens.
+
+    Rows are sorted by length. If there are fewer live rows than micro-batches, a row without loss fills the rest: every
+    process must run the same number of passes.
+    """
+    lengths = batch["prompt_mask"].sum(1) + batch["completion_mask"].sum(1)
+    order = sorted(torch.nonzero(live)[:, 0].tolist(), key=lambda row: int(lengths[row]))
+    filler = int(lengths.argmin())
+    chunks = torch.tensor_split(torch.tensor(order, dtype=torch.long), n)
+    result = []
+    for chunk in chunks:
+        empty = not len(chunk)
+        rows = _trim(_rows(batch, chunk if not empty else torch.tensor([filler])))
+        if empty:
+            rows["tool_mask"] = torch.zeros_like(rows["completion_mask"])
+            rows["advantages"] = torch.zeros_like(rows["advantages"])
+        rows["num_items_in_batch"] = total
+        result.append(rows)
+    return result
+
+
+def _rows(batch: Batch, rows: torch.Tensor) -> Batch:
+    rows = rows.to(batch["completion_ids"].device)
+    return {key: value[rows] for key, value in batch.items() if value.dim()}
+
+
+def _trim(batch: Batch) -> Batch:
+    """Drop prompt columns on the left and completion columns on the right that only hold padding."""
+    prompt = int(batch["prompt_mask"].sum(1).max())
+    completion = int(batch["completion_mask"].sum(1).max())
+    width = batch["completion_ids"].shape[1]
+    trimmed = {}
+    for key, value in batch.items():
+        if key in ("prompt_ids", "prompt_mask"):
+            trimmed[key] = value[:, value.shape[1] - prompt :]
+        elif value.dim() == 2 and value.shape[1] == width:
+            trimmed[key] = value[:, :completion]
+        else:
+            trimmed[key] = value
+    return trimmed

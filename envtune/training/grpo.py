@@ -1,0 +1,308 @@
+"""GRPO through TRL: the one module that knows TRL's experimental rollout interface (`rollout_func` + `env_mask`).
+
+In: a stage, its tasks, a policy. Out: a `GRPOTrainer` whose prompts are task ids, whose rollouts are played by
+`training.rollout`, and which measures every step. The loss is TRL's, over sampled tokens only, with advantages
+normalised within the group of one task:
+
+    A_i = (r_i - mean(r)) / (std(r) + 1e-4)
+    L   = -1/N sum_t min(w_t A_i, clip(w_t, 1 - low, 1 + high) A_i) + beta KL_t - entropy H_t,   w_t capped at 10
+
+N counts the sampled tokens of the whole batch (token mean, as in verl; TRL's `dapo`). One optimizer step per
+generation: the policy that sampled is the policy that learns, so w_t = 1 and every step is a generation boundary, where
+a checkpoint resumes bit for bit.
+
+Departs from TRL in four places: tasks come in our own order (`schedule`), so that a resumed run needs no sampler state;
+groups without reward spread can be left out; micro-batches hold rows of similar length without the batch's padding; no
+model card and no telemetry are written.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
+
+import torch
+from accelerate.utils import gather_object
+from datasets import Dataset
+from transformers import PrinterCallback
+from trl import GRPOConfig, GRPOTrainer
+from trl.models import unwrap_model_for_generation
+
+from envtune.policy.generate import Sampler
+from envtune.policy.language import stop_ids_of
+from envtune.policy.tokens import ChatTokens
+from envtune.training import metrics
+from envtune.training.batches import loss_mask, micro_batches
+from envtune.training.curriculum import Stage
+from envtune.training.engine import TurnEngine
+from envtune.training.rollout import Backend, Clock, Rollout, play, rollout
+from envtune.types import JSON, Task
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+WEIGHT_DECAY, MAX_GRAD_NORM = 0.01, 1.0
+"""T3RL's optimizer: AdamW, constant learning rate."""
+RATIO_CAP = 10.0
+"""Cap of the importance ratio for negative advantages (released configurations of the paper)."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What depends on where it runs and not on what is learned."""
+
+    micro_batch: int = 8
+    """Rows in one forward and backward pass."""
+    max_rows: int = 64
+    """Episodes in flight at once."""
+    sampler: str = "cached"
+    """`cached`: `policy.generate` on the training weights; `vllm`: colocated, tensor parallel 1."""
+    bf16: bool = False
+    gradient_checkpointing: bool = False
+    report_to: tuple[str, ...] = ()
+    """Trackers of transformers beside `metrics.jsonl`, such as `trackio`."""
+
+    def __post_init__(self) -> None:
+        if self.sampler == "vllm-server":
+            raise ValueError(
+                "sampler 'vllm-server': TRL 1.16 mixes up ragged multi-turn rollouts between processes in server mode; "
+                "use 'vllm' (colocated)"
+            )
+        if self.sampler not in ("cached", "vllm"):
+            raise ValueError(f"unknown sampler {self.sampler!r}; known: 'cached', 'vllm'")
+        if self.micro_batch < 1 or self.max_rows < 1:
+            raise ValueError(f"micro_batch {self.micro_batch}, max_rows {self.max_rows}: both at least 1")
+
+
+def grpo_config(stage: Stage, out: Path, *, seed: int, machine: Machine, save_every: int) -> GRPOConfig:
+    """The trainer's settings for a stage.
+
+    Raises:
+        ValueError: the batch does not divide into micro-batches.
+    """
+    rows = stage.prompts_per_step * stage.num_generations
+    at_once = machine.micro_batch * int(os.environ.get("WORLD_SIZE", "1"))
+    if rows % at_once:
+        raise ValueError(
+            f"stage {stage.name}: {stage.prompts_per_step} prompts x {stage.num_generations} generations = {rows} rows "
+            f"do not divide into micro-batches of {at_once} (rows x processes); change micro_batch"
+        )
+    vllm = {"vllm_mode": "colocate", "vllm_tensor_parallel_size": 1, "vllm_enable_sleep_mode": True}
+    return GRPOConfig(
+        output_dir=str(out),
+        max_steps=stage.steps,
+        per_device_train_batch_size=machine.micro_batch,
+        gradient_accumulation_steps=rows // at_once,
+        num_generations=stage.num_generations,
+        num_iterations=1,
+        shuffle_dataset=False,
+        max_completion_length=stage.message_tokens,
+        temperature=stage.temperature,
+        learning_rate=stage.learning_rate,
+        lr_scheduler_type="constant",
+        weight_decay=WEIGHT_DECAY,
+        max_grad_norm=MAX_GRAD_NORM,
+        loss_type="dapo",
+        scale_rewards="group",
+        beta=stage.beta,
+        entropy_coef=stage.entropy,
+        epsilon=stage.clip_low,
+        epsilon_high=stage.clip_high,
+        delta=RATIO_CAP,
+        disable_dropout=True,
+        bf16=machine.bf16,
+        gradient_checkpointing=machine.gradient_checkpointing,
+        use_cpu=not torch.cuda.is_available(),
+        dataloader_pin_memory=torch.cuda.is_available(),
+        use_vllm=machine.sampler == "vllm",
+        **(vllm if machine.sampler == "vllm" else {}),
+        logging_steps=1,
+        save_strategy="steps",
+        save_steps=save_every,
+        save_total_limit=1,
+        report_to=list(machine.report_to),
+        project="envtune",
+        run_name=f"{out.parent.name}/{out.name}",
+        disable_tqdm=True,
+        seed=seed,
+        data_seed=seed,
+    )
+
+
+def schedule(tasks: Sequence[Task], n: int, seed: int | str) -> list[Task]:
+    """`n` tasks: pass after pass over `tasks`, each in a new order."""
+    rng, order = random.Random(f"schedule/{seed}"), list[Task]()
+    while len(order) < n:
+        order += rng.sample(tasks, len(tasks))
+    return order[:n]
+
+
+class Trainer(GRPOTrainer):
+    """Trains one stage. Use `train.train`, which runs stages, resumes and keeps the best weights.
+
+    Args:
+        model, tokenizer: the policy.
+        stage: what to do.
+        tasks: the stage's tasks.
+        config: of `grpo_config`.
+        machine: as given to it.
+        on_step: called with each step's numbers before they are logged; what it returns is logged with them.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        stage: Stage,
+        tasks: Sequence[Task],
+        config: GRPOConfig,
+        machine: Machine,
+        on_step: Callable[[JSON], JSON],
+    ) -> None:
+        self.stage, self.machine, self._on_step = stage, machine, on_step
+        self._tasks = {task.id: task for task in tasks}
+        self._chat = ChatTokens(tokenizer, stop_ids_of(model))
+        self._step_numbers: JSON = {}
+        self._live = torch.ones(0, dtype=torch.bool)
+        order = schedule(tasks, stage.steps * stage.prompts_per_step, f"{config.seed}/{stage.name}")
+        super().__init__(
+            model=model,
+            reward_funcs=[earned],
+            args=config,
+            train_dataset=Dataset.from_dict({"prompt": [task.id for task in order]}),
+            processing_class=tokenizer,
+            rollout_func=_rollout_func,
+        )
+        self.remove_callback(PrinterCallback)
+
+    _buffered_inputs: Any
+
+    def sample(self, tasks: Sequence[Task], clock: Clock) -> list[Rollout]:
+        """This process's rollouts of the current step."""
+        step, first = self.state.global_step, self.accelerator.process_index * len(tasks)
+        seeds = [f"{self.args.seed}/{self.stage.name}/{step}/{first + i}" for i in range(len(tasks))]
+        conditions = self.stage.conditions(step)
+        with self._generating() as model:
+            return rollout(
+                self._backend(model), self._chat, tasks, conditions, seeds, max_rows=self.machine.max_rows, clock=clock
+            )
+
+    def validate(self, tasks: Sequence[Task]) -> dict[str, float]:
+        """Play `tasks` greedily, without hints; the numbers of `metrics.measure`."""
+        mine = tasks[self.accelerator.process_index :: self.accelerator.num_processes]
+        with self._generating() as model:
+            rows = self.machine.max_rows
+            played = play(model, self.processing_class, mine, self.stage.validation(), max_rows=rows) if mine else []
+        summaries = [metrics.summary(r, t) for r, t in zip(played, mine, strict=True)]
+        return metrics.measure(gather_object(summaries))
+
+    def _backend(self, model: PreTrainedModel) -> Backend:
+        if self.machine.sampler == "cached":
+            return Sampler(model, self._chat.stop_ids, temperature=self.stage.temperature)
+        limit = int(model.config.get_text_config().max_position_embeddings)
+        generate = lambda prompts: self._generate_single_turn(prompts, None, {}, 1)  # noqa: E731
+        return TurnEngine(generate, self._chat.stop_ids, limit)
+
+    @contextmanager
+    def _generating(self) -> Iterator[PreTrainedModel]:
+        """The model as a sampler needs it: whole, in evaluation mode, without gradient checkpointing."""
+        whole = unwrap_model_for_generation(
+            self.model_wrapped,
+            self.accelerator,
+            gather_deepspeed3_params=self.args.ds3_gather_for_generation,
+            gradient_checkpointing_kwargs=self.args.gradient_checkpointing_kwargs,
+        )
+        with whole as model, self._dist.summon_full_params(self.model_wrapped, recurse=False):
+            training = model.training
+            model.eval()
+            try:
+                yield model
+            finally:
+                model.train(training)
+
+    def play_step(self, prompts: Sequence[str]) -> JSON:
+        """Rollouts of one step in TRL's form; measures them."""
+        self._began = time.perf_counter()
+        clock, tasks = Clock(), [self._tasks[task_id] for task_id in prompts]
+        played = self.sample(tasks, clock)
+        summaries = gather_object([metrics.summary(r, task) for r, task in zip(played, tasks, strict=True)])
+        self._played = time.perf_counter()
+        environment = clock.seconds["environment"]
+        self._step_numbers = {
+            **metrics.measure(summaries),
+            "hint_rate": self.stage.rate(self.state.global_step),
+            "seconds/environment": environment,
+            "seconds/sampling": self._played - self._began - environment,
+        }
+        return {
+            "prompt_ids": [r.prompt_ids for r in played],
+            "completion_ids": [r.completion_ids for r in played],
+            "logprobs": [r.logprobs for r in played],
+            "env_mask": [r.env_mask for r in played],
+            "rollout_reward": [r.rewards[self.stage.reward] for r in played],
+        }
+
+    def _calculate_rewards(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        rewards: torch.Tensor = super()._calculate_rewards(*args, **kwargs)
+        groups = rewards[:, 0].view(-1, self.num_generations)
+        spread = groups.amax(1) > groups.amin(1)
+        self._step_numbers |= {"reward": rewards[:, 0].mean().item(), "reward_std": rewards[:, 0].std().item()}
+        self._step_numbers["zero_spread"] = 1 - spread.float().mean().item()
+        rows = spread.repeat_interleave(self.num_generations)
+        mine = len(rows) // self.accelerator.num_processes
+        first = self.accelerator.process_index * mine
+        self._live = rows[first : first + mine]
+        return rewards
+
+    def _prepare_inputs(self, generation_batch: Any) -> Any:
+        """Generate once per optimizer step, then hand out micro-batches (TRL shuffles and pads to the longest row)."""
+        n = self.args.steps_per_generation
+        if self._step % n == 0 or self._buffered_inputs is None:
+            batch = self._generate_and_score_completions(generation_batch)
+            live = self._live if self.stage.drop_zero_spread else torch.ones_like(self._live)
+            total = self.accelerator.gather(loss_mask(batch)[live].sum()).sum()
+            self._buffered_inputs = micro_batches(batch, n, live, total)
+        return self._buffered_inputs[self._step % n]
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Add the step's own numbers to TRL's."""
+        if "loss" in logs:
+            now = time.perf_counter()
+            self._step_numbers |= {"seconds/update": now - self._played, "seconds/step": now - self._began}
+            trainer: JSON = {key: logs[key] for key in ("loss", "grad_norm", "learning_rate") if key in logs}
+            numbers = {**trainer, **self._token_means(), **self._step_numbers}
+            logs.update(self._on_step({"step": self.state.global_step, **numbers}))
+        super().log(logs, start_time)
+
+    def _token_means(self) -> dict[str, float]:
+        """KL and entropy per sampled token in the loss. TRL's own averages count every micro-batch alike."""
+        weights = [float(loss_mask(batch).sum()) for batch in self._buffered_inputs]
+        found = {key: self._metrics["train"].get(key) for key in ("kl", "entropy")}
+        return {
+            key: sum(w * v for w, v in zip(weights, values, strict=True)) / sum(weights)
+            for key, values in found.items()
+            if values and sum(weights)
+        }
+
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        """TRL would rewrite README.md at every checkpoint; the run writes its own record."""
+
+    def _send_telemetry(self) -> None:
+        """Nothing is sent anywhere."""
+
+
+def _rollout_func(prompts: list[str], trainer: Trainer) -> JSON:
+    return trainer.play_step(prompts)
+
+
+def earned(rollout_reward: list[float], **_: Any) -> list[float]:
+    """The reward travels as an extra field of the rollout."""
+    return rollout_reward

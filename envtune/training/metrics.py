@@ -1,0 +1,116 @@
+"""What a step of training was like, in numbers: from rollouts to one line of `metrics.jsonl`.
+
+`summary` takes from a rollout what the numbers need, as plain data that can be sent between processes; `measure` adds
+summaries up. Rates are shares from 0 to 1, and absent where they have no denominator. The file is append-only; a
+resumed run first cuts it back to its checkpoint.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from envtune.training.rollout import Rollout
+from envtune.types import JSON, StepKind, Task
+
+
+def summary(rollout: Rollout, task: Task) -> JSON:
+    """Counts of one episode."""
+    episode, steps = rollout.episode, rollout.episode.steps
+    results = [result for step in steps for result in step.results]
+    kinds: Sequence[str] = getattr(task, "kinds", ())
+    right = [turn.correct for turn in episode.turns] + [False] * (episode.n_turns - len(episode.turns))
+    abstained = [turn.abstained for turn in episode.turns if turn.abstained is not None]
+    return {
+        "rewards": rollout.rewards,
+        "success": episode.success,
+        "category": str(episode.category),
+        "turns": episode.n_turns,
+        "kinds": [[kind, ok] for kind, ok in zip(kinds, right, strict=False)],
+        "played": len(episode.turns),
+        "steps": len(steps),
+        "calls": len(results),
+        "errors": sum(result.error for result in results),
+        "hints": sum(result.hint is not None for result in results),
+        "unparsed": sum(step.kind is StepKind.FORMAT_ERROR for step in steps),
+        "abstained": [sum(abstained), len(abstained)],
+        "cut": rollout.cut_messages,
+        "out_of_room": rollout.out_of_room,
+        "sampled": sum(rollout.env_mask),
+        "read": len(rollout.env_mask) - sum(rollout.env_mask),
+    }
+
+
+def measure(summaries: Sequence[JSON]) -> dict[str, float]:
+    """The numbers of a set of episodes.
+
+    Keys: `rewards/*` (means), `progress` (the share of turns right), `success`, `success/<category>`, `kind/<kind>`
+    (turns of that kind right), `error_rate` (of calls), `format_error_rate` (of messages), `abstention_rate` (of turns
+    that expect no call), `hints` (per episode), `calls_per_turn`, `steps_per_turn`, `cut_rate` (of messages),
+    `out_of_room` (of episodes), `tokens/sampled`, `tokens/environment` (sums), `tokens/episode` (mean).
+    """
+    n = len(summaries)
+    total = {key: sum(s[key] for s in summaries) for key in ("success", "played", "steps", "calls", "errors", "hints")}
+    total |= {key: sum(s[key] for s in summaries) for key in ("unparsed", "cut", "out_of_room", "sampled", "read")}
+    abstained, could = (sum(s["abstained"][i] for s in summaries) for i in (0, 1))
+    groups: dict[str, list[float]] = defaultdict(list)
+    for s in summaries:
+        groups[f"success/{s['category']}"].append(s["success"])
+        for kind, ok in s["kinds"]:
+            groups[f"kind/{kind}"].append(ok)
+        for name, reward in s["rewards"].items():
+            groups[f"rewards/{name}"].append(reward)
+    numbers = {
+        "progress": math.fsum(s["rewards"]["progress"] for s in summaries) / n,
+        "success": total["success"] / n,
+        **{key: math.fsum(values) / len(values) for key, values in sorted(groups.items())},
+        **_ratio("error_rate", total["errors"], total["calls"]),
+        **_ratio("format_error_rate", total["unparsed"], total["steps"]),
+        **_ratio("abstention_rate", abstained, could),
+        **_ratio("cut_rate", total["cut"], total["steps"]),
+        **_ratio("calls_per_turn", total["calls"], total["played"]),
+        **_ratio("steps_per_turn", total["steps"], total["played"]),
+        "hints": total["hints"] / n,
+        "out_of_room": total["out_of_room"] / n,
+        "tokens/sampled": total["sampled"],
+        "tokens/environment": total["read"],
+        "tokens/episode": (total["sampled"] + total["read"]) / n,
+    }
+    return {key: float(value) for key, value in numbers.items()}
+
+
+def _ratio(name: str, part: float, whole: float) -> dict[str, float]:
+    return {name: part / whole} if whole else {}
+
+
+def append(path: Path, line: JSON) -> None:
+    """Add one line; what is not a finite number becomes null."""
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps({key: _finite(value) for key, value in line.items()}) + "\n")
+
+
+def read(path: str | Path) -> list[JSON]:
+    """The lines of a metrics file; a last line that was not written to its end is left out."""
+    path = Path(path)
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
+    return [json.loads(line) for line in lines if line.endswith("\n")]
+
+
+def cut_back(path: Path, stage: int, step: int) -> None:
+    """Keep what was written before step `step` of stage `stage` ended, that step included."""
+    write(path, [line for line in read(path) if (line["stage"], line["step"]) <= (stage, step)])
+
+
+def write(path: Path, lines: Iterable[JSON]) -> None:
+    """Replace the file."""
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    temporary.replace(path)
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,271 @@
+"""Run a recipe: stage after stage, with checkpoints, validation and one line of numbers per step.
+
+In: stages, a policy (path or hub name), a folder. Out: the trained policy under `<out>/policy`. The folder:
+
+    run.json              seed, policy, stages: what the run is; another run in the same folder is refused
+    metrics.jsonl         one line per step; step 0 of a stage holds the validation before it
+    <n>_<stage>/          checkpoint-<step>/, best/, last/, done.json
+    policy/               model and tokenizer of the last stage
+
+Killed anywhere, the same call goes on: finished stages are skipped, an unfinished one starts from its last checkpoint,
+and on a CPU with the same number of threads the result is the same bit for bit.
+
+Validation plays held-out tasks greedily, without hints, as the policy will be judged. A stage that ends without hints
+hands on the weights that earned the most of the stage's reward there, the later ones if equal; one that ends with hints
+hands on its last weights, because validation without hints says little about them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from tqdm.auto import tqdm
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging as transformers_logging
+
+from envtune.training import metrics
+from envtune.training.curriculum import Recipe, Stage
+from envtune.training.grpo import Machine, Trainer, grpo_config
+from envtune.types import JSON, Task
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """Where a run left its policy and its numbers."""
+
+    policy: Path
+    metrics: Path
+
+    def lines(self) -> list[JSON]:
+        """The numbers of every step."""
+        return metrics.read(self.metrics)
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How often a stage is validated and saved, in steps."""
+
+    validate_every: int = 10
+    """0: never; then the last weights are handed on."""
+    validate_tasks: int = 64
+    """Tasks of the split `val`, of the stage's source and categories."""
+    save_every: int = 10
+
+
+def train(
+    recipe: Recipe | Sequence[Stage],
+    policy: str | Path,
+    out: str | Path,
+    *,
+    seed: int = 0,
+    machine: Machine | None = None,
+    schedule: Schedule | None = None,
+    tasks: Mapping[str, Sequence[Task]] | None = None,
+    on_step: Callable[[JSON], None] | None = None,
+    progress: bool = True,
+) -> TrainResult:
+    """Train `policy` through the stages of `recipe`.
+
+    Args:
+        recipe: what to do; or some stages of one.
+        policy: path or hub name of model and tokenizer.
+        out: the run's folder.
+        seed: of task order, sampling and hints.
+        machine: micro-batches and backends.
+        schedule: validation and checkpoints.
+        tasks: by stage name, tasks to use instead of those the stage loads; `val` for validation.
+        on_step: called with every line of `metrics.jsonl`, for live curves.
+        progress: show a bar per stage.
+
+    Raises:
+        ValueError: the folder holds another run, or a stage's batch does not divide; the message says what differs.
+    """
+    stages = recipe.stages if isinstance(recipe, Recipe) else tuple(recipe)
+    run = _Run(Path(out), stages, str(policy), seed, machine or Machine(), schedule or Schedule(), tasks or {}, on_step)
+    run.claim()
+    transformers_logging.disable_progress_bar()
+    entering = str(policy)
+    for number in range(len(stages)):
+        entering = str(run.stage(number, entering, progress))
+    if run.is_main:
+        _replace_folder(Path(entering), run.out / "policy")
+    return TrainResult(run.out / "policy", run.metrics_path)
+
+
+@dataclass
+class _Run:
+    """What stays the same through a run."""
+
+    out: Path
+    stages: tuple[Stage, ...]
+    policy: str
+    seed: int
+    machine: Machine
+    schedule: Schedule
+    tasks: Mapping[str, Sequence[Task]]
+    on_step: Callable[[JSON], None] | None
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process writes the folder."""
+        return os.environ.get("RANK", "0") == "0"
+
+    @property
+    def metrics_path(self) -> Path:
+        return self.out / "metrics.jsonl"
+
+    def claim(self) -> None:
+        """Write down what this run is, or find it written."""
+        # through JSON, so that what is compared has the same types
+        told: JSON = json.loads(
+            json.dumps(
+                {
+                    "policy": self.policy,
+                    "seed": self.seed,
+                    "stages": [stage.to_json() for stage in self.stages],
+                    "machine": asdict(self.machine),
+                    "schedule": asdict(self.schedule),
+                }
+            )
+        )
+        record = self.out / "run.json"
+        if record.exists():
+            found = json.loads(record.read_text())
+            if differing := [key for key in told if told[key] != found.get(key)]:
+                raise ValueError(
+                    f"{self.out} holds another run: {differing[0]} is {found.get(differing[0])}, now "
+                    f"{told[differing[0]]}; choose another folder or delete this one"
+                )
+            return
+        self.out.mkdir(parents=True, exist_ok=True)
+        _write_json(record, told)
+
+    def stage(self, number: int, entering: str, progress: bool) -> Path:
+        """Run one stage, or what is left of it; returns the folder of the weights it hands on."""
+        stage, folder = self.stages[number], self.out / f"{number + 1}_{self.stages[number].name}"
+        done = folder / "done.json"
+        if done.exists():
+            return folder / str(json.loads(done.read_text())["policy"])
+        worker = _StageRun(self, number, folder, entering)
+        with tqdm(total=stage.steps, initial=worker.step, desc=f"stage {stage.name}", disable=not progress) as bar:
+            kept = worker.train(bar)
+        _write_json(done, {"policy": kept})
+        for checkpoint in folder.glob("checkpoint-*"):
+            shutil.rmtree(checkpoint)
+        return folder / kept
+
+
+class _StageRun:
+    """One stage of a run, from its start or its last checkpoint."""
+
+    def __init__(self, run: _Run, number: int, folder: Path, entering: str) -> None:
+        self.run, self.number, self.folder = run, number, folder
+        self.stage = stage = run.stages[number]
+        self.checkpoint = _last_checkpoint(folder)
+        self.step = int(self.checkpoint.name.rsplit("-", 1)[1]) if self.checkpoint else 0
+        metrics.cut_back(run.metrics_path, number, self.step if self.checkpoint else -1)
+        tasks = list(run.tasks.get(stage.name, ())) or stage.load()
+        self.validation = self._validation_tasks()
+        self.trainer = Trainer(
+            AutoModelForCausalLM.from_pretrained(entering, dtype="float32"),
+            AutoTokenizer.from_pretrained(entering, padding_side="left"),
+            stage,
+            tasks,
+            grpo_config(stage, folder, seed=run.seed, machine=run.machine, save_every=run.schedule.save_every),
+            run.machine,
+            self._on_step,
+        )
+
+    def train(self, bar: Any) -> str:
+        """Returns the name of the folder handed on."""
+        self.bar = bar
+        if not self.checkpoint:
+            self._record({"step": 0, **self._validate(0)})
+        self.trainer.train(resume_from_checkpoint=str(self.checkpoint) if self.checkpoint else None)
+        self._save("last")
+        return "best" if self.validation and self.stage.ends_without_hints else "last"
+
+    def _validation_tasks(self) -> list[Task]:
+        plan = self.run.schedule
+        if not plan.validate_every:
+            return []
+        return list(self.run.tasks.get("val", ())) or self.stage.load("val", plan.validate_tasks)
+
+    def _on_step(self, numbers: JSON) -> JSON:
+        extra = self._validate(int(numbers["step"]))
+        self._record({**numbers, **extra})
+        self.bar.update()
+        self.bar.set_postfix_str(f"reward {numbers['reward']:.3f}, turns right {numbers['progress']:.0%}")
+        return {**{key: value for key, value in numbers.items() if key != "step"}, **extra}
+
+    def _record(self, numbers: JSON) -> None:
+        line = {"stage": self.number, "name": self.stage.name, **numbers}
+        if self.run.is_main:
+            metrics.append(self.run.metrics_path, line)
+        if self.run.on_step:
+            self.run.on_step(line)
+
+    def _validate(self, step: int) -> dict[str, float]:
+        """Validation numbers if this step is due; keeps the weights if they are the best so far."""
+        every = self.run.schedule.validate_every
+        if not self.validation or (step % every and step != self.stage.steps):
+            return {}
+        numbers = self.trainer.validate(self.validation)
+        key = f"rewards/{self.stage.reward}"
+        best = self._best_score(f"val/{key}", before=step)
+        if best is None or numbers[key] >= best:
+            self._save("best", {"step": step, key: numbers[key]})
+        return {f"val/{key}": value for key, value in numbers.items()}
+
+    def _best_score(self, key: str, before: int) -> float | None:
+        """The best score written down for an earlier step; a resumed run may find its own future in `best/`."""
+        lines = [line for line in metrics.read(self.run.metrics_path) if line["stage"] == self.number]
+        return max((line[key] for line in lines if line["step"] < before and key in line), default=None)
+
+    def _save(self, name: str, note: JSON | None = None) -> None:
+        """Write model and tokenizer to a folder of the stage, at once or not at all."""
+        temporary = self.folder / f".{name}"
+        self.trainer.save_model(str(temporary))
+        if self.run.is_main:
+            (temporary / "training_args.bin").unlink(missing_ok=True)
+            if note:
+                _write_json(temporary / "score.json", note)
+            _move_folder(temporary, self.folder / name)
+
+
+def _last_checkpoint(folder: Path) -> Path | None:
+    """The newest checkpoint that was written to its end: transformers writes `trainer_state.json` last."""
+    complete = [path for path in folder.glob("checkpoint-*") if _is_json(path / "trainer_state.json")]
+    return max(complete, key=lambda path: int(path.name.rsplit("-", 1)[1]), default=None)
+
+
+def _is_json(path: Path) -> bool:
+    try:
+        json.loads(path.read_text())
+    except (FileNotFoundError, json.JSONDecodeError):
+        return False
+    return True
+
+
+def _write_json(path: Path, value: JSON) -> None:
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+    temporary.replace(path)
+
+
+def _replace_folder(source: Path, target: Path) -> None:
+    temporary = target.with_name(f".{target.name}")
+    shutil.rmtree(temporary, ignore_errors=True)
+    shutil.copytree(source, temporary)
+    _move_folder(temporary, target)
+
+
+def _move_folder(source: Path, target: Path) -> None:
+    shutil.rmtree(target, ignore_errors=True)
+    source.rename(target)

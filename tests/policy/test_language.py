@@ -1,0 +1,78 @@
+"""A language model as a policy: cached and re-read chats give the same replies."""
+
+from __future__ import annotations
+
+import gc
+
+import small
+
+import envtune
+from envtune.policy.base import Chat
+from envtune.policy.chat import CUT_OFF
+from envtune.policy.language import LanguagePolicy
+
+
+def policy(**settings):
+    return LanguagePolicy(small.model(), small.tokenizer(), **{"message_tokens": 12, **settings})
+
+
+def chat(number: int = 0) -> Chat:
+    task = small.task(number)
+    return Chat(task, list(envtune.ToolUseEnv(task).reset().messages), task.tools)
+
+
+def talk(agent, chats, rounds=3, fresh=False):
+    replies = []
+    for number in range(rounds):
+        if fresh:
+            chats = [Chat(c.task, list(c.messages), c.tools) for c in chats]
+        texts = agent.reply(chats)
+        replies.append(texts)
+        for each, text in zip(chats, texts, strict=True):
+            each.messages += [{"role": "assistant", "content": text}, {"role": "user", "content": f"again {number}"}]
+    return replies
+
+
+def test_the_cache_is_used_between_messages():
+    agent = policy()
+    chats = [chat(i) for i in range(3)]
+    talk(agent, chats)
+    read = agent._sampler.tokens_read
+    again = policy()
+    talk(again, [chat(i) for i in range(3)], fresh=True)
+    assert again._sampler.tokens_read > 2 * read
+    assert len(agent._sampler) == 3
+
+
+def test_first_replies_do_not_depend_on_the_batch_and_dead_chats_leave():
+    agent = policy()
+    chats = [chat(i) for i in range(4)]
+    together = agent.reply(chats)
+    del chats
+    gc.collect()
+    assert [agent.reply([chat(i)])[0] for i in range(4)] == together
+    assert len(agent._sampler) <= 1
+    assert all(text.endswith(CUT_OFF) for text in together)
+
+
+def test_recompiled_tools_are_read_anew():
+    agent, one = policy(), chat()
+    agent.reply([one])
+    one.messages += [{"role": "assistant", "content": "anything else"}, {"role": "user", "content": "go on"}]
+    one.tools = one.tools[:2]
+    assert agent.reply([one]) == policy().reply([Chat(one.task, list(one.messages), one.tools)])
+
+
+def test_no_room_is_an_empty_reply():
+    agent, one = policy(), chat()
+    one.messages[0]["content"] = "long " * 3000
+    assert agent.reply([one, chat(1)])[0] == ""
+
+
+def test_a_policy_plays_and_is_evaluated():
+    tasks = [small.task(i) for i in range(3)]
+    result = envtune.evaluate(policy(), tasks, progress=False)
+    assert result.accuracy == 0
+    assert policy(seed=3).settings == {"temperature": 0.0, "message_tokens": 12}
+    assert policy(seed=3, temperature=1.0).settings["seed"] == 3
+    assert envtune.evaluate(policy(), tasks, progress=False).episodes == result.episodes

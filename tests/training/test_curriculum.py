@@ -1,0 +1,117 @@
+"""What changes between the stages of every recipe."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from envtune.training.curriculum import RECIPES, Fade, Recipe, Stage, changes, recipe
+from envtune.types import Category
+
+ALL, BASE = tuple(Category), (Category.BASE,)
+CHANGES = {
+    "paper": [
+        {
+            "reward": ("syntax", "progress"),
+            "tasks": (75, 100),
+            "steps": (93, 62),
+            "prompts_per_step": (16, 32),
+            "hint_rate": (0.0, 1.0),
+        },
+        {"categories": (BASE, ALL), "tasks": (100, 400), "steps": (62, 250), "episode_tokens": (10_000, 24_576)},
+        {"hint_rate": (1.0, 0.0)},
+    ],
+    "t3rl": [{"categories": (BASE, ALL), "tasks": (100, 400), "steps": (62, 250)}],
+    "single": [],
+    "laptop": [
+        {
+            "reward": ("syntax", "progress"),
+            "tasks": (128, 512),
+            "steps": (8, 24),
+            "hint_rate": (0.0, 1.0),
+            "hint_strength": ("one", "list"),
+        },
+        {
+            "categories": (BASE, ALL),
+            "steps": (24, 48),
+            "hint_rate": (1.0, Fade(1.0, 0.0, 0.7)),
+            "turn_feedback": (False, True),
+        },
+        {"steps": (48, 20), "hint_rate": (Fade(1.0, 0.0, 0.7), 0.0), "turn_feedback": (True, False)},
+    ],
+}
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_what_changes_between_stages(name):
+    stages = recipe(name).stages
+    assert changes(stages) == CHANGES[name]
+    assert all(change for change in changes(stages)), "two neighbouring stages are equal"
+    assert len({replace(stage, name="") for stage in stages}) == len(stages)
+    assert len({stage.name for stage in stages}) == len(stages)
+
+
+def test_published_values():
+    for stage in recipe("paper").stages:
+        assert (stage.learning_rate, stage.beta, stage.entropy) == (1e-6, 0.1, 0.001)
+        assert (stage.clip_low, stage.clip_high, stage.num_generations, stage.max_steps_per_turn) == (0.2, 0.28, 16, 5)
+    for stage in recipe("t3rl").stages:
+        assert (stage.learning_rate, stage.beta, stage.entropy, stage.hint_rate) == (1e-6, 0, 0.001, 0)
+        assert (stage.prompts_per_step, stage.num_generations, stage.episode_tokens) == (32, 16, 10_000)
+        assert (stage.max_steps_per_turn, stage.max_steps, stage.drop_zero_spread) == (10, 30, True)
+    (single,) = recipe("single").stages
+    assert replace(single, name="") == replace(recipe("paper").stages[-1], name="")
+
+
+def test_every_recipe_ends_as_it_is_judged():
+    for each in RECIPES.values():
+        assert each.stages[-1].ends_without_hints
+        assert all(stage.ends_without_hints == (stage.rate(stage.steps) == 0) for stage in each.stages)
+    with pytest.raises(ValueError, match=r"unknown recipe 'papers'; known: paper, t3rl, single, laptop"):
+        recipe("papers")
+
+
+STAGE = Stage("s", "progress", steps=10, message_tokens=8, episode_tokens=80)
+
+
+def test_hints_fade():
+    fading = replace(STAGE, hint_rate=Fade(1.0, 0.2, 0.5))
+    assert [fading.rate(step) for step in (0, 1, 4, 5, 9)] == pytest.approx([1.0, 0.84, 0.36, 0.2, 0.2])
+    assert not fading.ends_without_hints
+    assert fading.conditions(1).hint_rate == pytest.approx(0.84)
+    assert (fading.validation().hint_rate, fading.validation().temperature) == (0, 0)
+    assert STAGE.conditions(3).hint_rate == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"reward": "fame"}, "stage s: reward 'fame' is unknown; known: syntax, progress, binary, execution"),
+        ({"num_generations": 1}, "a group has at least 2"),
+        ({"steps": 0, "temperature": 0}, "steps is 0; at least 1; temperature is 0"),
+        ({"hint_rate": 1.5}, "hint_rate must be 0 to 1"),
+        ({"categories": ()}, "categories is empty"),
+        ({"message_tokens": 0}, "token limits"),
+    ],
+)
+def test_what_cannot_be_is_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        replace(STAGE, **change)
+    with pytest.raises(ValueError, match="share"):
+        Fade(1, 0, 0)
+
+
+def test_tasks_of_a_stage():
+    assert len(recipe("paper").stages[1].load()) == 100
+    assert len(recipe("paper").stages[0].load()) == 75
+    validation = recipe("paper").stages[2].load("val", 40)
+    assert len(validation) == 40
+    assert {task.category for task in validation} == set(Category)
+    assert not {task.number for task in validation} & {task.number for task in recipe("paper").stages[2].load()}
+    assert Recipe("x", (STAGE,)).stages[0].to_json()["categories"] == [
+        "base",
+        "miss_func",
+        "miss_param",
+        "long_context",
+    ]

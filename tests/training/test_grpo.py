@@ -1,0 +1,150 @@
+"""The adapter to TRL: what the loss sees is what was sampled, and cutting the batch anew does not change it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+import pytest
+import small
+import torch
+
+from envtune.policy.generate import Sampler
+from envtune.policy.tokens import ChatTokens
+from envtune.training.batches import loss_mask, micro_batches
+from envtune.training.curriculum import Stage
+from envtune.training.engine import TurnEngine
+from envtune.training.grpo import Machine, Trainer, grpo_config
+from envtune.training.rollout import REWARDS, Conditions, rollout
+
+REWARDS["vowels"] = lambda episode: sum(step.text.count("e") for step in episode.steps) % 3  # type: ignore[index]
+STAGE = Stage(
+    "s", "vowels", steps=2, message_tokens=9, episode_tokens=70, num_generations=4, prompts_per_step=4,
+    max_steps_per_turn=3, temperature=0.8, learning_rate=1e-3,
+)  # fmt: skip
+TASKS = [small.task(i, turns=1 + i % 3) for i in range(4)]
+
+
+def make(tmp_path, stage=STAGE, micro_batch=4, model=None):
+    machine = Machine(micro_batch=micro_batch)
+    config = grpo_config(stage, tmp_path, seed=0, machine=machine, save_every=100)
+    trainer = Trainer(model or small.model(), small.tokenizer(), stage, TASKS, config, machine, lambda numbers: numbers)
+    trainer.current_gradient_accumulation_steps = config.gradient_accumulation_steps
+    trainer._played = trainer._began = time.perf_counter()
+    trainer.model.train()
+    return trainer
+
+
+def generated(trainer):
+    rows = [{"prompt": task.id} for task in TASKS for _ in range(STAGE.num_generations)]
+    return trainer._generate_and_score_completions(rows)
+
+
+def test_the_loss_sees_what_was_sampled(tmp_path):
+    trainer = make(tmp_path)
+    batch = generated(trainer)
+    mask = loss_mask(batch).bool()
+    with torch.no_grad():
+        logprobs, _, _ = trainer._get_per_token_logps_and_entropies(
+            trainer.model,
+            torch.cat([batch["prompt_ids"], batch["completion_ids"]], 1),
+            torch.cat([batch["prompt_mask"], batch["completion_mask"]], 1),
+            batch["completion_ids"].shape[1],
+        )
+    assert torch.allclose(logprobs[mask], batch["sampling_per_token_logps"][mask], atol=1e-4)
+    assert int(mask.sum()) == int(batch["num_items_in_batch"]) == trainer._step_numbers["tokens/sampled"]
+    assert (batch["sampling_per_token_logps"][~mask] == 0).all()
+
+
+def gradients(trainer, batches):
+    trainer.model.zero_grad()
+    loss = 0.0
+    for inputs in batches:
+        part = trainer._compute_loss(trainer.model, inputs)
+        part.backward()
+        loss += part.item()
+    return loss, {name: p.grad.clone() for name, p in trainer.model.named_parameters()}
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.2])
+def test_micro_batches_change_neither_loss_nor_gradient(tmp_path, beta):
+    small.model().save_pretrained(tmp_path / "reference")
+    model = small.model(seed=1)
+    model.config._name_or_path = str(tmp_path / "reference")
+    trainer = make(tmp_path, replace(STAGE, beta=beta), model=model)
+    batch = generated(trainer)
+    whole, expected = gradients(trainer, [batch])
+    live = torch.ones(16, dtype=torch.bool)
+    cut = micro_batches(batch, 4, live, batch["num_items_in_batch"])
+    loss, found = gradients(trainer, cut)
+    assert sum(inputs["completion_ids"].numel() for inputs in cut) < batch["completion_ids"].numel()
+    assert loss == pytest.approx(whole, abs=1e-5)
+    for name, gradient in expected.items():
+        assert torch.allclose(gradient, found[name], atol=1e-5), name
+
+
+def test_groups_without_spread_leave_the_loss(tmp_path):
+    trainer = make(tmp_path)
+    batch = generated(trainer)
+    live = torch.zeros(16, dtype=torch.bool)
+    live[4:7] = True
+    tokens = loss_mask(batch)[live].sum()
+    cut = micro_batches(batch, 4, live, tokens)
+    assert [int(loss_mask(inputs).sum()) > 0 for inputs in cut] == [True, True, True, False]
+    assert sum(int(loss_mask(inputs).sum()) for inputs in cut) == int(tokens)
+    assert all(inputs["num_items_in_batch"] == tokens for inputs in cut)
+    none = micro_batches(batch, 2, torch.zeros(16, dtype=torch.bool), torch.tensor(0))
+    loss, gradient = gradients(trainer, none)
+    assert loss == 0
+    assert all((g == 0).all() for g in gradient.values())
+
+
+def test_zero_spread_is_found_and_dropped(tmp_path, monkeypatch):
+    rewards = [1.0] * 4 + [0.0, 1.0] * 2 + [0.1] * 4 + [0.0] * 3 + [2.0]
+    trainer = make(tmp_path, replace(STAGE, drop_zero_spread=True))
+    played = trainer.play_step
+    monkeypatch.setattr(trainer, "play_step", lambda prompts: {**played(prompts), "rollout_reward": rewards})
+    trainer._prepare_inputs([{"prompt": task.id} for task in TASKS for _ in range(4)])
+    assert trainer._step_numbers["zero_spread"] == 0.5
+    assert trainer._live.tolist() == [False] * 4 + [True] * 4 + [False] * 4 + [True] * 4
+    assert sum(len(inputs["advantages"]) for inputs in trainer._buffered_inputs) == 8
+    assert all((inputs["advantages"].abs() > 0.1).all() for inputs in trainer._buffered_inputs)
+
+
+def test_seeds_decide_and_steps_differ(tmp_path):
+    trainer = make(tmp_path)
+    first = generated(trainer)
+    again = generated(trainer)
+    assert torch.equal(first["completion_ids"], again["completion_ids"])
+    trainer.state.global_step = 1
+    assert not torch.equal(generated(trainer)["completion_ids"][:, :5], first["completion_ids"][:, :5])
+
+
+def test_an_engine_that_writes_whole_messages_plays_the_same_rollouts():
+    """`TurnEngine`, the way to vLLM, over a greedy generator, against the cached sampler."""
+    tokens = ChatTokens(small.tokenizer())
+    model = small.model()
+
+    def generate(prompts):
+        messages = []
+        for ids in prompts:
+            sampler = Sampler(model, tokens.stop_ids, temperature=0)
+            row = sampler.open(ids, 30)
+            sampler.run()
+            messages.append(row.message)
+        return messages, None
+
+    conditions = Conditions(message_tokens=9, episode_tokens=70, max_steps_per_turn=3)
+    seeds = ["0"] * len(TASKS)
+    cached = rollout(Sampler(model, tokens.stop_ids, temperature=0), tokens, TASKS, conditions, seeds)
+    whole = rollout(TurnEngine(generate, tokens.stop_ids, 2048), tokens, TASKS, conditions, seeds)
+    assert [r.completion_ids for r in whole] == [r.completion_ids for r in cached]
+    assert [r.episode for r in whole] == [r.episode for r in cached]
+
+
+def test_trls_own_generation_is_such_an_engine(tmp_path):
+    trainer = make(tmp_path)
+    trainer.machine = replace(trainer.machine, sampler="vllm")  # the backend that asks TRL, here on transformers
+    batch = generated(trainer)
+    assert int(loss_mask(batch).sum()) == trainer._step_numbers["tokens/sampled"]
+    assert trainer._step_numbers["cut_rate"] > 0

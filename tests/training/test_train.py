@@ -1,0 +1,186 @@
+"""GRPO end to end with a tiny random model: it learns, repeats, resumes, validates."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+import small
+
+from envtune.training import metrics
+from envtune.training.curriculum import Stage
+from envtune.training.grpo import Machine, grpo_config, schedule
+from envtune.training.rollout import REWARDS
+from envtune.training.train import Schedule, train
+
+MACHINE = Machine(micro_batch=4)
+PLAN = Schedule(validate_every=2, save_every=2)
+TASKS = [small.task(i) for i in range(3)]
+
+
+def letters(episode) -> float:
+    """Share of what was said that is a small vowel: a reward that a random model earns now and then."""
+    said = "".join(step.text.removesuffix("<|cut_off|>") for step in episode.steps)
+    return sum(c in "aeiou" for c in said) / max(1, len(said))
+
+
+REWARDS["letters"] = letters  # type: ignore[index]
+STAGE = Stage(
+    "letters", "letters", steps=4, message_tokens=8, episode_tokens=40, num_generations=4, prompts_per_step=2,
+    learning_rate=3e-3, max_steps_per_turn=3,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def policy(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("policy")
+    small.model().save_pretrained(folder)
+    small.tokenizer().save_pretrained(folder)
+    return folder
+
+
+def run(policy, out, stages=None, **options):
+    tasks = {stage.name: TASKS for stage in stages or [STAGE]} | {"val": TASKS[:2]}
+    options = {"machine": MACHINE, "schedule": PLAN, "tasks": tasks, "progress": False, "seed": 1} | options
+    return train(stages or [STAGE], policy, out, **options)
+
+
+def numbers(result):
+    return [{k: v for k, v in line.items() if not k.startswith("seconds/")} for line in result.lines()]
+
+
+def weights(folder):
+    from safetensors.torch import load_file
+
+    return load_file(folder / "model.safetensors")
+
+
+def same_weights(a, b):
+    one, two = weights(a), weights(b)
+    return one.keys() == two.keys() and all(bool((one[key] == two[key]).all()) for key in one)
+
+
+def test_it_learns(policy, tmp_path):
+    stage = replace(STAGE, steps=25, learning_rate=2e-2, num_generations=8, prompts_per_step=4)
+    result = run(policy, tmp_path, [stage], machine=Machine(micro_batch=16), schedule=Schedule(validate_every=0))
+    rewards = [line["reward"] for line in result.lines() if line["step"]]
+    assert sum(rewards[-5:]) / 5 > sum(rewards[:5]) / 5 + 0.3, rewards
+
+
+def test_a_run_repeats_and_leaves_its_numbers(policy, tmp_path):
+    stages = [STAGE, replace(STAGE, name="more", entropy=0.01, beta=0.05, drop_zero_spread=True)]
+    seen = []
+    first = run(policy, tmp_path / "a", stages, on_step=seen.append)
+    second = run(policy, tmp_path / "b", stages)
+    assert numbers(first) == numbers(second)
+    assert same_weights(first.policy, second.policy)
+    assert not same_weights(first.policy, policy)
+    lines = first.lines()
+    assert [(line["name"], line["step"]) for line in lines] == [(s.name, i) for s in stages for i in range(5)]
+    assert [line["step"] for line in lines if "val/progress" in line] == [0, 2, 4] * 2
+    assert seen == lines
+    wanted = {
+        "reward",
+        "progress",
+        "success/base",
+        "error_rate",
+        "format_error_rate",
+        "hints",
+        "zero_spread",
+        "entropy",
+    }
+    wanted |= {"grad_norm", "loss", "tokens/sampled", "seconds/sampling", "seconds/environment", "seconds/update"}
+    assert wanted - {"error_rate"} <= lines[1].keys()
+    assert lines[6]["kl"] == pytest.approx(0, abs=1e-5)
+    assert lines[8]["kl"] > lines[6]["kl"]
+    assert "kl" not in lines[1]
+    assert not list((tmp_path / "a").rglob("checkpoint-*"))
+    assert not list((tmp_path / "a").rglob("README.md"))
+    third = run(policy, tmp_path / "c", stages, seed=2)
+    assert numbers(third) != numbers(first)
+
+
+class KilledError(Exception):
+    pass
+
+
+TWO = [STAGE, replace(STAGE, name="more", steps=3)]
+
+
+@pytest.fixture(scope="module")
+def whole(policy, tmp_path_factory):
+    return run(policy, tmp_path_factory.mktemp("whole"), TWO)
+
+
+@pytest.mark.xdist_group("training")
+@pytest.mark.parametrize("when", [1, 3, 4, 6])
+def test_a_killed_run_goes_on_bit_for_bit(policy, whole, tmp_path, when):
+    calls = []
+
+    def kill(line):
+        calls.append(line)
+        if len(calls) == when + 1:
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        run(policy, tmp_path / "killed", TWO, on_step=kill)
+    half = tmp_path / "killed" / "1_letters" / "checkpoint-99"
+    half.mkdir(parents=True, exist_ok=True)  # a checkpoint that was being written
+    resumed = run(policy, tmp_path / "killed", TWO)
+    assert numbers(resumed) == numbers(whole)
+    assert same_weights(resumed.policy, whole.policy)
+    again = run(policy, tmp_path / "killed", TWO)
+    assert numbers(again) == numbers(whole)
+
+
+def test_another_run_in_the_same_folder_is_refused(policy, tmp_path):
+    run(policy, tmp_path, [replace(STAGE, steps=1)], schedule=Schedule(validate_every=0))
+    with pytest.raises(ValueError, match=r"holds another run: seed is 1, now 2; choose another folder"):
+        run(policy, tmp_path, [replace(STAGE, steps=1)], schedule=Schedule(validate_every=0), seed=2)
+
+
+def test_the_best_weights_are_handed_on(policy, tmp_path, monkeypatch):
+    """The score of step 2 is the highest; a stage with hints hands on its last weights."""
+    from envtune.training.grpo import Trainer
+
+    scores = {0: 0.1, 2: 0.9, 4: 0.5}
+    monkeypatch.setattr(Trainer, "validate", lambda self, tasks: {"rewards/letters": scores[self.state.global_step]})
+    run(policy, tmp_path / "a")
+    folder = tmp_path / "a" / "1_letters"
+    assert json.loads((folder / "best" / "score.json").read_text()) == {"step": 2, "rewards/letters": 0.9}
+    assert same_weights(tmp_path / "a" / "policy", folder / "best")
+    assert not same_weights(folder / "best", folder / "last")
+    run(policy, tmp_path / "b", [replace(STAGE, hint_rate=1.0)])
+    assert same_weights(tmp_path / "b" / "policy", tmp_path / "b" / "1_letters" / "last")
+
+
+def test_what_cannot_run_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"2 prompts x 4 generations = 8 rows do not divide into micro-batches of 3"):
+        grpo_config(STAGE, tmp_path, seed=0, machine=Machine(micro_batch=3), save_every=1)
+    with pytest.raises(ValueError, match=r"vllm-server.*colocated"):
+        Machine(sampler="vllm-server")
+    with pytest.raises(ValueError, match="unknown sampler"):
+        Machine(sampler="llama")
+
+
+def test_the_schedule_goes_over_all_tasks_again_and_again():
+    order = schedule(TASKS, 7, seed=0)
+    assert len(order) == 7
+    assert {t.id for t in order[:3]} == {t.id for t in order[3:6]} == {t.id for t in TASKS}
+    assert order == schedule(TASKS, 7, seed=0)
+    assert [schedule(TASKS, 9, seed=i) for i in range(9)].count(schedule(TASKS, 9, seed=0)) < 9
+
+
+def test_metrics_files_are_cut_back(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    for stage, step in [(0, 0), (0, 1), (1, 0), (1, 1)]:
+        metrics.append(path, {"stage": stage, "step": step, "x": float("nan")})
+    with path.open("a") as file:
+        file.write('{"stage": 1, "st')
+    metrics.cut_back(path, 1, 0)
+    assert [(line["stage"], line["step"], line["x"]) for line in metrics.read(path)] == [
+        (0, 0, None),
+        (0, 1, None),
+        (1, 0, None),
+    ]
