@@ -38,8 +38,8 @@ def bench_env(tasks: Sequence[Task], seconds: float = 60.0) -> pd.DataFrame:
         seconds: time for the whole measurement, shared evenly.
 
     Returns:
-        One row per category and kind of trajectory: episodes/s of both sides, calls/s of `replay`, and the median ratio
-        of episodes/s with the number of repetitions behind it.
+        One row per category and kind of trajectory: episodes/s of both sides, calls/s of `replay`, and the median
+        ratio of episodes/s with the number of repetitions behind it.
     """
     kinds = {"ground truth": _ground_truth, "perturbed": _perturbed}
     categories = [category for category in Category if any(task.category is category for task in tasks)]
@@ -50,6 +50,31 @@ def bench_env(tasks: Sequence[Task], seconds: float = 60.0) -> pd.DataFrame:
             played = [(task, trajectory(task)) for task in tasks if task.category is category]
             rows.append({"category": category.value, "trajectories": kind, **_compare(played, share)})
     return pd.DataFrame(rows)
+
+
+def step_cost(speed: pd.DataFrame) -> pd.DataFrame:
+    """The cost of one call on this machine beside that of one token of Qwen3-4B on an H200, in microseconds.
+
+    A token decoded alone reads every weight once: parameters x 2 bytes / memory bandwidth. A token in a full batch
+    needs 2 x parameters operations at the peak of the arithmetic. Both are lower bounds.
+
+    Args:
+        speed: what `bench_env` returned; its slowest perturbed row counts.
+    """
+    call = 1e6 / speed[speed.trajectories == "perturbed"]["calls/s"].min()
+    alone = 1e6 * PARAMETERS * 2 / BANDWIDTH
+    batched = 1e6 * PARAMETERS * 2 / ARITHMETIC
+    rows = [
+        ("one call in the environment, verdict included", call),
+        ("one token of a 4B model, decoded alone", alone),
+        ("one token of a 4B model, in a full batch", batched),
+        ("fifty tokens, in a full batch", 50 * batched),
+    ]
+    return pd.DataFrame(rows, columns=["what", "µs"])
+
+
+PARAMETERS, BANDWIDTH, ARITHMETIC = 4.0e9, 4.8e12, 989e12
+"""Weights of Qwen3-4B; bytes/s and bf16 operations/s of an H200 by its data sheet."""
 
 
 def memory_growth(tasks: Sequence[Task], episodes: int = 100_000, warm_up: int = 1_000) -> dict[str, float]:

@@ -5,6 +5,7 @@ In: the manifests of `results/<run>/`. Out: derived text only; no number is writ
 
 from __future__ import annotations
 
+import csv
 import os
 import re
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from envtune.workbook.paths import report_name
 from envtune.workbook.report import describe, label, stylesheet
 
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
+TABLE = re.compile(r"<!-- table:(?P<path>[\w/-]*/[\w-]+) -->.*?<!-- table:end -->", re.DOTALL)
 
 
 def write_index(run_dir: Path, names: Sequence[str]) -> None:
@@ -60,7 +62,9 @@ def at_a_glance(results_dir: Path, base: Path | None = None) -> str:
 
 
 def update_readme(readme: Path, results_dir: Path, check: bool = False) -> bool:
-    """Put `at_a_glance` between the README's two result markers.
+    """Put `at_a_glance` between the README's two result markers, and tables of the run between their own.
+
+    `<!-- table:02_environment/coverage -->` ... `<!-- table:end -->` holds `coverage.csv` of that chapter.
 
     Args:
         readme: the file with the markers.
@@ -80,9 +84,18 @@ def update_readme(readme: Path, results_dir: Path, check: bool = False) -> bool:
         raise ValueError(f"{readme.name}: expected one '{BEGIN}' and after it one '{END}'")
     table = at_a_glance(results_dir, readme.parent)
     updated = block.sub(lambda _: f"{BEGIN}\n{table}\n{END}", text)
+    updated = TABLE.sub(lambda found: _table_block(found["path"], results_dir), updated)
     if updated != text and not check:
         provenance.write_atomic(readme, updated)
     return updated != text
+
+
+def _table_block(path: str, results_dir: Path) -> str:
+    with (results_dir / f"{path}.csv").open(encoding="utf-8", newline="") as file:
+        header, *rows = csv.reader(file)
+    lines = [header, ["---"] + ["--:"] * (len(header) - 1), *rows]
+    table = "\n".join(f"| {' | '.join(map(_cell, line))} |" for line in lines)
+    return f"<!-- table:{path} -->\n{table}\n<!-- table:end -->"
 
 
 def _row(manifest: Manifest, folder: str) -> str:

@@ -55,6 +55,7 @@ class Environment(Common):
 
     trajectories: Count
     limit: Count | None
+    bench_seconds: Annotated[Real, Field(gt=0)]
 
 
 class RewardDesign(Common):
