@@ -123,7 +123,13 @@ def _column(series: pd.Series[Any], wanted: Format | None) -> dict[str, Any]:
 
     numeric = pd.api.types.is_numeric_dtype(series) and not pd.api.types.is_bool_dtype(series)
     cells = [_text(value, wanted) for value in series]
-    return {"label": _label(series.name), "kind": "num" if numeric else "txt", "cells": cells}
+    long = any(len(word) > LONG_WORD for cell in cells for word in cell.split())
+    kind = "num" if numeric else "txt long" if long else "txt"
+    return {"label": _label(series.name), "kind": kind, "cells": cells}
+
+
+LONG_WORD = 20
+"""A column with a longer word, in characters, may break words to fit the page."""
 
 
 def _text(value: Any, wanted: Format | None) -> str:
