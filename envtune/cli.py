@@ -131,12 +131,14 @@ def evaluate(
     """Score a policy, without hints."""
     from envtune.data import load_tasks, spread
     from envtune.evaluation import evaluate as play
+    from envtune.evaluation import readable
     from envtune.policy import load_policy
 
     tasks = spread(load_tasks("bfcl", split=split, categories=category), limit)
     how: Any = {"max_steps_per_turn": max_steps_per_turn, "reveal": reveal}
     result = play(load_policy(policy, seed=seed), tasks, out, **how)
-    _print_table(_scores(result.table()), f"{result.policy}, {split} split, {len(tasks)} tasks")
+    scores = readable(result.table()).T.reset_index(names="95 % interval by id number")
+    _print_table(scores, f"{result.policy}, {split} split, {len(tasks)} tasks")
 
 
 bench_app = typer.Typer(help="Measure what things cost on this machine.", no_args_is_help=True)
@@ -176,24 +178,6 @@ def _print_table(frame: Any, title: str) -> None:
         table.add_row(*map(str, row))
     terminal = Console()
     (terminal if terminal.is_terminal else Console(width=140)).print(table)
-
-
-def _scores(table: Any) -> Any:
-    """`Result.table()` for reading: a line per measure, a column per category, values with their 95 % interval."""
-    import pandas as pd
-
-    measures = [name for name in table.columns if not name.endswith(("_low", "_high"))]
-    lines = {name.replace("_", " "): [_cell(row, name) for row in table.to_dict("records")] for name in measures}
-    scores = pd.DataFrame.from_dict(lines, orient="index", columns=list(table.index))
-    return scores.reset_index(names="95 % interval by id number")
-
-
-def _cell(row: dict[str, Any], name: str) -> str:
-    if name in ("n", "guarded_calls"):
-        return f"{row[name]:.0f}"
-    if f"{name}_low" in row:
-        return f"{row[name]:.1%} [{row[f'{name}_low']:.1%}, {row[f'{name}_high']:.1%}]"
-    return f"{row[name]:.2f}" if name.endswith("_per_turn") else f"{row[name]:.1%}"
 
 
 def main() -> None:
