@@ -148,7 +148,9 @@ app.add_typer(bench_app, name="bench")
 @bench_app.command("env")
 def bench_env(
     seconds: Annotated[float, typer.Option(min=1, help="Time for the comparison.")] = 60.0,
-    memory_episodes: Annotated[int, typer.Option(min=0, help="Episodes for the memory test; 0: leave it out.")] = 0,
+    memory_episodes: Annotated[
+        int, typer.Option(min=0, help="Episodes for the memory test; 0: leave it out.")
+    ] = 100_000,
 ) -> None:
     """Episodes per second of the environment against the official checker, on the same trajectories in the same run."""
     from envtune.data import load_tasks
@@ -164,6 +166,22 @@ def bench_env(
     if memory_episodes:
         grown = bench.memory_growth(tasks, memory_episodes)
         typer.echo(", ".join(f"{name} {value:,.0f}" for name, value in grown.items()) + " (memory in MB)")
+
+
+@bench_app.command("rollout")
+def bench_rollout(
+    rounds: Annotated[int, typer.Option(min=1, help="Runs of each loop; the best counts.")] = 3,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of torch.")] = 1,
+) -> None:
+    """Sampled tokens per second of multi-turn rollouts against TRL's own tool loop, on the same model and tasks."""
+    from envtune.training.bench import bench_rollout as measure
+
+    found = measure(rounds, typer.echo, threads)
+    typer.echo(
+        f"ours {found.ours:,.0f} tokens/s, TRL {found.trl:,.0f} tokens/s, ratio {found.ratio:.1f}; "
+        f"{found.tool_rounds:.1f} tool rounds an episode, {found.parameters:,} parameters, {found.threads} threads; "
+        f"environment {found.environment_share:.2%} of a training step"
+    )
 
 
 def _print_table(frame: Any, title: str) -> None:

@@ -32,7 +32,7 @@ def episode_html(episode: Episode) -> str:
         escape(episode.category),
         f'<span class="et-{verdict}">{verdict}</span>',
         f"{len(episode.turns)} of {episode.n_turns} turns, {episode.stop.replace('_', ' ')}",
-        f"hints {'on' if episode.hints else 'off'}",
+        f"hints {'on' if episode.hints else 'off'}" + (", turn feedback on" if episode.turn_feedback else ""),
         *(f"{name} {score(episode):.2f}" for name, score in scores.items()),
     ]
     return _table(" · ".join(facts), rows)

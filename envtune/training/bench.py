@@ -68,8 +68,18 @@ class RolloutBench:
         return self.ours / self.trl
 
 
-def bench_rollout(rounds: int = 3, echo: Callable[[str], None] = lambda line: None) -> RolloutBench:
-    """Measure. The best of `rounds` runs of each counts, taken in turns, so that both see the same machine."""
+def bench_rollout(
+    rounds: int = 3, echo: Callable[[str], None] = lambda line: None, threads: int | None = None
+) -> RolloutBench:
+    """Measure. The best of `rounds` runs of each counts, taken in turns, so that both see the same machine.
+
+    Args:
+        rounds: runs of each loop.
+        echo: takes a line per run.
+        threads: torch's; None: as they are.
+    """
+    if threads is not None:
+        torch.set_num_threads(threads)
     tasks = [_task(n) for n in FILES]
     tokenizer = _tokenizer(tasks)
     model = miniature_model(tokenizer, hidden=128, layers=4, kv_heads=4, context=2048)
