@@ -102,7 +102,7 @@ def readme(
 
 @app.command()
 def verify(
-    trajectories: Annotated[int, typer.Option(min=0, help="Perturbed trajectories to compare.")] = 5000,
+    trajectories: Annotated[int, typer.Option(min=0, help="Perturbed trajectories to compare.")] = 5600,
     seed: Annotated[int, typer.Option(help="Seed of the perturbations.")] = 0,
 ) -> None:
     """Check that the environment is the benchmark: replay all ground truths, compare with the official code."""

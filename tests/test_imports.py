@@ -18,7 +18,7 @@ ROOM_IMPORTS = {
     "data": {"types"},
     "policy": {"types", "fastjson"},
     "environment": {"types", "fastjson", "data", "policy.chat"},
-    "display": {"types", "rewards"},
+    "display": {"types", "rewards", "policy.chat"},
     "training": {"types", "data", "environment", "rewards", "policy"},
     "evaluation": {"types", "data", "environment", "rewards", "policy"},
     "interop": {"types", "data", "environment", "rewards", "policy"},

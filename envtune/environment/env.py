@@ -46,7 +46,11 @@ TURN_FEEDBACK = (
     "In the last turn a tool or a value that you needed was missing: the right thing was to say so and ask for it "
     "instead of calling tools."
 )
-"""What precedes the user message after a turn in which the agent acted although nothing should be called."""
+"""What precedes the user message after a turn in which the agent acted although nothing should be called.
+
+It is true of `miss_func` and `miss_param`. In four other instances (id numbers 167 and 180 of `base` and
+`long_context`) a turn expects no call although nothing is withheld; there the sentence is only nearly right.
+"""
 
 
 @dataclass(frozen=True, slots=True)

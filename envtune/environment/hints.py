@@ -32,7 +32,7 @@ from envtune.types import JSON, ToolCall
 class Strength(StrEnum):
     """How much a hint gives away about the tool that resolves a failure; corrections of arguments do not depend on it.
 
-    Measured with a tiny model: naming the one tool teaches no more than no hint, a list of three teaches most.
+    The stage of training chooses: who is told the one tool can follow without learning when to use it.
     """
 
     ONE = "one"
