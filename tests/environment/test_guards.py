@@ -41,9 +41,9 @@ def everything(task):
 
 
 def call(simulators, name, /, **arguments):
-    began = time.perf_counter()
+    began = time.thread_time()
     result = simulators.call(ToolCall(name, arguments))
-    assert time.perf_counter() - began < 1
+    assert time.thread_time() - began < 1
     assert type(result.text) is str
     return result
 
@@ -216,9 +216,9 @@ def test_the_tree_that_an_agent_could_not_make_does_no_harm_either(task):
                 here.contents["a"] = here.contents["b"] = here = folder("x", here)
         else:
             here.contents |= {str(i): folder(str(i), here) for i in range(100_000)}
-        began = time.perf_counter()
+        began = time.thread_time()
         assert not simulators.reached(expected)
-        assert time.perf_counter() - began < 1
+        assert time.thread_time() - began < 1
         for tool in ("find", "du"):
             assert call(simulators, tool).guarded
         call(simulators, "ls")
