@@ -102,7 +102,7 @@ def readme(
 
 @app.command()
 def verify(
-    trajectories: Annotated[int, typer.Option(min=0, help="Perturbed trajectories to compare.")] = 5000,
+    trajectories: Annotated[int, typer.Option(min=0, help="Perturbed trajectories to compare.")] = 5600,
     seed: Annotated[int, typer.Option(help="Seed of the perturbations.")] = 0,
 ) -> None:
     """Check that the environment is the benchmark: replay all ground truths, compare with the official code."""
@@ -133,12 +133,57 @@ def evaluate(
     """Score a policy, without hints."""
     from envtune.data import load_tasks, spread
     from envtune.evaluation import evaluate as play
+    from envtune.evaluation import readable
     from envtune.policy import load_policy
 
     tasks = spread(load_tasks("bfcl", split=split, categories=category), limit)
     how: Any = {"max_steps_per_turn": max_steps_per_turn, "reveal": reveal}
     result = play(load_policy(policy, seed=seed), tasks, out, **how)
-    _print_table(_scores(result.table()), f"{result.policy}, {split} split, {len(tasks)} tasks")
+    scores = readable(result.table()).T.reset_index(names="95 % interval by id number")
+    _print_table(scores, f"{result.policy}, {split} split, {len(tasks)} tasks")
+
+
+bench_app = typer.Typer(help="Measure what things cost on this machine.", no_args_is_help=True)
+app.add_typer(bench_app, name="bench")
+
+
+@bench_app.command("env")
+def bench_env(
+    seconds: Annotated[float, typer.Option(min=1, help="Time for the comparison.")] = 60.0,
+    memory_episodes: Annotated[
+        int, typer.Option(min=0, help="Episodes for the memory test; 0: leave it out.")
+    ] = 100_000,
+) -> None:
+    """Episodes per second of the environment against the official checker, on the same trajectories in the same run."""
+    from envtune.data import load_tasks
+    from envtune.evaluation import bench
+
+    tasks = load_tasks("bfcl")
+    table = bench.bench_env(tasks, seconds)
+    columns = [name for name in table.columns if name.endswith("/s")]
+    formats = dict.fromkeys(columns, "{:,.0f}") | {"ratio": "{:.1f}"}
+    for name, text in formats.items():
+        table[name] = table[name].map(text.format)
+    _print_table(table, "replay against the official checker")
+    if memory_episodes:
+        grown = bench.memory_growth(tasks, memory_episodes)
+        typer.echo(", ".join(f"{name} {value:,.0f}" for name, value in grown.items()) + " (memory in MB)")
+
+
+@bench_app.command("rollout")
+def bench_rollout(
+    rounds: Annotated[int, typer.Option(min=1, help="Runs of each loop; the best counts.")] = 3,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of torch.")] = 1,
+) -> None:
+    """Sampled tokens per second of multi-turn rollouts against TRL's own tool loop, on the same model and tasks."""
+    from envtune.training.bench import bench_rollout as measure
+
+    found = measure(rounds, typer.echo, threads)
+    typer.echo(
+        f"ours {found.ours:,.0f} tokens/s, TRL {found.trl:,.0f} tokens/s, ratio {found.ratio:.1f}; "
+        f"{found.tool_rounds:.1f} tool rounds an episode, {found.parameters:,} parameters, {found.threads} threads; "
+        f"environment {found.environment_share:.2%} of a training step"
+    )
 
 
 tiny = typer.Typer(help="The shipped policy of a million parameters.", no_args_is_help=True)
@@ -200,24 +245,6 @@ def _print_table(frame: Any, title: str) -> None:
         table.add_row(*map(str, row))
     terminal = Console()
     (terminal if terminal.is_terminal else Console(width=140)).print(table)
-
-
-def _scores(table: Any) -> Any:
-    """`Result.table()` for reading: a line per measure, a column per category, values with their 95 % interval."""
-    import pandas as pd
-
-    measures = [name for name in table.columns if not name.endswith(("_low", "_high"))]
-    lines = {name.replace("_", " "): [_cell(row, name) for row in table.to_dict("records")] for name in measures}
-    scores = pd.DataFrame.from_dict(lines, orient="index", columns=list(table.index))
-    return scores.reset_index(names="95 % interval by id number")
-
-
-def _cell(row: dict[str, Any], name: str) -> str:
-    if name in ("n", "guarded_calls"):
-        return f"{row[name]:.0f}"
-    if f"{name}_low" in row:
-        return f"{row[name]:.1%} [{row[f'{name}_low']:.1%}, {row[f'{name}_high']:.1%}]"
-    return f"{row[name]:.2f}" if name.endswith("_per_turn") else f"{row[name]:.1%}"
 
 
 def main() -> None:

@@ -7,10 +7,12 @@ Importing this module gives both records their `_repr_html_`.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from html import escape
 
 from envtune import rewards
+from envtune.policy.chat import parse_reply
 from envtune.types import Episode, Step, StepKind, Task, ToolCall, ToolResult, Turn
 
 LONG = 400
@@ -32,7 +34,7 @@ def episode_html(episode: Episode) -> str:
         escape(episode.category),
         f'<span class="et-{verdict}">{verdict}</span>',
         f"{len(episode.turns)} of {episode.n_turns} turns, {episode.stop.replace('_', ' ')}",
-        f"hints {'on' if episode.hints else 'off'}",
+        f"hints {'on' if episode.hints else 'off'}" + (", turn feedback on" if episode.turn_feedback else ""),
         *(f"{name} {score(episode):.2f}" for name, score in scores.items()),
     ]
     return _table(" · ".join(facts), rows)
@@ -47,7 +49,7 @@ def task_html(task: Task) -> str:
             rows.append(_row("user", f"<em>hands over the withheld tools: {escape(names)}</em>"))
         else:
             rows.append(_row("user", _text(user)))
-        solution = "<br>".join(_call(call) for call in calls) or "<em>no call: a tool or a value is missing</em>"
+        solution = "<br>".join(_call(call) for call in calls) or "<em>no call</em>"
         rows.append(_row("truth", solution))
     facts = [
         f"<strong>{escape(task.id)}</strong>",
@@ -77,12 +79,16 @@ def _step(step: Step) -> str:
         return f"{_text(step.text)}<br><em>not parsed: {escape(step.format_error.message)}</em>"
     if step.kind is StepKind.ANSWER:
         return _text(step.text) or "<em>ends the turn</em>"
-    return "<br>".join(_call(call) for call in step.calls)
+    words = _text(parse_reply(step.text).text)
+    return "<br>".join([words] * bool(words) + [_call(call) for call in step.calls])
 
 
 def _result(result: ToolResult) -> str:
-    hint = f'<div class="et-hint"><strong>hint:</strong> {escape(result.hint)}</div>' if result.hint else ""
-    return f"<code>{_text(result.text)}</code>{hint}"
+    if result.hint is None:
+        return f"<code>{_text(result.text)}</code>"
+    shown = {name: value for name, value in json.loads(result.text).items() if name != "hint"}
+    hint = f'<div class="et-hint"><strong>hint:</strong> {escape(result.hint)}</div>'
+    return f"<code>{_text(json.dumps(shown))}</code>{hint}"
 
 
 def _call(call: ToolCall) -> str:

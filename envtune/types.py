@@ -85,7 +85,7 @@ class ToolResult:
     hint: str | None = None
     """The correction that the tuned environment added to `text`, if any."""
     guarded: bool = False
-    """True if a guard stopped the call before the simulator saw it (see `environment.guards`)."""
+    """True if a guard stopped the call or withheld its result (see `environment.guards`)."""
     unknown_tool: bool = False
     """True if no tool of that name exists in the episode."""
 
@@ -119,7 +119,8 @@ class Turn:
     user: str
     """The user message as the agent read it."""
     expects_calls: bool
-    """False where the ground truth is empty: a tool or a value is missing and the agent should not act."""
+    """False where the ground truth is empty and the agent should not act: a tool or a value is missing, or, in a few
+    tasks, the request cannot be met."""
     steps: tuple[Step, ...]
     state_ok: bool
     """All public attributes of every involved simulator equal the ground truth's after this turn."""
@@ -140,7 +141,11 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Episode:
-    """A played task. No method of it runs a tool, and it survives a round trip through JSON."""
+    """A played task. No method of it runs a tool.
+
+    Every episode played from text survives a round trip through JSON; `replay` also takes what no text can hold (NaN,
+    tuples, integers of 5,000 digits), and such an episode need not.
+    """
 
     task_id: str
     category: Category
@@ -217,8 +222,8 @@ class Task:
     withheld: dict[int, tuple[JSON, ...]] = field(default_factory=dict)
     """Turn index -> schemas of the tools handed over at the start of that turn."""
     excluded_functions: tuple[str, ...] = ()
-    """The data's `excluded_function`. The official runner never reads it, so neither does the environment; a procedural
-    task lists there what its simulators could do and `tools` does not offer."""
+    """The data's `excluded_function`. The official runner never reads it, so neither does the environment; a
+    procedural task lists there what its simulators could do and `tools` does not offer."""
     kinds: tuple[str, ...] = ()
     """Per turn, the kind of request of a procedural task (`data.synth`); empty for the benchmark."""
 
@@ -247,5 +252,7 @@ class Task:
 
     def tools_at(self, turn: int) -> tuple[JSON, ...]:
         """Schemas of the tools available in turn `turn` (0-based), in the order of the official runner."""
+        if not self.withheld:
+            return self.tools
         handed_over = (tool for t in sorted(self.withheld) if t <= turn for tool in self.withheld[t])
         return (*self.tools, *handed_over)

@@ -41,6 +41,7 @@ def test_a_task_shows_its_script(tasks):
 def test_an_episode_shows_calls_results_hints_and_verdicts(tasks):
     env = envtune.ToolUseEnv(tasks[0], hints=True)
     env.step(render_calls([ToolCall("cd", {"directory": "document"})]))
+    env.step("Let me look. " + render_calls([ToolCall("ls", {})]))
     env.step("I could not <b>do</b> it")
     env.step('<tool_call>{"name": "<script>alert(1)</script>", "arguments": {}}</tool_call>')
     env.step("<tool_call>{</tool_call><script>alert(2)</script>")
@@ -56,6 +57,9 @@ def test_an_episode_shows_calls_results_hints_and_verdicts(tasks):
     ):
         assert words in outline.text
     assert "alert(1)" in outline.text
+    assert "Let me look." in outline.text
+    hint = env.episode.steps[0].results[0].hint
+    assert outline.text.count(hint) == 1
 
 
 def test_long_texts_are_folded(by_id):

@@ -13,11 +13,12 @@ import envtune
 PACKAGE = Path(envtune.__file__).parent
 ROOM_IMPORTS = {
     "types": set(),
+    "fastjson": set(),
     "rewards": {"types"},
     "data": {"types"},
-    "policy": {"types"},
-    "environment": {"types", "data", "policy.chat"},
-    "display": {"types", "rewards"},
+    "policy": {"types", "fastjson"},
+    "environment": {"types", "fastjson", "data", "policy.chat"},
+    "display": {"types", "rewards", "policy.chat"},
     "training": {"types", "data", "environment", "rewards", "policy"},
     "evaluation": {"types", "data", "environment", "rewards", "policy"},
     "interop": {"types", "data", "environment", "rewards", "policy"},

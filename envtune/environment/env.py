@@ -17,11 +17,12 @@ from __future__ import annotations
 
 import json
 import random
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from envtune.environment import guards
 from envtune.environment.hints import Strength, hint, hinted_text
 from envtune.environment.simulator import Expected, RawResult, Simulators, ground_truth_run
 from envtune.policy.chat import parse_reply, render_calls
@@ -45,7 +46,11 @@ TURN_FEEDBACK = (
     "In the last turn a tool or a value that you needed was missing: the right thing was to say so and ask for it "
     "instead of calling tools."
 )
-"""What precedes the user message after a turn in which the agent acted although nothing should be called."""
+"""What precedes the user message after a turn in which the agent acted although nothing should be called.
+
+It is true of `miss_func` and `miss_param`. In four other instances (id numbers 167 and 180 of `base` and
+`long_context`) a turn expects no call although nothing is withheld; there the sentence is only nearly right.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,12 +121,13 @@ class ToolUseEnv:
     def _load(self) -> Observation:
         self._simulators = Simulators(self.task)
         self._expected: tuple[Expected, ...] = ground_truth_run(self.task)
-        self._responses: Counter[str] = Counter()
+        self._responses: defaultdict[str, int] = defaultdict(int)
         self._observed: list[str] = []
         self._turns: list[Turn] = []
         self._steps: list[Step] = []
         self._failures = 0
         self._stop: StopReason | None = None
+        self._begin_turn()
         return self._user_message()
 
     @property
@@ -163,21 +169,33 @@ class ToolUseEnv:
             return self._act(text, reply.calls)
         kind = StepKind.FORMAT_ERROR if reply.error else StepKind.ANSWER
         self._steps.append(Step(kind, text, format_error=reply.error))
-        return self._end_turn()
+        self._end_turn()
+        return Observation((), self._tools(), True) if self.done else self._user_message()
 
     def _act(self, text: str, calls: tuple[ToolCall, ...]) -> Observation:
-        results = tuple(self._run(call) for call in calls)
-        kind = StepKind.TOOL_ERROR if any(result.error for result in results) else StepKind.TOOL_OK
-        self._steps.append(Step(kind, text, calls, results, goal_reached=self._goal_reached()))
+        results = self._perform(calls, text)
         messages = tuple(
             {"role": "tool", "name": call.name, "content": result.text}
             for call, result in zip(calls, results, strict=True)
         )
+        return Observation(messages, self._tools(), self.done)
+
+    def _perform(self, calls: tuple[ToolCall, ...], text: str | None = None) -> tuple[ToolResult, ...]:
+        """Run the calls of one step; without `text`, it is what an agent would have written."""
+        results = tuple([self._run(call) for call in calls])
+        kind = StepKind.TOOL_OK
+        for result in results:
+            if result.error:
+                kind = StepKind.TOOL_ERROR
+        self._reached = self._goal_reached()
+        if text is None:
+            text = _written(calls, results) if kind is StepKind.TOOL_ERROR else render_calls(calls)
+        self._steps.append(Step(kind, text, calls, results, None, self._reached))
         if self.max_steps_per_turn is not None and len(self._steps) > self.max_steps_per_turn:
             self._stop = StopReason.STEP_LIMIT
             self._turns.append(self._close_turn(ended=False))
             self._steps = []
-        return Observation(messages, self._tools(), self.done)
+        return results
 
     def _run(self, call: ToolCall) -> ToolResult:
         raw = self._simulators.call(call)
@@ -199,39 +217,45 @@ class ToolUseEnv:
         return hinted_text(raw.text, found), found.text
 
     def _goal_reached(self) -> bool:
-        expected = self._expected[self.turn]
-        return (
-            bool(expected.responses)
-            and Counter(expected.responses) <= self._responses
-            and self._simulators.state_equals(expected.state)
-        )
+        expected = self._expected[len(self._turns)]
+        return bool(expected.counts) and self._answered(expected) and self._simulators.reached(expected)
+
+    def _answered(self, expected: Expected) -> bool:
+        """Whether the ground truth's responses are a sub-multiset of those so far."""
+        return all(self._responses.get(text, 0) >= count for text, count in expected.counts)
 
     def _close_turn(self, ended: bool) -> Turn:
         """The turn's record. A turn that the agent did not end is never correct."""
-        expected = self._expected[self.turn]
-        expects_calls = bool(self.task.ground_truth[self.turn])
-        acted = any(step.calls for step in self._steps)
+        expected = self._expected[len(self._turns)]
+        expects_calls = bool(self.task.ground_truth[len(self._turns)])
+        acted = False
+        for step in self._steps:
+            acted = acted or bool(step.calls)
+        reached = acted and self._reached
         return Turn(
-            user=self._user_text(),
+            user=self._user,
             expects_calls=expects_calls,
             steps=tuple(self._steps),
-            state_ok=ended and self._simulators.state_equals(expected.state),
-            response_ok=ended and (acted or not expects_calls) and Counter(expected.responses) <= self._responses,
+            state_ok=ended and (reached or self._simulators.reached(expected)),
+            response_ok=ended and (reached or ((acted or not expects_calls) and self._answered(expected))),
         )
 
-    def _end_turn(self) -> Observation:
+    def _end_turn(self) -> None:
         self._turns.append(self._close_turn(ended=True))
         self._steps = []
-        if self.turn == self.task.n_turns:
+        if len(self._turns) == self.task.n_turns:
             self._stop = StopReason.FINISHED
-            return Observation((), self._tools(), True)
-        return self._user_message()
+        else:
+            self._begin_turn()
+
+    def _begin_turn(self) -> None:
+        self._user = self._user_text()
+        self._observed.append(self._user)
+        self._reached = False
 
     def _user_message(self) -> Observation:
-        text = self._user_text()
-        self._observed.append(text)
         recompiled = self.reveal == "recompile" and self.turn in self.task.withheld
-        return Observation(({"role": "user", "content": text},), self._tools(), False, recompiled)
+        return Observation(({"role": "user", "content": self._user},), self._tools(), False, recompiled)
 
     def _user_text(self) -> str:
         text = self._task_text()
@@ -286,7 +310,22 @@ def replay(
     for turn in turns:
         for calls in turn:
             if calls and not env.done:
-                env._act(render_calls(calls), tuple(calls))
+                env._perform(tuple(calls))
         if not env.done:
-            env.step("")
+            env._steps.append(_SILENCE)
+            env._end_turn()
     return env.episode
+
+
+_SILENCE = Step(StepKind.ANSWER, "")
+
+
+def _written(calls: tuple[ToolCall, ...], results: tuple[ToolResult, ...]) -> str:
+    """The message that asks for these calls; empty where a guard found that no JSON message can."""
+    try:
+        for call, result in zip(calls, results, strict=True):
+            if result.guarded:
+                guards.measure(call.arguments)
+        return render_calls(calls)
+    except (guards.ExceededError, TypeError, ValueError):  # ValueError: nan or inf
+        return ""

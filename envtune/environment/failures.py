@@ -313,6 +313,10 @@ CATALOGUE: tuple[Failure, ...] = (
     Failure(TWITTER, "get_tweet(tweet_id=9)"),
     Failure(TWITTER, "get_tweet_comments(tweet_id=9)"),
     Failure(TWITTER, "search_tweets(keyword=5)", X),
+    Failure(TWITTER, "search_tweets(keyword='zzz')", X, "post_tweet(content=['a'])", _LOGGED_IN),
+    Failure(TWITTER, "search_tweets(keyword='zzz')", X, "post_tweet(content='a', tags=5)", _LOGGED_IN),
+    Failure(TWITTER, "mention(tweet_id=9, mentioned_usernames=['bob'])", X, "post_tweet(content='a', mentions='b')",
+            {**_LOGGED_IN, "tweet_counter": 9}),
     Failure(TWITTER, "search_tweets(keyword='zzz')", X,
             config={"tweets": {"3": {"id": 3, "username": "ann", "content": "Hello", "mentions": []}}}),
     # -- TicketAPI ---------------------------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
+from envtune.environment.guards import exceeded
 from envtune.environment.hint_rules import RULES_BY_TOOL, Rule, resolvers
 from envtune.environment.hint_schema import DESCRIBED, Advice, canonical, listed, schema_advice, value_advice
 from envtune.types import JSON, ToolCall
@@ -31,7 +32,7 @@ from envtune.types import JSON, ToolCall
 class Strength(StrEnum):
     """How much a hint gives away about the tool that resolves a failure; corrections of arguments do not depend on it.
 
-    Measured with a tiny model: naming the one tool teaches no more than no hint, a list of three teaches most.
+    The stage of training chooses: who is told the one tool can follow without learning when to use it.
     """
 
     ONE = "one"
@@ -99,11 +100,16 @@ def hint(
     if advice is not None and not (unmet and advice.rule in DESCRIBED):
         return _plain(advice)
     if result.guarded:
-        return _plain(Advice("guarded", GUARDED, f"Repeat {call.name} with smaller or simpler values."))
+        return _guarded(call, result.text)
     return _from_rules(matching, call, schemas, strength) if matching else None
 
 
-GUARDED = "The call was stopped because it would take too much time or memory."
+def _guarded(call: ToolCall, text: str) -> Hint:
+    """The bound that was exceeded and the way out, as the guard words them."""
+    if (said := exceeded(text)) is None:
+        return Hint("guarded", f"The call was stopped before it ran. Repeat {call.name} with plain names and values.")
+    bound, _, way_out = said.partition("; ")
+    return Hint("guarded", f"{bound[0].upper()}{bound[1:]}. {way_out[0].upper()}{way_out[1:]}.")
 
 
 def hinted_text(text: str, found: Hint) -> str:

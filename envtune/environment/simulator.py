@@ -15,6 +15,13 @@ Named departures, each a defect of the official executor:
   an unknown tool.
 - *shared defaults*: `post_tweet` has list defaults that `mention` then extends, for every later episode of the process.
   Here every call gets fresh ones.
+- *guarded calls*: what would hang, exhaust or change the process is stopped or isolated: `environment.guards`,
+  `environment.isolation`.
+
+What is saved: the ground truth runs once per task and its results are recorded. As long as an episode makes exactly its
+calls in its order, whatever the turns, it reads the record; at the first other call the simulators are taken from the
+task's store and make up for the calls so far. What a caller sees is the same (tested), because a simulator depends on
+nothing but its scenario and its calls.
 """
 
 from __future__ import annotations
@@ -23,22 +30,21 @@ import ast
 import builtins
 import copy
 import importlib
-import inspect
-import json
 import keyword
 import math
-import pickle
+import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
-from envtune.data.bfcl import INSTALL_COMMAND, TOOL_DOCS
+from envtune import fastjson
+from envtune.environment import guards
+from envtune.environment.store import SOURCES, Tool, store
 from envtune.types import Task, ToolCall
 
-STATELESS = frozenset({"MathAPI"})
-"""Simulators without a scenario (`executable_backend_config.py`)."""
 FORBIDDEN = frozenset({"kill", "exit", "quit", "remove", "unlink", "popen", "Popen", "run"})
 """Names that the official executor refuses."""
 EXECUTOR_NAMES = frozenset(
@@ -51,8 +57,7 @@ State = dict[str, dict[str, Any]]
 """Simulator class -> public attribute -> value."""
 
 
-@dataclass(frozen=True, slots=True)
-class RawResult:
+class RawResult(NamedTuple):
     """What the simulator answered, before any hint."""
 
     text: str
@@ -65,48 +70,114 @@ class Simulators:
     """The simulators of one task, in their initial state. They belong to one episode and die with it."""
 
     def __init__(self, task: Task) -> None:
-        self._instances: dict[str, Any] = pickle.loads(_pristine(task))
-        self._owner = {name: cls for cls in task.involved_classes for name in _tools(cls)}
+        self._store = store(task)
+        self._taken: dict[str, Any] = {}
+        self._meter = guards.Meter()
+        self._record: tuple[Recorded, ...] = _RECORDS.get(task, ())
+        """The ground truth's calls, as long as this episode follows them."""
+        self._followed = 0
 
     def call(self, call: ToolCall) -> RawResult:
         """Run one call. Never raises: whatever goes wrong is text that the agent reads."""
-        cls = self._owner.get(call.name)
-        if cls is None or not all(_is_identifier(name) for name in call.arguments):
-            return _rejected(call, known=cls is not None)
-        if (constant := next(_unnamed_constants(call.arguments), None)) is not None:
-            return _failed(f"name '{constant}' is not defined")
-        arguments = {**_fresh_defaults(cls, call.name), **copy.deepcopy(call.arguments)}
+        if self._followed < len(self._record):
+            recorded = self._record[self._followed]
+            if recorded.call is call or recorded.same(call):
+                self._followed += 1
+                return recorded.result
         try:
-            value = getattr(self._instances[cls], call.name)(**arguments)
+            self._catch_up()
+            result = self._call(call.name, call.arguments)
+            self._meter.take(result.text)
+            return result
+        except guards.ExceededError as error:
+            known = type(call.name) is str and call.name in self._store.tools
+            return _failed(str(error), guarded=True, unknown_tool=not known)
+
+    def _call(self, name: str, arguments: dict[str, Any]) -> RawResult:
+        size, finite = guards.measure(arguments)
+        if type(name) is not str or len(name) > guards.MAX_NAME:
+            raise guards.ExceededError(f"a tool's name has at most {guards.MAX_NAME} characters", "use a tool listed")
+        tool = self._store.tools.get(name)
+        if tool is None or not (arguments.keys() <= tool.parameters or all(map(_is_identifier, arguments))):
+            return _rejected(name, arguments, known=tool is not None)
+        if not finite:
+            return _failed(f"name '{next(_unnamed_constants(arguments))}' is not defined")
+        self._meter.give(size)
+        instance = self._instance(tool.cls)
+        if tool.guard is not None:
+            tool.guard(instance, arguments)
+        method = getattr(instance, name)
+        if tool.isolate is not None:
+            method = tool.isolate(method)
+        try:
+            value = method(**_copied({**tool.defaults, **arguments} if tool.defaults else arguments))
             return RawResult(_as_text(value), _is_error(value))
         except Exception as error:  # noqa: BLE001  the tool boundary: a failing tool is data
             return _failed(str(error))
 
+    def _instance(self, cls: str) -> Any:
+        """A live simulator, taken from the store when first needed."""
+        found = self._taken.get(cls)
+        if found is None:
+            found = self._taken[cls] = self._store.take(cls)
+        return found
+
+    def _catch_up(self) -> None:
+        """Stop following the record: run what was only read so far."""
+        if self._record:
+            calls = [recorded.call for recorded in self._record[: self._followed]]
+            self._record = ()
+            for call in calls:
+                self.call(call)
+
+    @property
+    def tools(self) -> dict[str, Tool]:
+        """Every tool by name."""
+        return self._store.tools
+
+    @property
+    def _instances(self) -> dict[str, Any]:
+        """The live simulators by class."""
+        self._catch_up()
+        return {cls: self._instance(cls) for cls in self._store.pickled}
+
     def state(self) -> State:
         """The public attributes by simulator; live objects, not copies."""
-        return {cls: _public(instance) for cls, instance in self._instances.items()}
+        return {
+            cls: {name: value for name, value in vars(instance).items() if not name.startswith("_")}
+            for cls, instance in self._instances.items()
+        }
 
     def state_equals(self, expected: State) -> bool:
         """Whether every public attribute equals the expected one (`state_checker`)."""
+        self._catch_up()
+        taken, initial = self._taken, self._store.initial
         try:
-            return all(
-                attributes.get(name, _MISSING) == value
-                for cls, attributes in self.state().items()
-                for name, value in expected[cls].items()
-            )
-        except RecursionError:  # a directory that the agent copied into itself
+            for cls, attributes in expected.items():
+                instance = taken.get(cls)
+                if not attributes.items() <= vars(initial[cls] if instance is None else instance).items():
+                    return False
+        except RecursionError:  # a directory within itself, on both sides
             return False
+        return True
 
-
-_MISSING = object()
-
-
-def _public(instance: Any) -> dict[str, Any]:
-    return {name: value for name, value in vars(instance).items() if not name.startswith("_")}
+    def reached(self, expected: Expected) -> bool:
+        """Whether the state is the one that the ground truth leaves behind."""
+        return bool(self._record and self._followed == expected.calls) or self.state_equals(expected.state)
 
 
 def _is_identifier(name: str) -> bool:
     return name.isidentifier() and not keyword.iskeyword(name)
+
+
+def _copied(value: Any) -> Any:
+    """A deep copy of a JSON value."""
+    if type(value) is dict:
+        return {name: _copied(item) if type(item) in _CONTAINERS else item for name, item in value.items()}
+    return [_copied(item) if type(item) in _CONTAINERS else item for item in value]
+
+
+_CONTAINERS = frozenset({dict, list})
 
 
 def _as_text(value: Any) -> str:
@@ -114,10 +185,32 @@ def _as_text(value: Any) -> str:
         return value
     if isinstance(value, dict):
         try:
-            return json.dumps(value)
-        except (TypeError, ValueError):  # a Decimal, an mpf, a cycle
+            return _json(value)
+        except (TypeError, ValueError):  # a Decimal or an mpf
             return str(value)
     return str(value)
+
+
+def _json(value: dict[Any, Any]) -> str:
+    """`json.dumps`, where the lists that pad every result of a tool in long_context are written once per process."""
+    if not _PADDED.isdisjoint(value):
+        padding = _padding()
+        if any(id(item) in padding for item in value.values()):
+            items = (f"{_encode(name)}: {padding.get(id(item)) or _encode(item)}" for name, item in value.items())
+            return f"{{{', '.join(items)}}}"
+    return _encode(value)
+
+
+_encode = fastjson.encoder()
+_PADDED = frozenset({"MA(5)", "MA(20)", "intermediaryCities"})
+
+
+@cache
+def _padding() -> dict[int, str]:
+    """id -> JSON text of the long lists that tools put into their results as they are."""
+    source = importlib.import_module(f"{SOURCES}.long_context")
+    constants = (source.MA_5_EXTENSION, source.MA_20_EXTENSION, source.INTERMEDIARY_CITIES)
+    return {id(constant): _encode(constant) for constant in constants}
 
 
 def _is_error(value: Any) -> bool:
@@ -133,24 +226,30 @@ def _failed(message: str, *, guarded: bool = False, unknown_tool: bool = False) 
     return RawResult(f"Error during execution: {message}", True, guarded, unknown_tool)
 
 
-def _rejected(call: ToolCall, known: bool) -> RawResult:
+def _rejected(name: str, arguments: dict[str, Any], known: bool) -> RawResult:
     """What the official executor says of a call it cannot make: found by parsing the expression."""
-    arguments = ", ".join(f"{name}={value!r}" for name, value in call.arguments.items())
-    first, *rest = call.name.split("(")[0].split(".")
+    first, *rest = name.split("(")[0].split(".")
     refused = rest[0] if rest else first
     if refused in FORBIDDEN:
         return _failed(f"Function call {refused} is not allowed.", unknown_tool=not known)
+    if (literal := next(filter(_LITERAL.search, (name, *arguments)), None)) is not None:
+        return _failed(f"{literal!r} is not a name", guarded=True, unknown_tool=not known)
+    written = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
     try:
-        expression = ast.parse(f"{call.name}({arguments})", "<string>", "eval")
+        expression = ast.parse(f"{name}({written})", "<string>", "eval")
     except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
         return _failed(str(error), unknown_tool=not known)
     if known:
-        bad = next(name for name in call.arguments if not _is_identifier(name))
+        bad = next(key for key in arguments if not _is_identifier(key))
         return _failed(f"argument name {bad!r} is not an identifier", guarded=True)
-    name = _first_name(expression) or call.name
-    plain = all(part.isidentifier() for part in call.name.replace("-", ".").split("."))
-    guarded = not plain or hasattr(builtins, name) or name in EXECUTOR_NAMES
-    return _failed(f"name '{name}' is not defined", guarded=guarded, unknown_tool=True)
+    looked_up = _first_name(expression) or name
+    plain = all(part.isidentifier() for part in name.replace("-", ".").split("."))
+    guarded = not plain or hasattr(builtins, looked_up) or looked_up in EXECUTOR_NAMES
+    return _failed(f"name '{looked_up}' is not defined", guarded=guarded, unknown_tool=True)
+
+
+_LITERAL = re.compile(r"""['"\\]|\b\d""")
+"""What makes Python's parser print warnings about a text or a number that should be a name."""
 
 
 def _first_name(node: ast.AST) -> str | None:
@@ -172,57 +271,37 @@ def _unnamed_constants(value: Any) -> Iterator[str]:
             yield from _unnamed_constants(item)
 
 
-@cache
-def _simulator_class(name: str) -> type:
-    try:
-        module = importlib.import_module(f"bfcl_eval.eval_checker.multi_turn_eval.func_source_code.{TOOL_DOCS[name]}")
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(f"{error}; the benchmark is installed with: {INSTALL_COMMAND}") from error
-    return getattr(module, name)
-
-
-@cache
-def _tools(cls: str) -> frozenset[str]:
-    """Public methods of a simulator, found as the official executor finds them."""
-    methods = inspect.getmembers(_simulator_class(cls)(), predicate=inspect.ismethod)
-    return frozenset(name for name, _ in methods if not name.startswith("_"))
-
-
-@cache
-def _mutable_defaults(cls: str, method: str) -> dict[str, Any]:
-    parameters = inspect.signature(getattr(_simulator_class(cls), method)).parameters.values()
-    return {p.name: copy.deepcopy(p.default) for p in parameters if isinstance(p.default, list | dict | set)}
-
-
-def _fresh_defaults(cls: str, method: str) -> dict[str, Any]:
-    return copy.deepcopy(defaults) if (defaults := _mutable_defaults(cls, method)) else {}
-
-
-_PRISTINE: WeakKeyDictionary[Task, bytes] = WeakKeyDictionary()
-
-
-def _pristine(task: Task) -> bytes:
-    """The task's simulators with their scenario loaded, pickled once per task: unpickling is the cheapest deep copy."""
-    if task not in _PRISTINE:
-        instances = {}
-        for cls in task.involved_classes:
-            instances[cls] = instance = _simulator_class(cls)()
-            if cls not in STATELESS:
-                scenario = copy.deepcopy(task.initial_config.get(cls, {}))
-                instance._load_scenario(scenario, long_context=task.long_context)
-        _PRISTINE[task] = pickle.dumps(instances, protocol=pickle.HIGHEST_PROTOCOL)
-    return _PRISTINE[task]
-
-
 @dataclass(frozen=True, slots=True)
 class Expected:
     """What the ground truth of one turn leaves behind."""
 
     responses: tuple[str, ...]
+    counts: tuple[tuple[str, int], ...]
+    """The responses with their multiplicities."""
     state: State
+    calls: int
+    """Calls of the ground truth up to here, earlier turns included."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """One call of the ground truth and its result."""
+
+    call: ToolCall
+    written: str
+    result: RawResult
+
+    def same(self, call: ToolCall) -> bool:
+        """Whether `call` is this one to the letter: `1`, `1.0` and `True` are equal, but read differently."""
+        return (
+            call.name == self.call.name
+            and call.arguments == self.call.arguments
+            and repr(call.arguments) == self.written
+        )
 
 
 _EXPECTED: WeakKeyDictionary[Task, tuple[Expected, ...]] = WeakKeyDictionary()
+_RECORDS: WeakKeyDictionary[Task, tuple[Recorded, ...]] = WeakKeyDictionary()
 
 
 def ground_truth_run(task: Task) -> tuple[Expected, ...]:
@@ -230,11 +309,17 @@ def ground_truth_run(task: Task) -> tuple[Expected, ...]:
 
     Turns with an empty ground truth are included: the official checker skips them, the environment compares them.
     """
-    if task not in _EXPECTED:
+    found = _EXPECTED.get(task)
+    if found is None:
         simulators = Simulators(task)
-        run = []
+        run: list[Expected] = []
+        record: list[Recorded] = []
         for turn in task.ground_truth:
-            responses = tuple(simulators.call(call).text for call in turn)
-            run.append(Expected(responses, copy.deepcopy(simulators.state())))
-        _EXPECTED[task] = tuple(run)
-    return _EXPECTED[task]
+            results = [simulators.call(call) for call in turn]
+            record += [Recorded(c, repr(c.arguments), result) for c, result in zip(turn, results, strict=True)]
+            responses = tuple(result.text for result in results)
+            state = copy.deepcopy(simulators.state())
+            run.append(Expected(responses, tuple(Counter(responses).items()), state, len(record)))
+        found = _EXPECTED[task] = tuple(run)
+        _RECORDS[task] = tuple(record)
+    return found

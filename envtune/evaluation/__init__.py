@@ -1,7 +1,7 @@
 """Chapter 6: evaluation. `evaluate` plays a policy over tasks; `compare` sets two results side by side."""
 
 from envtune.evaluation.evaluate import evaluate, load_result
-from envtune.evaluation.result import Result, compare
+from envtune.evaluation.result import Result, compare, readable
 from envtune.evaluation.stats import Difference, Estimate, cluster_mean, paired_difference
 
 __all__ = [
@@ -13,4 +13,5 @@ __all__ = [
     "evaluate",
     "load_result",
     "paired_difference",
+    "readable",
 ]

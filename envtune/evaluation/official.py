@@ -68,7 +68,7 @@ def rewrites_text(task: Task, turns: Calls) -> bool:
     """Whether the official executor's regular expression changes the inside of an argument of these calls."""
     with _clean_process():
         _execute(task, [])
-        owners = {name: "x" for cls in task.involved_classes for name in _methods(task, cls)}
+        owners = {name: "x" for cls in task.involved_classes for name in _methods(cls)}
         return any(
             multi_turn_utils._process_method_calls(repr(value), owners) != repr(value)
             for turn in turns
@@ -78,7 +78,7 @@ def rewrites_text(task: Task, turns: Calls) -> bool:
         )
 
 
-def _methods(task: Task, cls: str) -> list[str]:
+def _methods(cls: str) -> list[str]:
     instance = next(value for name, value in vars(multi_turn_utils).items() if name.endswith(f"{cls}_instance"))
     return [name for name in dir(instance) if not name.startswith("_")]
 

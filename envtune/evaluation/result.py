@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import pandas as pd
 
@@ -87,6 +89,24 @@ def compare(a: Result, b: Result, metric: str = "accuracy") -> Difference:
     field = METRICS[metric]
     pairs = [(getattr(row, field), getattr(by_id[row.task_id], field)) for row in a.rows]
     return paired_difference([x for x, _ in pairs], [y for _, y in pairs], _numbers(a.rows))
+
+
+def readable(table: pd.DataFrame) -> pd.DataFrame:
+    """`Result.table()` as text: percentages, each with its 95 % interval where it has one, in percent."""
+    measures = [name for name in table.columns if not name.endswith(("_low", "_high"))]
+    rows = [{name.replace("_", " "): _cell(row, name) for name in measures} for row in table.to_dict("records")]
+    return pd.DataFrame(rows, index=table.index)
+
+
+def _cell(row: Mapping[Hashable, Any], name: str) -> str:
+    value = row[name]
+    if name in ("n", "guarded_calls"):
+        return f"{value:.0f}"
+    if math.isnan(value):
+        return "–"
+    if f"{name}_low" in row:
+        return f"{value:.1%} [{100 * row[f'{name}_low']:.1f}, {100 * row[f'{name}_high']:.1f}]"
+    return f"{value:.2f}" if name.endswith("_per_turn") else f"{value:.1%}"
 
 
 def _numbers(rows: Sequence[Row]) -> list[int]:

@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
+from envtune import fastjson
 from envtune.types import JSON, FormatError, FormatErrorKind, ToolCall
 
 MAX_CHARS = 1_000_000
@@ -40,6 +41,7 @@ _SPECIAL = re.compile(r"<\|(?:im_start|im_end|endoftext)\|>")
 _END_TOKENS = ("<|im_end|>", "<|endoftext|>")
 _NEEDS_ESCAPE = re.compile(rf"<(?=(?:{_TAG.pattern[1:]})|(?:{_SPECIAL.pattern[1:]}))")
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_encode = fastjson.encoder(ensure_ascii=False, allow_nan=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +90,9 @@ def render_calls(calls: Sequence[ToolCall], text: str = "") -> str:
     """
     blocks = [text] if text else []
     for call in calls:
-        body = json.dumps({"name": call.name, "arguments": call.arguments}, ensure_ascii=False, allow_nan=False)
-        body = _NEEDS_ESCAPE.sub(r"\\u003c", body)
+        body = _encode({"name": call.name, "arguments": call.arguments})
+        if "<" in body:
+            body = _NEEDS_ESCAPE.sub(r"\\u003c", body)
         blocks.append(f"{_OPEN}\n{body}\n{_CLOSE}")
     return "\n".join(blocks)
 

@@ -169,9 +169,9 @@ class Sampler:
             row.logprobs.append(logprob)
             row.cut = len(row.ids) >= row.end and token not in self._stop
         ended = [row for row in rows if row.cut or row.ids[-1] in self._stop]
-        for row in ended:
+        for row in reversed(ended):  # the last first, and in order of slots below: fewer rows change places
             self._move(row, State.IDLE)
-        return ended
+        return sorted(ended, key=lambda row: row.slot)
 
     def _choose(self, logits: torch.Tensor, uniforms: list[float]) -> tuple[list[int], list[float]]:
         """Token and log-probability per row: the inverse of the cumulative distribution at a uniform number."""

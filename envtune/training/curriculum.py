@@ -4,8 +4,8 @@ A `Stage` says which tasks, which reward, how much the environment helps, and th
 differs between stages, and `changes` lists what does. Sources: arXiv 2510.10197 with its released configurations
 (`paper`, `single`), T3RL (`t3rl`). What a source does not state is marked "our choice".
 
-Departs from the paper on purpose in `laptop`: there hints fade per failed call instead of ending with a stage. Measured
-with a tiny model: removing them at once leaves an agent that has never seen a raw error.
+Departs from the paper on purpose in `laptop`: there hints fade per failed call instead of ending with a stage. When
+they end at once, the agent has never seen a raw error; notebook 05 is to measure it.
 """
 
 from __future__ import annotations

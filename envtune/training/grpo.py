@@ -129,6 +129,8 @@ def grpo_config(stage: Stage, out: Path, *, seed: int, machine: Machine, save_ev
         save_steps=save_every,
         save_total_limit=1,
         report_to=list(machine.report_to),
+        project="envtune",
+        run_name=f"{out.parent.name}/{out.name}",
         disable_tqdm=True,
         seed=seed,
         data_seed=seed,
@@ -173,7 +175,7 @@ class Trainer(GRPOTrainer):
         order = schedule(tasks, stage.steps * stage.prompts_per_step, f"{config.seed}/{stage.name}")
         super().__init__(
             model=model,
-            reward_funcs=[_reward],
+            reward_funcs=[earned],
             args=config,
             train_dataset=Dataset.from_dict({"prompt": [task.id for task in order]}),
             processing_class=tokenizer,
@@ -301,6 +303,6 @@ def _rollout_func(prompts: list[str], trainer: Trainer) -> JSON:
     return trainer.play_step(prompts)
 
 
-def _reward(rollout_reward: list[float], **_: Any) -> list[float]:
+def earned(rollout_reward: list[float], **_: Any) -> list[float]:
     """The reward travels as an extra field of the rollout."""
     return rollout_reward

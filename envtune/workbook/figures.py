@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 from collections.abc import Callable, Mapping
 from functools import cache
 from html import escape
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, FileSystemLoader
+from markupsafe import Markup
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,6 +48,7 @@ def set_style() -> None:
             "axes.spines.right": False,
             "axes.edgecolor": "#666666",
             "axes.grid": True,
+            "axes.grid.axis": "y",
             "axes.axisbelow": True,
             "grid.color": "#e4e4e4",
             "grid.linewidth": 0.8,
@@ -68,7 +71,7 @@ def figure_html(png: bytes, alt: str, caption: str) -> str:
     """An HTML figure that carries its image with it."""
     width = int.from_bytes(png[16:20], "big") * 96 // DPI  # from the PNG header, in CSS pixels
     image = f'<img src="data:image/png;base64,{base64.b64encode(png).decode()}" alt="{escape(alt)}" width="{width}">'
-    below = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
+    below = f"<figcaption>{caption_html(caption)}</figcaption>" if caption else ""
     return f'<figure class="wb-figure">{image}{below}</figure>'
 
 
@@ -87,11 +90,17 @@ def table_html(frame: pd.DataFrame, caption: str, formats: Mapping[str, Format])
     index = None if plain_index(frame) else [_label(key) for key in frame.index]
     return template("table.html").render(
         caption=caption,
+        caption_html=caption_html(caption),
         corner=" / ".join(str(name) for name in frame.index.names if name is not None),
         columns=columns,
         rows=list(zip(*(column["cells"] for column in columns), strict=True)),
         index=index,
     )
+
+
+def caption_html(text: str) -> Markup:
+    """A caption, escaped; what stands between backticks becomes code, as in Markdown."""
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text)))
 
 
 def template(name: str) -> Any:
@@ -114,7 +123,13 @@ def _column(series: pd.Series[Any], wanted: Format | None) -> dict[str, Any]:
 
     numeric = pd.api.types.is_numeric_dtype(series) and not pd.api.types.is_bool_dtype(series)
     cells = [_text(value, wanted) for value in series]
-    return {"label": _label(series.name), "kind": "num" if numeric else "txt", "cells": cells}
+    long = any(len(word) > LONG_WORD for cell in cells for word in cell.split())
+    kind = "num" if numeric else "txt long" if long else "txt"
+    return {"label": _label(series.name), "kind": kind, "cells": cells}
+
+
+LONG_WORD = 20
+"""A column with a longer word, in characters, may break words to fit the page."""
 
 
 def _text(value: Any, wanted: Format | None) -> str:

@@ -8,6 +8,7 @@ failure here.
 
 from __future__ import annotations
 
+import logging
 import re
 import sys
 import tempfile
@@ -29,6 +30,7 @@ from envtune.workbook.errors import SeriesError
 
 START_TIMEOUT = 180  # seconds; a laptop under load takes long to import IPython
 TRACEBACK_LINES = 20
+KERNEL_LOG = ".kernel.log"
 ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 ENVIRONMENT = {
@@ -56,6 +58,8 @@ def execute(
     Raises:
         SeriesError: a cell failed, the kernel died, or a cell never ran.
     """
+    logging.getLogger("papermill").setLevel(logging.CRITICAL)  # what it has to say is raised as well, or of no concern
+    log = output.with_name(KERNEL_LOG)
     with tempfile.TemporaryDirectory(prefix="envtune-") as profile, _Progress(notebook.stem) as progress:
         environment = {**ENVIRONMENT, "IPYTHONDIR": profile, **environment}
         try:
@@ -65,13 +69,16 @@ def execute(
                 dict(parameters),
                 kernel_name="python3",
                 language="python",
-                kernel_manager_class=kernel_manager(environment),
+                kernel_manager_class=kernel_manager(environment, log),
                 start_timeout=START_TIMEOUT,
                 progress_bar=progress.cells,
                 stderr_file=progress,
                 coalesce_streams=True,
                 cwd=str(cwd),
             )
+        except KeyboardInterrupt:  # the tasks that waited for the kernel would complain that it is gone
+            logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+            raise
         except PapermillExecutionError as error:
             raise _cell_failed(notebook, output, error) from error
         except (DeadKernelError, CellTimeoutError, PapermillException, RuntimeError) as error:
@@ -80,8 +87,11 @@ def execute(
     return executed
 
 
-def kernel_manager(environment: Mapping[str, str]) -> type[AsyncKernelManager]:
-    """A kernel manager that starts this interpreter, never one that a kernelspec of the user points to."""
+def kernel_manager(environment: Mapping[str, str], log: Path) -> type[AsyncKernelManager]:
+    """A kernel manager that starts this interpreter, never one that a kernelspec of the user points to.
+
+    What the process itself writes, such as the trace of a crash in compiled code, goes to `log`.
+    """
     found = get_kernel_dict()
     found["argv"] = [sys.executable, *found["argv"][1:], "--IPKernelApp.log_level=ERROR"]
     spec = KernelSpec(resource_dir="", **found | {"env": dict(environment)})
@@ -90,6 +100,10 @@ def kernel_manager(environment: Mapping[str, str]) -> type[AsyncKernelManager]:
         @property
         def kernel_spec(self) -> KernelSpec:
             return spec
+
+        async def start_kernel(self, **options: Any) -> None:  # type: ignore[override]
+            with log.open("wb") as file:
+                await super().start_kernel(stdout=file, stderr=file, **options)
 
     return ThisInterpreter
 
@@ -137,7 +151,9 @@ def _kernel_failed(notebook: Path, output: Path, error: Exception) -> SeriesErro
         cells = nbformat.read(output, as_version=4).cells
         started = [cell for cell in cells if cell.metadata.get("papermill", {}).get("start_time")]
     where = _where(notebook, started[-1].source) if started else f"{notebook.name}, before its first cell,"
-    return SeriesError(f"{where} failed: {' '.join(reason.split())}")
+    log = output.with_name(KERNEL_LOG)
+    said = log.read_text(errors="replace").splitlines() if log.exists() else []
+    return SeriesError(f"{where} failed: {' '.join(reason.split())}", "\n".join(said[-TRACEBACK_LINES:]))
 
 
 def _require_all_cells(notebook: Path, executed: NotebookNode) -> None:

@@ -13,7 +13,7 @@ from html import escape
 
 CODE = re.compile(r"```.*?(?:```|\Z)|~~~.*?(?:~~~|\Z)|(`+)(?!`).*?(?<!`)\1(?!`)", re.DOTALL)
 FORMULA = re.compile(r"(?<![\\$])(\${1,2})(?=[^\s$])([^$]*?[^\s$\\])\1(?![\d$])", re.DOTALL)
-SIZE = 12.0  # points, the size of the text around it
+SIZE = 14.5  # points; mathtext's letters are smaller than those of the text around it
 DPI = 300
 
 

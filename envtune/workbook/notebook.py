@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 STEP_DIR = "ENVTUNE_STEP_DIR"
+WIDGET_METHODS = {"__init__", "__iter__", "clear", "close", "colour", "display", "reset", "status_printer", "update"}
 PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
@@ -226,11 +227,11 @@ def _check_name(name: str) -> None:
 
 def _quiet() -> None:
     """Progress as plain text instead of widgets, which no report can show; no chatter from libraries."""
-    import tqdm
-    import tqdm.auto
+    from tqdm.auto import tqdm
 
-    for name in ("tqdm", "trange"):
-        setattr(tqdm.auto, name, getattr(tqdm, name))
+    for widget in (kind for kind in tqdm.__mro__ if kind.__module__ == "tqdm.notebook"):
+        for name in WIDGET_METHODS & set(vars(widget)):
+            delattr(widget, name)  # what remains is the plain bar, also for who has imported the class already
     for noisy in ("matplotlib", "transformers", "datasets", "fsspec"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

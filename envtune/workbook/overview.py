@@ -5,6 +5,7 @@ In: the manifests of `results/<run>/`. Out: derived text only; no number is writ
 
 from __future__ import annotations
 
+import csv
 import os
 import re
 from collections.abc import Sequence
@@ -14,9 +15,10 @@ from envtune.workbook import provenance
 from envtune.workbook.figures import template
 from envtune.workbook.manifest import Manifest, finished
 from envtune.workbook.paths import report_name
-from envtune.workbook.report import describe, stylesheet
+from envtune.workbook.report import describe, label, stylesheet
 
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
+TABLE = re.compile(r"<!-- table:(?P<path>[\w/-]*/[\w-]+) -->.*?<!-- table:end -->", re.DOTALL)
 
 
 def write_index(run_dir: Path, names: Sequence[str]) -> None:
@@ -30,6 +32,7 @@ def write_index(run_dir: Path, names: Sequence[str]) -> None:
     latest = max(chapters.values(), key=lambda manifest: manifest["started"], default=None)
     page = template("index.html").render(
         style=stylesheet(),
+        label=label,
         run=run_dir.name,
         cards=[(name, chapters.get(name)) for name in names],
         seconds=sum(manifest["seconds"] for manifest in chapters.values()),
@@ -59,7 +62,9 @@ def at_a_glance(results_dir: Path, base: Path | None = None) -> str:
 
 
 def update_readme(readme: Path, results_dir: Path, check: bool = False) -> bool:
-    """Put `at_a_glance` between the README's two result markers.
+    """Put `at_a_glance` between the README's two result markers, and tables of the run between their own.
+
+    `<!-- table:02_environment/coverage -->` ... `<!-- table:end -->` holds `coverage.csv` of that chapter.
 
     Args:
         readme: the file with the markers.
@@ -79,9 +84,18 @@ def update_readme(readme: Path, results_dir: Path, check: bool = False) -> bool:
         raise ValueError(f"{readme.name}: expected one '{BEGIN}' and after it one '{END}'")
     table = at_a_glance(results_dir, readme.parent)
     updated = block.sub(lambda _: f"{BEGIN}\n{table}\n{END}", text)
+    updated = TABLE.sub(lambda found: _table_block(found["path"], results_dir), updated)
     if updated != text and not check:
         provenance.write_atomic(readme, updated)
     return updated != text
+
+
+def _table_block(path: str, results_dir: Path) -> str:
+    with (results_dir / f"{path}.csv").open(encoding="utf-8", newline="") as file:
+        header, *rows = csv.reader(file)
+    lines = [header, ["---"] + ["--:"] * (len(header) - 1), *rows]
+    table = "\n".join(f"| {' | '.join(map(_cell, line))} |" for line in lines)
+    return f"<!-- table:{path} -->\n{table}\n<!-- table:end -->"
 
 
 def _row(manifest: Manifest, folder: str) -> str:

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import nbformat
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
@@ -56,6 +55,7 @@ class Environment(Common):
 
     trajectories: Count
     limit: Count | None
+    bench_seconds: Annotated[Real, Field(gt=0)]
 
 
 class RewardDesign(Common):
@@ -108,11 +108,10 @@ class _UniqueKeyLoader(yaml.SafeLoader):
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
-        for key, _ in node.value:
-            if key.value in seen and isinstance(key, yaml.ScalarNode):
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            if key.value in seen:
                 raise yaml.constructor.ConstructorError(None, None, f"key '{key.value}' appears twice", key.start_mark)
-            if isinstance(key, yaml.ScalarNode):
-                seen.add(key.value)
+            seen.add(key.value)
         return super().construct_mapping(node, deep=deep)
 
 
@@ -147,9 +146,15 @@ def notebook_defaults(path: Path) -> dict[str, Any]:
     Read with `ast`: `papermill.inspect_notebook` drops a line whose comment holds `=` and cuts a text at `#`.
 
     Raises:
-        ParamsError: no such cell, more than one, or a line that is not `name = literal`.
+        ParamsError: not a notebook, not exactly one such cell, or a line that is not `name = literal`.
     """
-    cells = [cell for cell in nbformat.read(path, as_version=4).cells if "parameters" in cell.metadata.get("tags", [])]
+    import nbformat  # takes a second, which kernels need not spend
+
+    try:
+        notebook = nbformat.read(path, as_version=4)
+        cells = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
+    except (ValueError, TypeError, AttributeError, nbformat.ValidationError) as error:
+        raise ParamsError(f"{path.name}: not a notebook ({' '.join(str(error).split())[:100]})") from error
     if len(cells) != 1:
         raise ParamsError(f"{path.name}: expected one cell tagged `parameters`, found {len(cells)}")
     try:

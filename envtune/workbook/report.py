@@ -17,6 +17,7 @@ from typing import Any
 import bleach
 import nbformat
 from bs4 import BeautifulSoup
+from bs4.exceptions import ParserRejectedMarkup
 from markupsafe import Markup
 from nbconvert import HTMLExporter
 from nbformat import NotebookNode
@@ -48,6 +49,7 @@ ATTRIBUTES = {
 ATTRIBUTES |= {"title", "width"}
 IMAGE = re.compile(r"data:image/(png|jpeg|gif);base64,[A-Za-z0-9+/=\s]+")
 LINK = re.compile(r"#|https?://|mailto:|[A-Za-z0-9_.][^:]*$")
+NUMBER = re.compile(r"^\d+\s*[·.:–—-]?\s*")
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
@@ -71,6 +73,7 @@ def write_report(
         after=after,
         body=Markup(body(notebook)),
         describe=describe,
+        label=label,
     )
     provenance.write_atomic(folder / report_name(name), page)
 
@@ -119,9 +122,15 @@ def _without_noise(cell: NotebookNode) -> NotebookNode:
 
 def sanitize(html: str) -> str:
     """`html` with the tags and attributes of the allow-list only; images as data, no scripts, no styles."""
-    soup = BeautifulSoup(html, "html.parser")
+    try:
+        soup = BeautifulSoup(html, "html.parser")
+    except ParserRejectedMarkup:  # a declaration that none is, such as `<![:`
+        soup = BeautifulSoup(html.replace("<!", "&lt;!"), "html.parser")
     for unwanted in soup(["script", "style", "template", "iframe", "object", "noscript"]):
         unwanted.decompose()  # with what is in it, which bleach would leave as text
+    for image in soup("img"):
+        if not IMAGE.fullmatch(str(image.get("src", ""))):
+            image.decompose()  # it would be a request, or a broken image
     return str(
         bleach.clean(
             str(soup), tags=TAGS, attributes=_allowed, protocols=["data", "http", "https", "mailto"], strip=True
@@ -138,16 +147,23 @@ def _allowed(tag: str, name: str, value: str) -> bool:
 
 
 def title_and_question(notebook: NotebookNode) -> tuple[str, str]:
-    """A notebook's heading, and the question it asks: the first line of its first cell that ends with a question mark.
+    """A notebook's heading without its number, and the question it asks.
 
-    Without such a line, the first line below the heading.
+    The question is the heading if that ends with a question mark, or else the first line of the first cell that does;
+    without such a line, the first line below the heading.
     """
     first = next((cell.source for cell in notebook.cells if cell.cell_type == "markdown"), "")
     lines = [line.strip() for line in first.splitlines() if line.strip()]
     heading = next((line for line in lines if line.startswith("#")), lines[0] if lines else "")
-    rest = [line for line in lines if not line.startswith("#")]
-    question = next((line for line in lines if _plain(line).endswith("?")), rest[0] if rest else heading)
-    return _plain(heading), re.sub(r"^\d+ · ", "", _plain(question))
+    title = NUMBER.sub("", _plain(heading))
+    rest = [_plain(line) for line in lines if not line.startswith("#")]
+    return title, next((line for line in [title, *rest] if line.endswith("?")), rest[0] if rest else title)
+
+
+def label(name: str) -> str:
+    """A chapter's name as words: `03_reward_design` is "03 · Reward design"."""
+    number, _, words = name.partition("_")
+    return f"{number} · {words.replace('_', ' ').capitalize()}"
 
 
 def _plain(markdown: str) -> str:

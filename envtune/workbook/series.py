@@ -228,7 +228,8 @@ def _complete(series: _Series, step: _Step, partial: Path, key: str) -> None:
     manifest |= {"title": title, "question": question, "outputs": outputs, "key": key}
     report.write_report(partial, manifest)
     provenance.write_json(partial / MANIFEST, manifest)
-    (partial / KEY).unlink()
+    for helper in (KEY, kernel.KERNEL_LOG):
+        (partial / helper).unlink(missing_ok=True)
 
 
 def _old(final: Path) -> Path:

@@ -14,7 +14,7 @@ import pytest
 
 import envtune
 from envtune.data import bfcl
-from envtune.environment import simulator
+from envtune.environment import store
 from envtune.types import Category, ToolCall
 
 
@@ -32,7 +32,7 @@ def test_every_documented_tool_is_a_method_and_no_name_stands_twice(tasks):
     assert len(names) == len(set(names)) == 128
     assert {call.name for task in tasks for turn in task.ground_truth for call in turn} <= set(names)
     for cls, docs in bfcl.tool_documents().items():
-        assert simulator._tools(cls) == {doc["name"] for doc in docs}
+        assert store._tools(cls) == {doc["name"] for doc in docs}
 
 
 def _official_convert_to_tool() -> Any:
@@ -85,7 +85,7 @@ def test_positional_arguments_get_the_method_s_names(tasks):
                 for text in (text for turn in answer for text in turn):
                     call = ast.parse(text, mode="eval").body
                     if call.func.id in by_name and call.args:
-                        method = getattr(simulator._simulator_class(cls), call.func.id)
+                        method = getattr(store._simulator_class(cls), call.func.id)
                         names = list(inspect.signature(method).parameters)[1 : len(call.args) + 1]
                         assert list(by_name[call.func.id]["parameters"]["properties"])[: len(names)] == names
 

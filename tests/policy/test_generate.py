@@ -142,6 +142,28 @@ def test_models_that_cannot_be_used_are_refused():
         Sampler(Qwen3ForCausalLM(config), [STOP])
 
 
+@pytest.mark.parametrize("family", ["Qwen2", "Llama"])
+def test_other_families(family):
+    import transformers
+
+    config = getattr(transformers, f"{family}Config")(
+        vocab_size=370, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, max_position_embeddings=512,
+    )  # fmt: skip
+    other = getattr(transformers, f"{family}ForCausalLM")(config).eval()
+    rng = random.Random(5)
+    sampler = Sampler(other, [STOP], temperature=0)
+    rows = [sampler.open(some_ids(rng, 30), 8) for _ in range(4)]
+    while ended := sampler.run():
+        for row in ended:
+            if len(row.ids) < 60:
+                sampler.feed(row, some_ids(rng, 30), 8)
+    for row in rows:
+        with torch.no_grad():
+            logits = other(torch.tensor([row.ids])).logits[0]
+        assert row.message == logits[row.start - 1 : -1].argmax(-1).tolist()
+
+
 def test_diverged_weights_are_named():
     broken = small.model()
     broken.get_input_embeddings().weight.data.fill_(float("nan"))

@@ -1,0 +1,16 @@
+"""Scores as text."""
+
+from __future__ import annotations
+
+import envtune
+from envtune.evaluation import readable
+from envtune.policy import Silent
+
+
+def test_values_carry_their_interval(tasks):
+    table = readable(envtune.evaluate(Silent(), tasks[:20], progress=False).table())
+    assert list(table.index) == ["base", "all"]
+    row = table.loc["all"]
+    assert (row["n"], row["accuracy"], row["error rate"]) == ("20", "0.0% [0.0, 0.0]", "–")
+    assert row["steps per turn"] == "1.00"
+    assert not any("low" in column for column in table.columns)

@@ -1,0 +1,173 @@
+"""A notebook's side, without a kernel: `begin` and what it returns."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import pytest
+from IPython.core import display_functions
+from matplotlib import pyplot as plt
+from stub_chapters import ALPHA, BETA
+
+from envtune.workbook import begin, figures, provenance
+from envtune.workbook.errors import ParamsError
+from envtune.workbook.notebook import STEP_DIR, Workbook
+
+PARAMETERS = {"run": "lab", "results": "results", "seed": 7, "n": 2, "rate": "1e-3"}
+
+
+@pytest.fixture
+def shown(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The HTML that the notebook displays."""
+    html: list[str] = []
+    monkeypatch.setattr(display_functions, "display", lambda item: html.append(item.data))
+    monkeypatch.setattr("IPython.display.display", lambda item: html.append(item.data))
+    monkeypatch.setattr(provenance, "git_state", lambda: {"revision": None, "dirty": None})
+    return html
+
+
+@pytest.fixture
+def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project with the working directory where JupyterLab starts its kernels."""
+    for name in ("notebooks", "params"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path / "notebooks")
+    monkeypatch.delenv(STEP_DIR, raising=False)
+    with mpl.rc_context():
+        yield tmp_path
+
+
+@pytest.fixture
+def nb(lab: Path, shown: list[str]) -> Workbook:
+    return begin(ALPHA, **PARAMETERS)
+
+
+def test_begin_checks_prepares_and_seeds(nb, lab, shown):
+    assert nb.params.rate == 1e-3
+    assert nb.folder == lab / "results/lab/01_alpha"
+    assert shown[0].startswith("<style>")
+    first = np.random.random()
+    begin(ALPHA, **PARAMETERS)
+    assert np.random.random() == first
+
+
+def test_begin_says_all_that_is_wrong(lab, shown):
+    with pytest.raises(ParamsError) as caught:
+        begin(ALPHA, **PARAMETERS | {"seed": "abc", "sede": 1})
+    assert str(caught.value).splitlines() == [
+        "key 'seed': got 'abc', expected an integer",
+        "unknown key 'sede'; did you mean 'seed'?",
+    ]
+    assert not (lab / "results").exists()
+
+
+def test_an_unfinished_notebook_has_no_manifest(nb, lab):
+    nb.finish("Done.", n=1)
+    manifest = lab / "results/lab/01_alpha/manifest.json"
+    assert "key" not in json.loads(manifest.read_text()), "the series does not take it for its own"
+    begin(ALPHA, **PARAMETERS)
+    assert not manifest.exists()
+
+
+def test_outside_of_a_project_the_error_says_where_to_go(tmp_path, monkeypatch, shown):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("envtune.workbook.paths.__file__", str(tmp_path / "a/b/c.py"))
+    with pytest.raises(FileNotFoundError, match=r"holds both notebooks/ and params/; change into the project"):
+        begin(ALPHA, **PARAMETERS)
+
+
+@pytest.mark.parametrize("name", ["/etc/passwd", "../x", "a/../../x", ".", ""])
+def test_paths_stay_inside_the_folder(nb, name):
+    with pytest.raises(ValueError, match="is not a file inside the notebook's output folder"):
+        nb.path(name)
+    assert nb.path("sub/x.csv").parent.is_dir()
+
+
+def test_a_figure_is_written_shown_closed_and_the_same_each_time(nb, shown):
+    written = []
+    for _ in range(2):
+        fig, ax = plt.subplots()
+        ax.plot([1, 2])
+        nb.figure(fig, "line", alt='rises "fast" & <far>', caption="Both `a` < b.")
+        assert not plt.fignum_exists(fig.number)
+        written.append([(nb.folder / f"line.{kind}").read_bytes() for kind in ("png", "svg")])
+    assert written[0] == written[1]
+    assert 'alt="rises &quot;fast&quot; &amp; &lt;far&gt;"' in shown[-1]
+    assert "<figcaption>Both <code>a</code> &lt; b.</figcaption>" in shown[-1]
+    assert 'src="data:image/png;base64,' in shown[-1]
+    for alt in ("", "  "):
+        with pytest.raises(ValueError, match="alt is empty"):
+            nb.figure(fig, "line", alt=alt)
+    with pytest.raises(ValueError, match="not a plain file name"):
+        nb.figure(fig, "a/b", alt="x")
+
+
+def test_a_table_is_written_in_full_and_shown_formatted(nb, shown):
+    frame = pd.DataFrame({"who": ["<a>", "b"], "share": [1 / 3, np.nan], "n": [1000, 2], "x": [0.12345, 1.0]})
+    nb.table(frame, "scores", caption="Scores & more", formats={"share": ".1%", "n": "{:,} tasks"})
+    html = shown[-1]
+    for part in (
+        "<caption>Scores &amp; more</caption>",
+        '<th scope="col" class="num">share</th>',
+        '<td class="txt">&lt;a&gt;</td>',
+        '<td class="num">33.3%</td>',
+        '<td class="num">–</td>',
+        '<td class="num">1,000 tasks</td>',
+        '<td class="num">0.123</td>',
+    ):
+        assert part in html
+    assert pd.read_csv(nb.folder / "scores.csv").share[0] == 1 / 3
+    with pytest.raises(KeyError, match="no column 'shar'"):
+        nb.table(frame, "scores", formats={"shar": ".1%"})
+
+
+def test_an_index_that_says_something_becomes_row_headers(nb, shown):
+    frame = pd.DataFrame({"n": [1, 2]}, index=pd.Index(["base", "all"], name="split"))
+    nb.table(frame, "splits")
+    assert '<th scope="col" class="txt">split</th>' in shown[-1]
+    assert '<th scope="row" class="txt">base</th>' in shown[-1]
+    assert (nb.folder / "splits.csv").read_text() == "split,n\nbase,1\nall,2\n"
+    nested = pd.DataFrame({("a", "b"): [1]}, index=pd.MultiIndex.from_tuples([("x", 1)], names=["k", "l"]))
+    assert "k / l" in figures.table_html(nested, "", {})
+    assert "<tbody>" in figures.table_html(pd.DataFrame({"a": []}), "", {})
+
+
+def test_finish_writes_what_the_run_was(nb, shown):
+    nb.table(pd.DataFrame({"a": [1]}), "t", caption="T")
+    nb.finish("Half < all.", accuracy=np.float64(0.5), missing=float("nan"), by={"a": np.int64(1)})
+    assert "Half &lt; all." in shown[-1]
+    manifest = json.loads((nb.folder / "manifest.json").read_text(), parse_constant=lambda c: pytest.fail(c))
+    assert manifest["answer"] == {"sentence": "Half < all.", "accuracy": 0.5, "missing": None, "by": {"a": 1}}
+    assert manifest["notebook"] == "01_alpha"
+    assert manifest["parameters"]["rate"] == 1e-3
+    assert manifest["seed"] == 7
+    assert manifest["outputs"] == {"t.csv": provenance.sha256_file(nb.folder / "t.csv")}
+    assert manifest["seconds"] >= 0
+    assert set(manifest) >= {"schema", "status", "run", "parameters_hash", "code", "python", "versions", "data"}
+    assert set(manifest) >= {"machine", "started", "peak_memory_mb", "inputs", "figures", "tables"}
+
+
+def test_finish_wants_an_answer(nb):
+    with pytest.raises(ValueError, match="the answer is empty"):
+        nb.finish(" ")
+    with pytest.raises(ValueError, match="give that number another name"):
+        nb.finish("x", sentence=1)
+    with pytest.raises(TypeError, match="type object cannot be written as JSON"):
+        nb.finish("x", n=object())
+    assert not (nb.folder / "manifest.json").exists()
+
+
+def test_inputs_are_recorded_and_must_be_there(nb, lab):
+    with pytest.raises(FileNotFoundError, match=r"'manifest\.json' of 01_alpha is missing; run that chapter first"):
+        begin(BETA, run="lab", results="results", seed=0, note="")
+    nb.path("policy/weights.bin").write_bytes(b"w")
+    nb.finish("x")
+    later = begin(BETA, run="lab", results="results", seed=0, note="")
+    assert later.input("01_alpha", "policy") == nb.folder / "policy"
+    later.finish("y")
+    inputs = json.loads((later.folder / "manifest.json").read_text())["inputs"]
+    assert set(inputs) == {"01_alpha/manifest.json", "01_alpha/policy/weights.bin"}
