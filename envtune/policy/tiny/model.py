@@ -24,6 +24,7 @@ def make_model(tokenizer: PreTrainedTokenizerBase, seed: int = 0) -> PreTrainedM
         num_key_value_heads=4,
         head_dim=32,
         max_position_embeddings=CONTEXT,
+        rope_parameters={"rope_type": "default", "rope_theta": 1000.0},  # conversations are short
         tie_word_embeddings=True,
         bos_token_id=None,
         eos_token_id=tokenizer.eos_token_id,

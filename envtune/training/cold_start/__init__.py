@@ -3,18 +3,21 @@
 What it has seen, all of it from the train split of `data.synth` (wordings, values), played on the real simulators:
 
 - *Single requests* of one to four turns in all four categories, solved; where a tool or a value is missing it says so
-  instead of calling (`dialogues.solved`). A request that needs several calls ends that dialogue with the goal asked
-  for at once (`Instance.naive`): neither the error that follows nor the way out is shown.
+  instead of calling (`dialogues.solved`). Requests that need several calls (the train split's chains) are seen up to
+  the first of them, which ends the dialogue with the goal asked for at once (`Instance.naive`): neither the error that
+  follows nor the way out is shown. If its goal tool or a value is missing, that is said first.
 - *Failures and hints* (`pairs`): a single request fails with a real error, because the state was changed or because a
   value was replaced by something that must be looked up. Beside the error stands a hint that names a tool, or three;
   the dialogue calls the tool that the message has details for, reads the real result and repeats the failed call. The
   tool is drawn at random and is never one that resolves this failure in any task kind, so that what is learned is to
   follow hints and to carry values over, not which tool helps. Since it does not help, the call mostly fails again.
-- *Copying drills*: at the beginning, random tokens of which pieces are repeated (`examples`).
+- *Copying drills*: at the beginning, short sequences of random digits and words, again and again (`examples`).
 - *Disguises*: in half of all this, values are exchanged for random words, and tools that hints name have another name,
   so that both are copied from the text (`disguise`).
-- *Failures without a hint*: it says that it did not work, and in a minority tries such a tool unasked.
+- *Failures without a hint*, or with one that says that no tool helps: it says that it did not work; without a hint, in
+  a minority, it tries such a tool unasked.
 
 What it has not seen: a chain solved, with or without hints, any pairing of a goal with the tool that it needs, the
-kinds and domains of the `ood` split, the wordings and values of `val` and `test`. (The tokenizer knows their words.)
+kinds and domains of the `ood` split, requests in the wordings or with the values of `val` and `test`. (The tokenizer
+knows their words, the drills mix all words at random.)
 """

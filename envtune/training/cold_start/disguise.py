@@ -17,7 +17,7 @@ from functools import cache
 from envtune.data import bfcl, synth
 from envtune.data.synth import Instance
 from envtune.data.synth_kinds import KINDS
-from envtune.data.synth_values import POOLS
+from envtune.data.synth_values import NAME_PARTS, POOLS
 from envtune.policy.chat import parse_reply, render_calls
 from envtune.training.cold_start.dialogues import Dialogue
 from envtune.types import ToolCall
@@ -58,10 +58,26 @@ def disguise(instance: Instance, rng: random.Random) -> Instance:
 def _like(value: str, rng: random.Random) -> str:
     """A word, two for a text, with the digits and the ending of a file."""
     words = rng.sample(_fillers(), 2)
+    if value in _names():
+        first, second = (rng.choice(parts) for parts in NAME_PARTS)
+        return rng.choice(
+            (words[0], first + words[0], words[0] + second, first + rng.choice(NAME_PARTS[0]), _code(rng))
+        )
     if " " in value:
         return " ".join(words) if not value[0].isdigit() else f"{value.split()[0]} {words[0]} Street"
     digits = re.search(r"\d.*", value)
     return words[0] + (digits[0] if digits else words[1] if rng.random() < 0.5 else "")
+
+
+@cache
+def _names() -> frozenset[str]:
+    return frozenset(POOLS["name"].items)
+
+
+def _code(rng: random.Random) -> str:
+    """A city, company or symbol; only ever in place of a person."""
+    item = rng.choice(POOLS[rng.choice(_TABLES)].items)
+    return str(rng.choice([part for part in item if part and not str(part).isdigit()]))
 
 
 @cache

@@ -42,12 +42,14 @@ LISTED = 0.65
 """Share of hints that name three tools instead of one."""
 TWO_HINTS = 0.5
 """Share of scenes, among those with a third request, in which the repeated goal fails under another hint."""
-DISGUISED, RENAMED = 0.5, 0.5
+DISGUISED, RENAMED = 0.5, 0.7
 """Shares of tasks and dialogues, see `disguise`."""
 PER_TASK = 3
 """Most dialogues about one generated task."""
 TABLES = {"zipcode": "zip_city", "airport": "air_city", "symbol": "company"}
 """Lookups that can be made twice, and the pool of what they are asked about."""
+GIVEN_UP = 0.5
+"""Share of failures whose real hint says that no tool helps, and after which the user is told so."""
 EXPLORE = 0.25
 """Share of failures without a hint after which the helper is tried unasked."""
 
@@ -112,6 +114,11 @@ class Pairs:
         result = _act(dialogue, env, scene.goal)
         if not result.error:
             return None
+        real = hint(scene.goal, result, dialogue.tools, [str(dialogue.messages[0]["content"])])
+        if real and "Tell the user" in real.text and rng.random() < GIVEN_UP:
+            dialogue.messages[-1]["content"] = hinted_text(result.text, real)
+            dialogue.say(FAILED)
+            return dialogue
         if rng.random() < HINTED:
             self._lay(dialogue, scene.goal, scene.helpers[0].name, result)
         elif rng.random() > EXPLORE:
