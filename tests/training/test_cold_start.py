@@ -39,16 +39,20 @@ def test_every_message_is_a_call_of_an_available_tool_or_one_of_four_answers(mix
 
 
 def test_no_chain_is_ever_solved(mixture):
-    """No failed goal is followed by a tool that it needs in a chain of any split."""
+    """Where a failed goal is followed by a tool that it needs in a chain of any split, that call is the end."""
+    reached = 0
     for dialogue in mixture:
         failed = None
         for before, after in pairwise(dialogue.messages):
             if before["role"] == "assistant" and after["role"] == "tool" and "error" in after["content"]:
                 failed = parse_reply(before["content"]).calls[0].name
             elif failed and after["role"] == "assistant" and (reply := parse_reply(after["content"])).calls:
-                assert (failed, reply.calls[0].name) not in TRUE_PAIRS
+                if (failed, reply.calls[0].name) in TRUE_PAIRS:
+                    reached += 1
+                    assert after is dialogue.messages[-1]
             elif after["role"] == "user":
                 failed = None
+    assert reached
 
 
 def test_hints_name_the_tool_that_is_called_next():
@@ -67,8 +71,8 @@ def test_hints_name_the_tool_that_is_called_next():
                 else:
                     raw += 1
                     tried += bool(called)
-    assert hinted > 80
-    assert raw > 30
+    assert hinted > 50
+    assert raw > 20
     assert 0 < tried < raw / 2
 
 

@@ -29,7 +29,7 @@ from envtune.types import JSON
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-TOKENS_PER_MINUTE = 600_000
+TOKENS_PER_MINUTE = 1_000_000
 """A nominal minute of training; two free cores do about that."""
 DRILLS = 0.17
 """Share of the tokens that are copying drills."""

@@ -83,7 +83,7 @@ def solved(instance: Instance) -> Dialogue | None:
 class Source:
     """An endless stream of train-split instances of some kinds and categories."""
 
-    def __init__(self, kinds: Sequence[str] | None, categories: Sequence[Category], seed: int) -> None:
+    def __init__(self, kinds: Sequence[str] | None, categories: Sequence[Category], seed: int | str) -> None:
         self._kinds, self._categories, self._seed = kinds, categories, seed
         self._left: list[Instance] = []
         self._rng = random.Random(f"cold start {kinds} {categories} {seed}")

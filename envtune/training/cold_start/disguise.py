@@ -69,6 +69,29 @@ def _like(value: str, rng: random.Random) -> str:
     return words[0] + (digits[0] if digits else words[1] if rng.random() < 0.5 else "")
 
 
+_FREE = ("the", "please", "me", "my", "now", "a", "is", "what", "show", "i", "want", "to", "it", "here")
+"""Words that a request can mostly do without, or with."""
+
+
+def reword(instance: Instance, rng: random.Random) -> Instance:
+    """The instance in sloppier sentences: a few of the small words left out, "please" or "now" at an end.
+
+    A kind has two or three wordings in the train split, which are soon known by heart; what matters is left in order.
+    """
+    kept = set(re.findall(r"\w+", str([instance.ground_truth, instance.naive])))
+    entry = copy.deepcopy(instance.entry)
+    for turn in entry["question"]:
+        for message in turn:
+            words = message["content"].split(" ")
+            words = [word for word in words if word not in _FREE or word in kept or rng.random() > 0.3]
+            if rng.random() < 0.25:
+                words.insert(0, rng.choice(("please", "now", "now please")))
+            elif rng.random() < 0.2:
+                words.append(rng.choice(("please", "now")))
+            message["content"] = " ".join(words)
+    return Instance(entry, instance.ground_truth, instance.naive)
+
+
 @cache
 def _names() -> frozenset[str]:
     return frozenset(POOLS["name"].items)

@@ -1,6 +1,6 @@
 """From dialogues to batches: token ids and which of them the policy learns to write.
 
-In: a tokenizer and a seed. Out: lists of `Example`s, about 2,048 tokens each, of similar length. The targets are the
+In: a tokenizer and a seed. Out: lists of `Example`s, about 4,096 tokens each, of similar length. The targets are the
 assistant's tokens, from the first behind `<|im_start|>assistant\\n` to `<|im_end|>`.
 """
 
@@ -8,23 +8,29 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 from typing import TYPE_CHECKING
 
 from envtune.data.synth_values import FOLDERS, NAME_PARTS, NOUNS, STEMS, VERBS
 from envtune.training.cold_start.dialogues import SINGLES, Dialogue, Source, solved
-from envtune.training.cold_start.disguise import disguise
+from envtune.training.cold_start.disguise import disguise, reword
 from envtune.training.cold_start.pairs import Pairs
 from envtune.types import Category
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-MIXTURE = {"singles": 0.45, "requests": 0.15, "pairs": 0.40}
+MIXTURE = {"singles": 0.40, "requests": 0.15, "pairs": 0.45}
 """Share of dialogues: single requests; any requests, up to the first chain; failures and hints."""
 DISGUISED = 0.5
 """Share of solved instances whose values are exchanged for other words."""
-BATCH_TOKENS = 2048
+REWORDED = 0.5
+"""Share of solved instances whose sentences are made sloppier."""
+BLOCK = 2000
+"""Dialogues that one process makes at a time; each block has its own seed."""
+BATCH_TOKENS = 4096
 """Tokens of a batch, padding included."""
 DRILL_TOKENS, DRILL_BATCH = 64, 32
 """Length of a copying drill, and drills in a batch. Attention learns to copy (to find what it has just written
@@ -43,7 +49,16 @@ class Example:
 
 
 def dialogues(n: int, seed: int) -> list[Dialogue]:
-    """`n` dialogues of the mixture."""
+    """`n` dialogues of the mixture, made by as many processes as there are cores; the same for any number of them."""
+    sizes = [min(BLOCK, n - begin) for begin in range(0, n, BLOCK)]
+    seeds = [f"{seed} {block}" for block in range(len(sizes))]
+    if len(sizes) == 1:
+        return _block(n, seeds[0])
+    with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
+        return [dialogue for block in pool.map(_block, sizes, seeds) for dialogue in block]
+
+
+def _block(n: int, seed: str) -> list[Dialogue]:
     rng, order = random.Random(f"disguises {seed}"), random.Random(f"mixture {seed}")
     singles, requests = Source(SINGLES, tuple(Category), seed), Source(None, tuple(Category), seed)
     pairs = Pairs(seed)
@@ -59,7 +74,8 @@ def _solved(source: Source, rng: random.Random) -> Dialogue:
     """The next one that the simulators accept: some know only the cities and companies of their tables."""
     while True:
         instance = source.next()
-        dialogue = solved(disguise(instance, rng) if rng.random() < DISGUISED else instance)
+        instance = disguise(instance, rng) if rng.random() < DISGUISED else instance
+        dialogue = solved(reword(instance, rng) if rng.random() < REWORDED else instance)
         if dialogue is not None:
             return dialogue
 
@@ -84,12 +100,14 @@ def encode(tokenizer: PreTrainedTokenizerBase, found: Sequence[Dialogue]) -> lis
 
 
 def batches(examples: Sequence[Example], values: Sequence[int], seed: int, drills: int = 0) -> Iterator[list[Example]]:
-    """Batches without end, `drills` of them copying drills; every pass over the examples is shuffled anew."""
+    """Batches without end: first `drills` copying drills, then the shorter half of the examples, then all of them, in
+    a new order each time."""
     rng = random.Random(f"batches {seed}")
     for _ in range(drills):
         yield [_drill(rng, values) for _ in range(DRILL_BATCH)]
+    kept = sorted(examples, key=lambda example: len(example.ids))[: len(examples) // 2]
     while True:
-        order = rng.sample(examples, len(examples))
+        order, kept = rng.sample(kept, len(kept)), list(examples)
         made: list[list[Example]] = []
         for i in range(0, len(order), CHUNK):
             made += _cut(sorted(order[i : i + CHUNK], key=lambda example: len(example.ids)))

@@ -19,7 +19,7 @@ from envtune.training.cold_start.examples import Example
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-MUON_LR, ADAM_LR = 0.01, 3e-3
+MUON_LR, ADAM_LR = 0.02, 3e-3
 READ_WEIGHT = 0.1
 """Weight of the loss on what the policy only reads: results repeat values of calls, which teaches to copy."""
 WARMUP = 20

@@ -3,7 +3,10 @@
 In: two single requests of one generated task, the *goal* and the *helper*. The goal is made to fail, either because
 the state of its simulator is changed (`_broken`) or because one of its values is replaced by the name of something
 that the helper looks up (`_value_scene`). The hint keeps the real reason of `environment.hints` for this failure; the
-tool that it names is the helper's, drawn at random and never one that the goal needs in any task kind (`TRUE_PAIRS`).
+tool that it names is the helper's, drawn from the requests of the task, whatever the goal is. So a tool that helps is
+named no more often than any other, and nothing about the goal tells which one it will be. Where it would help
+(`TRUE_PAIRS`), the dialogue ends with its call: what comes of it is not shown. Elsewhere the repeated goal mostly gets
+the answer that the simulators give in the intact state, so that following a hint is seen to pay.
 """
 
 from __future__ import annotations
@@ -42,14 +45,18 @@ LISTED = 0.65
 """Share of hints that name three tools instead of one."""
 TWO_HINTS = 0.5
 """Share of scenes, among those with a third request, in which the repeated goal fails under another hint."""
-DISGUISED, RENAMED = 0.5, 0.7
+DISGUISED, RENAMED = 0.5, 0.5
 """Shares of tasks and dialogues, see `disguise`."""
+DETAILS = ("{word} {value}", "{word} {value}", "{value}", "in {value}", "for {value}", "with {word} {value}")
+"""How the user words what the helper needs."""
 PER_TASK = 3
 """Most dialogues about one generated task."""
 TABLES = {"zipcode": "zip_city", "airport": "air_city", "symbol": "company"}
 """Lookups that can be made twice, and the pool of what they are asked about."""
-GIVEN_UP = 0.5
+GIVEN_UP = 0.15
 """Share of failures whose real hint says that no tool helps, and after which the user is told so."""
+PAYS = 0.8
+"""Share of repeated goals that get the answer of the intact state instead of the failure."""
 EXPLORE = 0.25
 """Share of failures without a hint after which the helper is tried unasked."""
 
@@ -60,6 +67,10 @@ class _Scene:
 
     task: Task
     goal: ToolCall
+    intact: Task
+    """The task in which the goal succeeds."""
+    right: ToolCall
+    """The goal as it succeeds there."""
     helpers: tuple[ToolCall, ...]
     """Calls of one tool, made together."""
     slots: tuple[str, ...] = ()
@@ -76,7 +87,7 @@ _Request = tuple[str, str, ToolCall]
 class Pairs:
     """An endless stream of such dialogues."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int | str) -> None:
         self._rng = random.Random(f"pairs {seed}")
         self._source = Source(SINGLES, (Category.BASE,), seed)
         self._ready: list[Dialogue] = []
@@ -92,7 +103,7 @@ class Pairs:
             for scene in self._rng.sample(scenes, min(PER_TASK, len(scenes))):
                 if dialogue := self._play(scene):
                     if self._rng.random() < RENAMED:
-                        for helper in {scene.helpers[0].name, *([scene.later.name] if scene.later else [])}:
+                        for helper in dict.fromkeys(call.name for call in (scene.helpers[0], scene.later) if call):
                             rename(dialogue, helper, _needed(scene.goal.name), self._rng)
                     self._ready.append(dialogue)
         return self._ready.pop()
@@ -124,26 +135,30 @@ class Pairs:
         elif rng.random() > EXPLORE:
             dialogue.say(FAILED)
             return dialogue
+        if (scene.goal.name, scene.helpers[0].name) in TRUE_PAIRS:
+            dialogue.say(render_calls(scene.helpers[:1]))
+            return dialogue
         found = [_act(dialogue, env, helper) for helper in scene.helpers]
         again = _carried(scene, [result.text for result in found])
         if again is None or any(result.error for result in found):
             return None
-        result = _act(dialogue, env, again)
-        if result.error and scene.later is not None:
-            self._lay(dialogue, scene.goal, scene.later.name, result)
+        if scene.later is not None:
+            self._lay(dialogue, scene.goal, scene.later.name, _act(dialogue, env, again))
+            if (scene.goal.name, scene.later.name) in TRUE_PAIRS:
+                dialogue.say(render_calls([scene.later]))
+                return dialogue
             if _act(dialogue, env, scene.later).error:
                 return None
-            result = _act(dialogue, env, again)
-        self._end(dialogue, result)
+        if rng.random() > PAYS:
+            dialogue.say(FAILED if _act(dialogue, env, again).error else DONE)
+            return dialogue
+        answer = _intact(scene, again)
+        if answer is None:
+            return None
+        dialogue.say(render_calls([again]))
+        dialogue.messages.append({"role": "tool", "name": again.name, "content": answer})
+        dialogue.say(DONE)
         return dialogue
-
-    def _end(self, dialogue: Dialogue, result: ToolResult) -> None:
-        if not result.error:
-            dialogue.say(DONE)
-        elif self._rng.random() < 0.5:
-            dialogue.say(FAILED)
-        else:
-            dialogue.messages.pop()
 
     def _lay(self, dialogue: Dialogue, goal: ToolCall, helper: str, result: ToolResult) -> None:
         """Put a hint beside the failure that the dialogue ends with."""
@@ -169,11 +184,12 @@ def _state_scene(
     helpers = [call for call in (helper, later) if call is not None]
     rng.shuffle(helpers)
     arguments = [item for call in helpers for item in call.arguments.items() if _is_detail(item[1])]
-    details = " , ".join(f"{_word(key)} {value}" for key, value in arguments)
-    if len(details) > 60:
+    details = " , ".join(rng.choice(DETAILS).format(word=_word(key), value=value) for key, value in arguments)
+    if len(details) > 80:
         return None
     text = rng.choice((f"{details} , {goal[1]}", f"{goal[1]} , {details}")) if details else goal[1]
-    return _Scene(_one_turn(task, text, _broken(task.initial_config, goal[2])), goal[2], (helper,), later=later)
+    broken = _one_turn(task, text, _broken(task.initial_config, goal[2]))
+    return _Scene(broken, goal[2], _one_turn(task, text, task.initial_config), goal[2], (helper,), later=later)
 
 
 def _value_scene(rng: random.Random, task: Task, goal: _Request, helper: _Request) -> _Scene | None:
@@ -196,16 +212,16 @@ def _value_scene(rng: random.Random, task: Task, goal: _Request, helper: _Reques
         return None
     types = tuple(type(call.arguments[slot]) for slot in slots)
     one = _one_turn(task, text, task.initial_config)
-    return _Scene(one, ToolCall(call.name, arguments), tuple(helpers), tuple(slots), types)
+    return _Scene(one, ToolCall(call.name, arguments), one, call, tuple(helpers), tuple(slots), types)
 
 
 def _needed(goal: str) -> set[str]:
-    """The tools that must not be named after this goal has failed."""
+    """The tools that this goal may need."""
     return {helper for tool, helper in TRUE_PAIRS if tool == goal}
 
 
 def _may_pair(goal: ToolCall, helper: ToolCall) -> bool:
-    return goal.name != helper.name and (goal.name, helper.name) not in TRUE_PAIRS
+    return goal.name != helper.name
 
 
 def _is_detail(value: Any) -> bool:
@@ -252,6 +268,18 @@ def _act(dialogue: Dialogue, env: ToolUseEnv, call: ToolCall) -> ToolResult:
     dialogue.say(reply)
     dialogue.messages += [dict(message) for message in env.step(reply).messages]
     return env.episode.steps[-1].results[0]
+
+
+def _intact(scene: _Scene, again: ToolCall) -> str | None:
+    """What the simulators answer to the goal in the intact state, about the values of `again`; None: an error."""
+    env = ToolUseEnv(scene.intact)
+    env.reset()
+    env.step(render_calls([scene.right]))
+    result = env.episode.steps[-1].results[0]
+    text = result.text
+    for slot in scene.slots:
+        text = text.replace(str(scene.right.arguments[slot]), str(again.arguments[slot]))
+    return None if result.error else text
 
 
 def _carried(scene: _Scene, found: list[str]) -> ToolCall | None:
