@@ -47,6 +47,8 @@ class Failure:
     """Attributes of the scenario that differ from `SCENARIOS`."""
     no_hint: str = ""
     """Why no hint can help; empty if there is one."""
+    said: str = "Please help."
+    """What the user asked for."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ def play(failure: Failure) -> Played:
     """Run the calls of `before`, then the failing one."""
     task = make_task(failure.domain, failure.config)
     simulators = Simulators(task)
-    observed = [task.user_turns[0]]
+    observed = [failure.said]
     for text in filter(None, failure.before.split("; ")):
         observed.append(simulators.call(_parse(failure.domain, text)).text)
     call = _parse(failure.domain, failure.call)
@@ -442,6 +444,7 @@ CATALOGUE: tuple[Failure, ...] = (
     Failure(VEHICLE, "startEngine(ignitionMode='STOP')", config=_READY),
     Failure(VEHICLE, "fillFuelTank(fuelAmount=-1.0)"),
     Failure(VEHICLE, "fillFuelTank(fuelAmount=60.0)"),
+    Failure(VEHICLE, "fillFuelTank(fuelAmount=60.0)", said="Fill in 60 liters."),
     Failure(VEHICLE, "fillFuelTank(fuelAmount=1.0)", config={"fuelLevel": -5.0}),
     Failure(VEHICLE, "fillFuelTank(fuelAmount='full')", X),
     Failure(VEHICLE, "lockDoors(unlock=False, door=['front'])", X),

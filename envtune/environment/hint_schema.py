@@ -70,7 +70,8 @@ def value_advice(call: ToolCall, parameters: JSON) -> Advice | None:
 def _violations(name: str, value: Any, schema: JSON) -> Iterator[tuple[str, str]]:
     kind = schema["type"]
     if not _has_type(value, kind):
-        yield "argument_type", f"{name} must be of type {kind}, not {_type_name(value)}"
+        named = kind in ("integer", "number") and isinstance(value, str) and not re.search(r"\d", value)
+        yield "name_for_number" if named else "argument_type", f"{name} must be of type {kind}, not {_type_name(value)}"
         return
     if isinstance(value, float) and not math.isfinite(value):
         yield "not_finite", f"{name} must be a finite number"
@@ -109,8 +110,9 @@ def _described_violations(name: str, value: Any, schema: JSON) -> Iterator[tuple
             yield "multiple", f"{name} must be a multiple of {factor[1]}"
 
 
-DESCRIBED = frozenset({"enum", "range", "multiple", "date_format"})
-"""Rules that come from the words of a description, not from the schema proper."""
+DEFERRED = frozenset({"enum", "range", "multiple", "date_format", "name_for_number"})
+"""Rules that give way to a domain's rule which names the tool to call first: those from the words of a description, and
+a name where the ID should stand that such a tool would find."""
 _ENUM = re.compile(r"\[Enum\]: *\[([^\]]*)\]|\[Enum\]: *([^\[\]]+)|[Oo]ptions(?: are)?: ([^.]+)")
 _CODES = re.compile(r"'(\w+)' for ")
 _RANGE = re.compile(r"(?:from|between) (-?\d+)(?: \([^)]*\))? (?:to|and) (-?\d+)")

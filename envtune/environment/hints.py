@@ -7,7 +7,7 @@ state, so a hint can only tell what a careful reader of the schemas and the erro
 which cannot be switched off and also changes the ground truth's responses.
 
 Rules that follow from the schemas alone come first (`hint_schema`), then one table of rules by domain (`hint_rules`);
-only where the error asks for another tool first (log in, start the engine) is a value out of its range left for later.
+only where the error asks for another tool first (log in, start the engine, look up an ID) is a value left for later.
 A hint is at most two sentences: what is wrong, and what to do next. It names only tools in the current list.
 """
 
@@ -25,7 +25,7 @@ from typing import Protocol
 
 from envtune.environment.guards import exceeded
 from envtune.environment.hint_rules import RULES_BY_TOOL, Rule, resolvers
-from envtune.environment.hint_schema import DESCRIBED, Advice, canonical, listed, schema_advice, value_advice
+from envtune.environment.hint_schema import DEFERRED, Advice, canonical, listed, schema_advice, value_advice
 from envtune.types import JSON, ToolCall
 
 
@@ -97,7 +97,7 @@ def hint(
     parameters = schemas[call.name]["parameters"]
     advice = schema_advice(call, parameters) if result.error else value_advice(call, parameters)
     unmet = result.error and any(rule.resolving for rule in matching)
-    if advice is not None and not (unmet and advice.rule in DESCRIBED):
+    if advice is not None and not (unmet and advice.rule in DEFERRED):
         return _plain(advice)
     if result.guarded:
         return _guarded(call, result.text)
