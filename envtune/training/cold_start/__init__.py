@@ -8,16 +8,17 @@ What it has seen, all of it from the train split of `data.synth` (wordings, valu
   follows nor the way out is shown. If its goal tool or a value is missing, that is said first.
 - *Failures and hints* (`pairs`): a single request fails with a real error, because the state was changed or because a
   value was replaced by something that must be looked up. Beside the error stands a hint that names a tool, or three;
-  the dialogue calls the tool that the message has details for, reads the real result and repeats the failed call. The
-  tool is drawn at random and is never one that resolves this failure in any task kind, so that what is learned is to
-  follow hints and to carry values over, not which tool helps. Since it does not help, the call mostly fails again.
-- *Copying drills*: at the beginning, short sequences of random digits and words, again and again (`examples`).
-- *Disguises*: in half of all this, values are exchanged for random words, and tools that hints name have another name,
-  so that both are copied from the text (`disguise`).
+  the dialogue calls the tool that the message has details for, reads the real result and repeats the failed call, which
+  mostly gets the answer of the intact state. Which tool is named is drawn at random, so that what is learned is to
+  follow hints and to carry values over, not which tool helps. Where it happens to be one that helps in some task kind,
+  the dialogue ends with its call.
+- *Forms* (`forms`): a tool, values for its arguments, and the call, so that values are copied to the digit.
+- *Disguises*: in half of all this, values are exchanged for random words, tools that hints name have another name, and
+  sentences lose or gain small words, so that they are read and not known by heart (`disguise`).
 - *Failures without a hint*, or with one that says that no tool helps: it says that it did not work; without a hint, in
   a minority, it tries such a tool unasked.
 
-What it has not seen: a chain solved, with or without hints, any pairing of a goal with the tool that it needs, the
-kinds and domains of the `ood` split, requests in the wordings or with the values of `val` and `test`. (The tokenizer
-knows their words, the drills mix all words at random.)
+What it has not seen: a chain solved, with or without hints; which tool a goal needs, but by chance, as often as any
+other; the kinds and domains of the `ood` split; requests in the wordings or with the values of `val` and `test`. (The
+tokenizer knows their words, and forms mix all words at random.)
 """

@@ -31,11 +31,9 @@ if TYPE_CHECKING:
 
 TOKENS_PER_MINUTE = 1_000_000
 """A nominal minute of training; two free cores do about that."""
-DRILLS = 0.17
-"""Share of the tokens that are copying drills."""
-EPOCHS = 1.6
+EPOCHS = 2.0
 """How often a dialogue is read."""
-DIALOGUE_TOKENS = 170
+DIALOGUE_TOKENS = 150
 """Mean length of a dialogue."""
 CARD = "card.json"
 PACKAGES = ("torch", "transformers", "tokenizers", "bfcl-eval")
@@ -69,8 +67,7 @@ def build(
     data = examples.encode(tokenizer, found)
     echo(f"{len(data)} dialogues, {sum(len(e.ids) for e in data):,} tokens, {time.perf_counter() - begin:.0f} s")
     model = make_model(tokenizer, seed)
-    drills = int(DRILLS * tokens / (examples.DRILL_TOKENS * examples.DRILL_BATCH))
-    losses = fit(model, examples.batches(data, examples.value_ids(tokenizer), seed, drills), tokens, echo)
+    losses = fit(model, examples.batches(data, seed), tokens, echo)
     trained = time.perf_counter() - begin
     _save(model, tokenizer, out)
     card: JSON = {"parameters": model.num_parameters(), "vocabulary": len(tokenizer), "seed": seed}

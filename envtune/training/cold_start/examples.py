@@ -13,17 +13,18 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from typing import TYPE_CHECKING
 
-from envtune.data.synth_values import FOLDERS, NAME_PARTS, NOUNS, STEMS, VERBS
 from envtune.training.cold_start.dialogues import SINGLES, Dialogue, Source, solved
 from envtune.training.cold_start.disguise import disguise, reword
+from envtune.training.cold_start.forms import form
 from envtune.training.cold_start.pairs import Pairs
 from envtune.types import Category
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-MIXTURE = {"singles": 0.40, "requests": 0.15, "pairs": 0.45}
-"""Share of dialogues: single requests; any requests, up to the first chain; failures and hints."""
+MIXTURE = {"forms": 0.35, "singles": 0.27, "requests": 0.10, "pairs": 0.28}
+"""Share of dialogues: calls with values to copy; single requests; any requests, up to the first chain; failures and
+hints."""
 DISGUISED = 0.5
 """Share of solved instances whose values are exchanged for other words."""
 REWORDED = 0.5
@@ -32,10 +33,6 @@ BLOCK = 2000
 """Dialogues that one process makes at a time; each block has its own seed."""
 BATCH_TOKENS = 4096
 """Tokens of a batch, padding included."""
-DRILL_TOKENS, DRILL_BATCH = 64, 32
-"""Length of a copying drill, and drills in a batch. Attention learns to copy (to find what it has just written
-further up, and to write what follows there) only after some 300 steps; drills are a short way there. Without them the
-digits of a number still came out in another order after 3.9 M tokens of dialogues."""
 CHUNK = 1024
 """Examples that are sorted by length at a time."""
 
@@ -63,6 +60,7 @@ def _block(n: int, seed: str) -> list[Dialogue]:
     singles, requests = Source(SINGLES, tuple(Category), seed), Source(None, tuple(Category), seed)
     pairs = Pairs(seed)
     makers: dict[str, Callable[[], Dialogue]] = {
+        "forms": lambda: form(rng),
         "singles": lambda: _solved(singles, rng),
         "requests": lambda: _solved(requests, rng),
         "pairs": pairs.next,
@@ -99,12 +97,9 @@ def encode(tokenizer: PreTrainedTokenizerBase, found: Sequence[Dialogue]) -> lis
     return examples
 
 
-def batches(examples: Sequence[Example], values: Sequence[int], seed: int, drills: int = 0) -> Iterator[list[Example]]:
-    """Batches without end: first `drills` copying drills, then the shorter half of the examples, then all of them, in
-    a new order each time."""
+def batches(examples: Sequence[Example], seed: int) -> Iterator[list[Example]]:
+    """Batches without end: first the shorter half of the examples, then all of them, in a new order each time."""
     rng = random.Random(f"batches {seed}")
-    for _ in range(drills):
-        yield [_drill(rng, values) for _ in range(DRILL_BATCH)]
     kept = sorted(examples, key=lambda example: len(example.ids))[: len(examples) // 2]
     while True:
         order, kept = rng.sample(kept, len(kept)), list(examples)
@@ -113,20 +108,6 @@ def batches(examples: Sequence[Example], values: Sequence[int], seed: int, drill
             made += _cut(sorted(order[i : i + CHUNK], key=lambda example: len(example.ids)))
         rng.shuffle(made)
         yield from made
-
-
-def _drill(rng: random.Random, values: Sequence[int]) -> Example:
-    """Random tokens, again and again in the same order; the repetitions are learned."""
-    source = rng.choices(values, k=rng.randint(5, DRILL_TOKENS // 2))
-    repeated = (source * DRILL_TOKENS)[:DRILL_TOKENS]
-    return Example(repeated, [i > len(source) for i in range(DRILL_TOKENS)])
-
-
-def value_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Ids of digits and of the words that values are made of."""
-    words = [*"0123456789", *NAME_PARTS[0], *NAME_PARTS[1], *VERBS, *NOUNS, *STEMS, *FOLDERS]
-    vocabulary = tokenizer.get_vocab()
-    return [vocabulary[word] for word in words]
 
 
 def _cut(ordered: Sequence[Example]) -> Iterator[list[Example]]:
