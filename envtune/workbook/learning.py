@@ -180,3 +180,27 @@ def along(
 
 def _legend_beside(ax: Axes) -> None:
     ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+
+
+def scores_figure(frame: pd.DataFrame) -> Figure:
+    """Turns right by category, a panel per set of tasks, a colour per policy.
+
+    Args:
+        frame: columns `tasks`, `policy`, `category`, `rate`, `low`, `high`; `all` is the last category.
+    """
+    from matplotlib import pyplot
+
+    panels = list(frame.groupby("tasks", sort=False))
+    fig, axes = pyplot.subplots(1, len(panels), figsize=(10, 3.4), sharey=True, squeeze=False)
+    for ax, (title, panel) in zip(axes[0], panels, strict=True):
+        categories = list(panel.category.unique())
+        for i, (policy, own) in enumerate(panel.groupby("policy", sort=False)):
+            own = own.set_index("category").loc[categories]
+            x = [j + 0.2 * (i - 1) for j in range(len(categories))]
+            ax.errorbar(x, own.rate, [own.rate - own.low, own.high - own.rate], fmt="o", capsize=3, label=policy)
+        ax.set_title(title)
+        ax.set_xticks(range(len(categories)), [name.replace("_", "\n") for name in categories], fontsize=8.5)
+        ax.set_ylim(-0.03, 1.03)
+    axes[0][0].set_ylabel("turns right, no hints")
+    _legend_beside(axes[0][-1])
+    return fig

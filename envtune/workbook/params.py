@@ -96,6 +96,7 @@ class Evaluation(Common):
     synth_tasks: Count
     batch_size: Count
     threads: Count | None
+    jobs: Count
 
 
 @dataclass(frozen=True, slots=True)
