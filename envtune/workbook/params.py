@@ -51,6 +51,7 @@ class DataPrep(Common):
     """Notebook 01."""
 
     story: Annotated[int, Field(ge=0, lt=200)]
+    synth_tasks: Count
 
 
 class Environment(Common):
