@@ -201,7 +201,13 @@ def table(stages: Sequence[Stage]) -> list[dict[str, str]]:
     ]
 
 
+def describe(change: Mapping[str, tuple[Any, Any]]) -> str:
+    """One entry of `changes` as a line of text."""
+    return "; ".join(f"{name}: {_text(before)} → {_text(now)}" for name, (before, now) in change.items())
+
+
 def _text(value: Any) -> str:
+    """A field's value for a table."""
     if isinstance(value, tuple):
         return "all four" if value == ALL else ", ".join(value)
     if isinstance(value, bool):

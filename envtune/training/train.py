@@ -22,7 +22,6 @@ import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -99,11 +98,6 @@ def train(
     if run.is_main:
         _replace_folder(Path(entering), run.out / "policy")
     return TrainResult(run.out / "policy", run.metrics_path)
-
-
-def trackers(wanted: bool) -> tuple[str, ...]:
-    """For `Machine.report_to`: trackio, which is local and needs no account, if it is wanted and installed."""
-    return ("trackio",) if wanted and find_spec("trackio") else ()
 
 
 @dataclass

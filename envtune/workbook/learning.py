@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
+from importlib.util import find_spec
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,7 +36,6 @@ CURVES = {
 def machine_of(params: Any) -> Machine:
     """What a chapter's parameters say of the machine."""
     from envtune.training.grpo import Machine
-    from envtune.training.train import trackers
 
     return Machine(
         micro_batch=params.micro_batch,
@@ -41,23 +43,24 @@ def machine_of(params: Any) -> Machine:
         sampler=params.sampler,
         bf16=params.bf16,
         gradient_checkpointing=params.gradient_checkpointing,
-        report_to=trackers(params.trackio),
     )
 
 
 class Live:
-    """Curves of a running training, updated in place below the notebook's cell.
+    """Curves of a running training, updated in place below the notebook's cell, and in trackio if it is installed.
 
         with Live(nb.path("metrics.jsonl")) as live:
             train(..., on_step=live)
 
     Args:
         path: the run's `metrics.jsonl`; a resumed run shows what was there before as well.
+        track: name of the run in the local trackio project `envtune`, which needs no account; None: no trackio.
         every: seconds between two drawings.
     """
 
-    def __init__(self, path: Path, every: float = REDRAW) -> None:
+    def __init__(self, path: Path, track: str | None = None, every: float = REDRAW) -> None:
         self.path, self.every = path, every
+        self._track = track if find_spec("trackio") else None
         self._handle: Any = None
         self._drawn = 0.0
 
@@ -65,11 +68,20 @@ class Live:
         from IPython.display import HTML, display
 
         self._handle = display(HTML("<p>Training begins.</p>"), display_id=True)
+        if self._track:
+            import trackio
+
+            with redirect_stdout(io.StringIO()):
+                trackio.init(project="envtune", name=self._track, resume="allow", auto_log_cpu=False, embed=False)
         return self
 
     def __call__(self, line: Mapping[str, Any]) -> None:
         """Take a line of numbers; draw, unless it was drawn just before."""
         lines = metrics.read(self.path)
+        if self._track:
+            import trackio
+
+            trackio.log({key: value for key, value in line.items() if value is not None}, step=along(lines)[0][-1][0])
         if self._handle is None or len(lines) < 2 or time.monotonic() - self._drawn < self.every:
             return
         from IPython.display import HTML
@@ -85,6 +97,11 @@ class Live:
         """Leave no figure: the final one is the notebook's own."""
         from IPython.display import HTML
 
+        if self._track:
+            import trackio
+
+            with redirect_stdout(io.StringIO()):
+                trackio.finish()
         if self._handle is not None:
             self._handle.update(HTML(""))
 
@@ -104,14 +121,14 @@ def curves(lines: Sequence[Mapping[str, Any]]) -> Figure:
         left.plot(*zip(*own, strict=True), color=f"C{i}") if own else None
         for ax in (left, right):
             ax.axvline(stage, color="0.8", linewidth=1, linestyle=":")
-        left.annotate(name, (stage, 1.0), xytext=(3, -2), xycoords=("data", "axes fraction"),
-                      textcoords="offset points", va="top", fontsize=8.5, color="0.3")  # fmt: skip
+            ax.text(stage, 1.01, f" {name}", transform=ax.get_xaxis_transform(), va="bottom", fontsize=9, color="0.3")
     for key, (label, colour, mark) in CURVES.items():
         points = [(x, line[key]) for x, line in placed if line.get(key) is not None]
         if points:
             style = {"marker": "o", "markersize": 5, "linewidth": 0} if mark == "o" else {"linestyle": mark}
             faint = 0.35 if key in ("progress", "success") else 1.0
-            right.plot(*zip(*points, strict=True), color=colour, label=label, alpha=faint, **style)
+            steps = {"drawstyle": "steps-pre"} if key == "hint_rate" else {}
+            right.plot(*zip(*points, strict=True), color=colour, label=label, alpha=faint, **style, **steps)
     left.set(xlabel="step", ylabel="reward of the stage, mean of a batch")
     left.set_ylim(bottom=0)
     right.set(xlabel="step", ylabel="share", ylim=(-0.02, 1.02))
