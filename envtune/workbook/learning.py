@@ -203,7 +203,7 @@ def scores_figure(frame: pd.DataFrame) -> Figure:
     """Turns right by category, a panel per set of tasks, a colour per policy.
 
     Args:
-        frame: columns `tasks`, `policy`, `category`, `rate`, `low`, `high`; `all` is the last category.
+        frame: of `evaluation.gains.scores`, its index as columns; `all` is the last category.
     """
     from matplotlib import pyplot
 
@@ -214,7 +214,8 @@ def scores_figure(frame: pd.DataFrame) -> Figure:
         for i, (policy, own) in enumerate(panel.groupby("policy", sort=False)):
             own = own.set_index("category").loc[categories]
             x = [j + 0.2 * (i - 1) for j in range(len(categories))]
-            ax.errorbar(x, own.rate, [own.rate - own.low, own.high - own.rate], fmt="o", capsize=3, label=policy)
+            interval = [own.turns_right - own.turns_right_low, own.turns_right_high - own.turns_right]
+            ax.errorbar(x, own.turns_right, interval, fmt="o", capsize=3, label=policy)
         ax.set_title(title)
         ax.set_xticks(range(len(categories)), [name.replace("_", "\n") for name in categories], fontsize=8.5)
         ax.set_ylim(-0.03, 1.03)

@@ -9,10 +9,22 @@ import pytest
 
 import envtune
 from envtune import ToolCall
-from envtune.evaluation.gains import BENCHMARK, NOTHING, SINGLE, gains, most_changed, request, turn_frame
+from envtune.evaluation import readable
+from envtune.evaluation.gains import (
+    BENCHMARK,
+    CHAIN,
+    NOTHING,
+    SINGLE,
+    gains,
+    most_changed,
+    request_type,
+    scores,
+    turn_frame,
+)
 from envtune.evaluation.mistakes import Mistake, lost_by
 from envtune.evaluation.seeds import arm_differences, arm_means, seed_mean
 from envtune.evaluation.side_by_side import TaskSet, evaluate_all
+from envtune.types import Category
 
 TASKS = envtune.load_tasks("synth", n=24, split="val")
 
@@ -67,7 +79,7 @@ def test_each_mistake_is_named(tasks):
 
 def test_gains_are_by_group_with_all_at_the_end(oracle, silent):
     before, after = turn_frame(silent, TASKS), turn_frame(oracle, TASKS)
-    for by in ("category", "request"):
+    for by in ("category", "type", "request"):
         table = gains(before, after, by)
         assert table.index[-1] == "all"
         assert (table.after == 1).all()
@@ -75,7 +87,21 @@ def test_gains_are_by_group_with_all_at_the_end(oracle, silent):
         assert table.turns.drop("all").sum() == len(after)
         assert pd.api.types.is_integer_dtype(table.turns)
     assert oracle.rows[most_changed(silent, oracle)].progress - silent.rows[most_changed(silent, oracle)].progress == 1
-    assert (request(""), request("wait"), request("touch"), request("cd_cat")) == (BENCHMARK, NOTHING, SINGLE, "cd_cat")
+    assert [request_type(kind) for kind in ("", "wait", "touch", "cd_cat")] == [BENCHMARK, NOTHING, SINGLE, CHAIN]
+    assert "cd_sort" in set(after.request)
+
+
+def test_scores_of_several_policies(oracle, silent):
+    results = {"val": {"oracle": oracle, "silent": silent}}
+    frames = {("val", name): turn_frame(result, TASKS) for name, result in results["val"].items()}
+    table = scores(results, frames)
+    assert list(table.index.get_level_values("category").unique()) == [*map(str, Category), "all"]
+    assert (table.loc["val", "oracle"][["turns_right", "chain_turns_right", "accuracy"]] == 1).all(axis=None)
+    assert table.loc["val", "silent"].chain_turns_right.eq(0).all()
+    assert table.loc["val", "silent"].turns_right["all"] > 0, "where nothing is to be called, silence is right"
+    no_chains = {key: frame[frame.type != CHAIN] for key, frame in frames.items()}
+    assert scores(results, no_chains).chain_turns_right.isna().all()
+    assert readable(table)["turns right"].iloc[4] == "100.0% [100.0, 100.0]"
 
 
 def test_intervals_over_seeds():

@@ -56,7 +56,8 @@ def test_the_other_figures():
         for step, rate in ((0, None), (10, 0.5))
     )
     scores = pd.DataFrame(
-        {"tasks": "t", "policy": p, "category": c, "rate": 0.5, "low": 0.4, "high": 0.6}
+        {"tasks": "t", "policy": p, "category": c}
+        | {"turns_right": 0.5, "turns_right_low": 0.4, "turns_right_high": 0.6}
         for p in ("x", "y")
         for c in ("base", "all")
     )
