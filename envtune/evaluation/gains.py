@@ -64,14 +64,14 @@ def gains(before: pd.DataFrame, after: pd.DataFrame, by: str) -> pd.DataFrame:
         by: `category`, `type` or `request`.
 
     Returns:
-        Indexed by group, the best one after training first, `all` last: `turns`, `before`, `before_low`, `before_high`,
-        `after`, `after_low`, `after_high`.
+        Indexed by group, the best one after training first, `all` last: `n` turns, `before` and `after`, each with `_low`
+        and `_high`.
     """
     found = {}
     for name, frame in {"before": before, "after": after}.items():
         both = pd.concat([frame, frame.assign(**{by: "all"})])
         found[name] = rates(both, [by], "right").set_index(by)
-    columns = {"turns": found["after"].n}
+    columns = {"n": found["after"].n}
     for name, table in found.items():
         columns |= {name: table.rate, f"{name}_low": table.low, f"{name}_high": table.high}
     groups = pd.DataFrame(columns)

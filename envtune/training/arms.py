@@ -1,7 +1,7 @@
 """The arms of the hint experiment: one recipe under three schedules of hints, and nothing else changed.
 
 - `faded`: the recipe as it is; hints fade per failed call.
-- `none`: no hints at all.
+- `none`: no hints at all (turn feedback stays as the recipe has it, in every arm).
 - `abrupt`: every failed call gets its hint for the first half of the hinted steps, none after.
 
 `workbook.experiment` runs them.

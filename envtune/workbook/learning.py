@@ -150,7 +150,7 @@ def gains_figure(frame: pd.DataFrame) -> Figure:
     ax.hlines(rows, frame.after_low, frame.after_high, color="C0", linewidth=1.2, zorder=2)
     ax.plot(frame.before, rows, "o", color="0.45", markerfacecolor="white", label="before", zorder=3)
     ax.plot(frame.after, rows, "o", color="C0", label="after", zorder=4)
-    labels = [f"{str(name).replace('_', ' ')} ({n})" for name, n in frame.turns.items()]
+    labels = [f"{str(name).replace('_', ' ')} ({n})" for name, n in frame.n.items()]
     ax.set_yticks(rows, labels, fontsize=9)
     ax.set(xlim=(-0.03, 1.03), ylim=(-0.7, len(frame) - 0.3), xlabel="turns right (in brackets: turns)")
     ax.grid(axis="x")

@@ -83,9 +83,9 @@ def test_gains_are_by_group_with_all_at_the_end(oracle, silent):
         table = gains(before, after, by)
         assert table.index[-1] == "all"
         assert (table.after == 1).all()
-        assert table.turns["all"] == len(after)
-        assert table.turns.drop("all").sum() == len(after)
-        assert pd.api.types.is_integer_dtype(table.turns)
+        assert table.n["all"] == len(after)
+        assert table.n.drop("all").sum() == len(after)
+        assert pd.api.types.is_integer_dtype(table.n)
     assert oracle.rows[most_changed(silent, oracle)].progress - silent.rows[most_changed(silent, oracle)].progress == 1
     assert [request_type(kind) for kind in ("", "wait", "touch", "cd_cat")] == [BENCHMARK, NOTHING, SINGLE, CHAIN]
     assert "cd_sort" in set(after.request)

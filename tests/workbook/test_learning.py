@@ -47,7 +47,7 @@ def test_live_curves_outside_of_a_notebook_do_nothing(tmp_path):
 
 
 def test_the_other_figures():
-    columns = ["turns", "before", "before_low", "before_high", "after", "after_low", "after_high"]
+    columns = ["n", "before", "before_low", "before_high", "after", "after_low", "after_high"]
     gains = pd.DataFrame([[4, 0.1, 0, 0.2, 0.5, 0.4, 0.6]] * 2, index=["cd_cat", "all"], columns=columns)
     arms = pd.DataFrame(
         {"arm": arm, "seed": seed, "step": step, "turn_accuracy": 0.5, "hint_rate": rate}
