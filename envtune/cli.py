@@ -143,6 +143,16 @@ def evaluate(
     _print_table(scores, f"{result.policy}, {split} split, {len(tasks)} tasks")
 
 
+@app.command()
+def arms(
+    params: Annotated[Path, typer.Argument(help="Parameter file, such as params/laptop-hints.yaml.")],
+) -> None:
+    """Run the hint experiment: faded, no and abruptly ended hints, some seeds each. A killed run goes on."""
+    from envtune.workbook.experiment import run_arms
+
+    typer.echo(f"tables in {run_arms(params, typer.echo)}")
+
+
 bench_app = typer.Typer(help="Measure what things cost on this machine.", no_args_is_help=True)
 app.add_typer(bench_app, name="bench")
 

@@ -8,13 +8,13 @@ from envtune.policy.base import Chat, Policy
 from envtune.policy.noise import Noise, perturb
 from envtune.policy.scripted import NoisyOracle, Oracle, Silent
 
-__all__ = ["Chat", "Noise", "NoisyOracle", "Oracle", "Policy", "Silent", "load_policy", "perturb"]
+__all__ = ["Chat", "Noise", "NoisyOracle", "Oracle", "Policy", "Silent", "load_policy", "perturb", "set_threads"]
 
 MESSAGE_TOKENS = 1024
 """Longest message of a language model whose generation config does not say."""
 
 
-def load_policy(spec: str | Path, seed: int = 0) -> Policy:
+def load_policy(spec: str | Path, seed: int = 0, *, name: str | None = None) -> Policy:
     """The agent that `spec` names.
 
     Args:
@@ -23,6 +23,7 @@ def load_policy(spec: str | Path, seed: int = 0) -> Policy:
             scripted agent: `"oracle"`, `"silent"`, `"noisy"`, or `"noisy:LEVEL"` with the share of disturbed calls.
             Language models answer greedily.
         seed: of the agent's own randomness, if it has any.
+        name: what a language model is called in tables and files; default: after its folder.
 
     Raises:
         ValueError: unknown agent, a level that is not a number from 0 to 1, or a checkpoint that is missing or damaged
@@ -38,14 +39,14 @@ def load_policy(spec: str | Path, seed: int = 0) -> Policy:
     if spec.startswith("noisy:"):
         return NoisyOracle(Noise.level(_level(spec, spec.removeprefix("noisy:"))), seed)
     if spec == "tiny" or "/" in spec or Path(spec).is_dir():
-        return _language_policy(spec, seed)
+        return _language_policy(spec, seed, name)
     raise ValueError(
         f"unknown policy {spec!r}; known: 'oracle', 'silent', 'noisy', 'noisy:LEVEL' (such as 'noisy:0.3'), 'tiny', "
         "the folder of a checkpoint, or a hub name such as 'Qwen/Qwen3-4B'"
     )
 
 
-def _language_policy(spec: str, seed: int) -> Policy:
+def _language_policy(spec: str, seed: int, name: str | None) -> Policy:
     """torch and transformers are imported here, so that scripted agents do not wait for them."""
     from envtune.policy.checkpoint import load_checkpoint
     from envtune.policy.language import LanguagePolicy
@@ -53,10 +54,18 @@ def _language_policy(spec: str, seed: int) -> Policy:
     model, tokenizer, identity = load_checkpoint(spec)
     longest = model.generation_config.max_new_tokens if model.generation_config else None
     folder = Path(spec)
-    name = folder.parent.name if folder.name == "policy" else folder.name
+    name = name or (folder.parent.name if folder.name == "policy" else folder.name)
     return LanguagePolicy(
         model, tokenizer, name=name, message_tokens=longest or MESSAGE_TOKENS, seed=seed, identity=identity
     )
+
+
+def set_threads(n: int | None) -> None:
+    """Let torch use `n` threads on the CPU, or with None as many as it likes. A tiny model is quickest with one."""
+    if n is not None:
+        import torch
+
+        torch.set_num_threads(n)
 
 
 def _level(spec: str, level: str) -> float:

@@ -59,7 +59,8 @@ def load_checkpoint(spec: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase
         tokenizer = AutoTokenizer.from_pretrained(folder)
     except Exception as error:  # noqa: BLE001  the tokenizers library raises bare exceptions
         raise CheckpointError(f"{folder / 'tokenizer.json'} cannot be read: {_first_line(error)}") from None
-    return _load_model(folder), tokenizer, {"checkpoint": spec, "sha256": _digest(weights)}
+    name = folder.name if folder == Path(spec) else spec  # where it lies does not matter, the hash does
+    return _load_model(folder), tokenizer, {"checkpoint": name, "sha256": _digest(weights)}
 
 
 def _download(spec: str) -> str:
