@@ -64,8 +64,8 @@ def gains(before: pd.DataFrame, after: pd.DataFrame, by: str) -> pd.DataFrame:
         by: `category`, `type` or `request`.
 
     Returns:
-        Indexed by group, the best one after training first, `all` last: `n` turns, `before` and `after`, each with `_low`
-        and `_high`.
+        Indexed by group, the best one after training first, `all` last: `n` turns; `before` and `after`, each with
+        `_low` and `_high`.
     """
     found = {}
     for name, frame in {"before": before, "after": after}.items():
