@@ -247,7 +247,7 @@ def _client(url: str, key: str, concurrency: int, timeout: float) -> tuple[str, 
         parsed = httpx.URL()
     if parsed.scheme not in ("http", "https") or not parsed.host or parsed.userinfo or parsed.query:
         raise ValueError(
-            f"{parsed.copy_with(userinfo=b'')!s:.200} is not the address of an API: write http://HOST:PORT/v1"
+            f"{parsed.copy_with(userinfo=b'', query=None)!s:.200} is not the address of an API: write http://HOST:PORT/v1"
         )
     client = httpx.AsyncClient(
         headers={"Authorization": f"Bearer {key}"} if key else {},
