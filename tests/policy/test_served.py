@@ -22,7 +22,7 @@ from envtune.policy.language import LanguagePolicy
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("served")]
 TOKENS = 12
-START = 300
+START = 600
 """Seconds that the server may take to start."""
 
 
