@@ -120,7 +120,7 @@ def verify(
 @app.command()
 def evaluate(
     policy: Annotated[
-        str, typer.Argument(help="Who acts: tiny, a folder, a hub name, oracle, silent, noisy, noisy:LEVEL.")
+        str, typer.Argument(help="Who acts: tiny, a folder, a hub name, http://HOST/v1, oracle, silent, noisy:LEVEL.")
     ],
     split: Annotated[str, typer.Option(help="all, train, val, test or heldout.")] = "heldout",
     category: Annotated[list[str] | None, typer.Option(help="Only this category; may be given again.")] = None,
@@ -129,16 +129,29 @@ def evaluate(
     max_steps_per_turn: Annotated[int, typer.Option(min=1, help="20 official, 10 T3RL, 5 paper.")] = 20,
     reveal: Annotated[str, typer.Option(help="Withheld tools by `message` or `recompile`.")] = "message",
     seed: Annotated[int, typer.Option(help="Seed of the policy.")] = 0,
+    protocol: Annotated[str | None, typer.Option(help="bfcl_fc, t3rl or paper, in place of steps and reveal.")] = None,
+    model: Annotated[str | None, typer.Option(help="Of a server: the model's name there.")] = None,
+    tokenizer: Annotated[
+        str | None, typer.Option(help="Of a server: render the chat template here; folder or hub name.")
+    ] = None,
+    concurrency: Annotated[int | None, typer.Option(min=1, help="Of a server: requests at once.")] = None,
+    key_variable: Annotated[
+        str | None, typer.Option(help="Of a server: environment variable with the key; default ENVTUNE_API_KEY.")
+    ] = None,
 ) -> None:
     """Score a policy, without hints."""
     from envtune.data import load_tasks, spread
     from envtune.evaluation import evaluate as play
     from envtune.evaluation import readable
     from envtune.policy import load_policy
+    from envtune.policy.protocol import protocol as named
 
     tasks = spread(load_tasks("bfcl", split=split, categories=category), limit)
-    how: Any = {"max_steps_per_turn": max_steps_per_turn, "reveal": reveal}
-    result = play(load_policy(policy, seed=seed), tasks, out, **how)
+    how: Any = {"max_steps_per_turn": max_steps_per_turn, "reveal": reveal, "protocol": protocol}
+    server = {"model": model, "tokenizer": tokenizer, "concurrency": concurrency, "key_variable": key_variable}
+    given = {name: value for name, value in server.items() if value is not None}
+    temperature = (named(protocol).temperature if protocol else None) or 0.0
+    result = play(load_policy(policy, seed, temperature=temperature, **given), tasks, out, **how)
     scores = readable(result.table()).T.reset_index(names="95 % interval by id number")
     _print_table(scores, f"{result.policy}, {split} split, {len(tasks)} tasks")
 

@@ -1,8 +1,9 @@
-"""Who acts: scripted agents and language models. `load_policy` is the one way in."""
+"""Who acts: scripted agents and language models, here or behind a server. `load_policy` is the one way in."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from envtune.policy.base import Chat, Policy
 from envtune.policy.noise import Noise, perturb
@@ -14,22 +15,32 @@ MESSAGE_TOKENS = 1024
 """Longest message of a language model whose generation config does not say."""
 
 
-def load_policy(spec: str | Path, seed: int = 0, *, name: str | None = None) -> Policy:
+def load_policy(
+    spec: str | Path, seed: int = 0, *, name: str | None = None, temperature: float = 0.0, **endpoint: Any
+) -> Policy:
     """The agent that `spec` names.
 
     Args:
         spec: `"tiny"`, the shipped language model; the folder of a checkpoint, such as
-            `"results/tiny/05_stage2_training/policy"`; the name of a model on the hub, such as `"Qwen/Qwen3-4B"`; or a
-            scripted agent: `"oracle"`, `"silent"`, `"noisy"`, or `"noisy:LEVEL"` with the share of disturbed calls.
-            Language models answer greedily.
+            `"results/tiny/05_stage2_training/policy"`; the name of a model on the hub, such as `"Qwen/Qwen3-4B"`; the
+            address of an OpenAI-compatible server, such as `"http://localhost:8000/v1"`; or a scripted agent:
+            `"oracle"`, `"silent"`, `"noisy"`, or `"noisy:LEVEL"` with the share of disturbed calls.
         seed: of the agent's own randomness, if it has any.
         name: what a language model is called in tables and files; default: after its folder.
+        temperature: of a language model's sampling; 0 is greedy.
+        endpoint: of a server only: `model` and more, see `policy.endpoint.Endpoint`.
 
     Raises:
-        ValueError: unknown agent, a level that is not a number from 0 to 1, or a checkpoint that is missing or damaged
-            (`policy.checkpoint.CheckpointError`, which names the file).
+        ValueError: unknown agent, `endpoint` options without a server, a level that is not a number from 0 to 1, or a
+            checkpoint that is missing or damaged (`policy.checkpoint.CheckpointError`, which names the file).
     """
     spec = str(spec)
+    if spec.startswith(("http://", "https://")):
+        from envtune.policy.endpoint import Endpoint
+
+        return Endpoint(spec, seed=seed, temperature=temperature, **endpoint)
+    if endpoint:
+        raise ValueError(f"{', '.join(endpoint)}: for a server only, such as http://localhost:8000/v1; got {spec!r}")
     if spec == "oracle":
         return Oracle()
     if spec == "silent":
@@ -39,14 +50,14 @@ def load_policy(spec: str | Path, seed: int = 0, *, name: str | None = None) -> 
     if spec.startswith("noisy:"):
         return NoisyOracle(Noise.level(_level(spec, spec.removeprefix("noisy:"))), seed)
     if spec == "tiny" or "/" in spec or Path(spec).is_dir():
-        return _language_policy(spec, seed, name)
+        return _language_policy(spec, seed, name, temperature)
     raise ValueError(
         f"unknown policy {spec!r}; known: 'oracle', 'silent', 'noisy', 'noisy:LEVEL' (such as 'noisy:0.3'), 'tiny', "
-        "the folder of a checkpoint, or a hub name such as 'Qwen/Qwen3-4B'"
+        "the folder of a checkpoint, a hub name such as 'Qwen/Qwen3-4B', or a server such as 'http://localhost:8000/v1'"
     )
 
 
-def _language_policy(spec: str, seed: int, name: str | None) -> Policy:
+def _language_policy(spec: str, seed: int, name: str | None, temperature: float) -> Policy:
     """torch and transformers are imported here, so that scripted agents do not wait for them."""
     from envtune.policy.checkpoint import load_checkpoint
     from envtune.policy.language import LanguagePolicy
@@ -56,7 +67,13 @@ def _language_policy(spec: str, seed: int, name: str | None) -> Policy:
     folder = Path(spec)
     name = name or (folder.parent.name if folder.name == "policy" else folder.name)
     return LanguagePolicy(
-        model, tokenizer, name=name, message_tokens=longest or MESSAGE_TOKENS, seed=seed, identity=identity
+        model,
+        tokenizer,
+        name=name,
+        temperature=temperature,
+        message_tokens=longest or MESSAGE_TOKENS,
+        seed=seed,
+        identity=identity,
     )
 
 
