@@ -56,7 +56,9 @@ def verdict(task: Task, turns: Calls, ground_truth: Sequence[Sequence[str]] | No
         turns: turns of steps of calls. Fewer turns than the task has: force-terminated, as `eval_runner.py` says.
         ground_truth: the answer file's strings; default: the task's calls, written as strings.
     """
-    return check(task, [[[call_string(call) for call in step] for step in turn if step] for turn in turns], ground_truth)
+    return check(
+        task, [[[call_string(call) for call in step] for step in turn if step] for turn in turns], ground_truth
+    )
 
 
 def check(

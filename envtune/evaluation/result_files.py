@@ -2,8 +2,8 @@
 
 A file `BFCL_v4_multi_turn_<category>_result.json` under `<model>/multi_turn/` holds one JSON object per line: the `id`
 and, under `result`, a list of turns of messages (`base_handler.py`, `write`). A message is text, or, from a handler
-with native calls, a list of `{name: arguments}`; which of the two reads how is decided by the handler and not by the
-file. Here: text as `qwen_fc.py` reads it, lists as `openai_completion.py` does. Files of handlers that prompt for Python
+with native calls, a list of `{name: arguments}`; how it is read is decided by the handler and not by the file. Here:
+text as `qwen_fc.py` reads it, lists as `openai_completion.py` does. Files of handlers that prompt for Python
 expressions (`[ls(a=True)]`) are refused, because nothing in them tells such a call from an answer.
 """
 
@@ -47,8 +47,8 @@ def write_results(folder: Path | str, model: str, episodes: Iterable[Episode]) -
 
     Args:
         folder: the runner's `result` folder; a file already there is replaced.
-        model: the official registry's name of the model, such as `Qwen/Qwen3-4B-Instruct-2507-FC`: `bfcl evaluate` takes
-            the handler from it.
+        model: the official registry's name of the model, such as `Qwen/Qwen3-4B-Instruct-2507-FC`: `bfcl evaluate`
+            takes the handler from it.
         episodes: at most one per instance.
     """
     lines: dict[Category, dict[int, str]] = {}
@@ -158,7 +158,9 @@ def _entry(where: str, line: str, by_id: Mapping[str, Task]) -> Entry:
     except (KeyError, TypeError):
         raise ValueError(f'{where}: not an entry with "id" and "result"') from None
     if task_id not in by_id:
-        raise ValueError(f"{where}: unknown instance {task_id!r}; known are the benchmark's {len(by_id)} multi-turn ones")
+        raise ValueError(
+            f"{where}: unknown instance {task_id!r}; known are the benchmark's {len(by_id)} multi-turn ones"
+        )
     if isinstance(result, str):
         return Entry(task_id, None)
     if not isinstance(result, list) or not all(isinstance(turn, list) for turn in result):
@@ -177,8 +179,8 @@ def _check_whole(path: Path, tasks: Sequence[Task]) -> None:
         numbers = [task.number for task in tasks if task.category is category]
         if numbers and split_of(numbers) is None:
             raise ValueError(
-                f"{path}: {len(numbers)} instances of {category}, which is no whole split: half a result file? generate "
-                "the rest, or rescore what is there with --partial"
+                f"{path}: {len(numbers)} instances of {category}, which is no whole split: half a result file? "
+                "generate the rest, or rescore what is there with --partial"
             )
 
 

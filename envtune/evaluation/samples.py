@@ -22,8 +22,8 @@ from envtune.types import Category, Task
 def evaluate_samples(
     load: Callable[[int], Policy],
     tasks: Sequence[Task],
-    folder: Path | None,
-    samples: int,
+    path: Path | None,
+    samples: int = 1,
     seed: int = 0,
     **options: Any,
 ) -> list[Result]:
@@ -32,7 +32,7 @@ def evaluate_samples(
     Args:
         load: the policy with a given seed.
         tasks: what to play.
-        folder: gets a file per sample; None: nothing is written.
+        path: a folder that gets a file per sample; for one sample that file; None: nothing is written.
         samples: how often.
         seed: of the first sample.
         options: of `evaluate`.
@@ -43,11 +43,9 @@ def evaluate_samples(
     first = load(seed)
     if samples > 1 and "seed" not in first.settings:
         raise ValueError(f"policy {first.name} answers the same every time; give it a temperature to sample from it")
-    results = []
-    for i in range(samples):
-        policy = load(seed + i) if i else first
-        results.append(evaluate(policy, tasks, folder / f"sample-{i}.jsonl" if folder else None, **options))
-    return results
+    several = path is not None and samples > 1
+    files = [path / f"sample-{i}.jsonl" if path and several else path for i in range(samples)]
+    return [evaluate(load(seed + i) if i else first, tasks, file, **options) for i, file in enumerate(files)]
 
 
 def load_runs(path: Path | str) -> list[Result]:
@@ -64,7 +62,9 @@ def load_runs(path: Path | str) -> list[Result]:
     results = [load_result(file) for file in files]
     for file, result in zip(files, results, strict=True):
         if _who(result) != _who(results[0]) or differences(results[0], result):
-            raise ValueError(f"{path} holds several runs, such as {files[0].name} and {file.name}; name one of the files")
+            raise ValueError(
+                f"{path} holds several runs, such as {files[0].name} and {file.name}; name one of the files"
+            )
     return results
 
 
@@ -88,12 +88,16 @@ def sample_table(results: Sequence[Result]) -> pd.DataFrame:
     frame["category"] = [str(row.category) for row in results[0].rows]
     frame["number"] = [int(row.task_id.rsplit("_", 1)[1]) for row in results[0].rows]
     groups = {str(c): part for c in Category if len(part := frame[frame.category == c])} | {"all": frame}
-    return pd.DataFrame([_line(part, list(columns), k) for part in groups.values()], index=pd.Index(groups, name="category"))
+    return pd.DataFrame(
+        [_line(part, list(columns), k) for part in groups.values()], index=pd.Index(groups, name="category")
+    )
 
 
 def _line(part: pd.DataFrame, names: Sequence[str], k: int) -> dict[str, float]:
     line: dict[str, float] = {"n": len(part), "samples": k}
-    for name, e in zip(names, cluster_means([part[name].tolist() for name in names], part.number.tolist()), strict=True):
+    for name, e in zip(
+        names, cluster_means([part[name].tolist() for name in names], part.number.tolist()), strict=True
+    ):
         line |= {name: e.value, f"{name}_low": e.low, f"{name}_high": e.high}
     return line
 

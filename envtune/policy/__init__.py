@@ -14,15 +14,15 @@ MESSAGE_TOKENS = 1024
 """Longest message of a language model whose generation config does not say."""
 
 
-def load_policy(spec: str | Path, seed: int = 0) -> Policy:
+def load_policy(spec: str | Path, seed: int = 0, *, temperature: float = 0.0) -> Policy:
     """The agent that `spec` names.
 
     Args:
         spec: `"tiny"`, the shipped language model; the folder of a checkpoint, such as
             `"results/tiny/05_stage2_training/policy"`; the name of a model on the hub, such as `"Qwen/Qwen3-4B"`; or a
             scripted agent: `"oracle"`, `"silent"`, `"noisy"`, or `"noisy:LEVEL"` with the share of disturbed calls.
-            Language models answer greedily.
         seed: of the agent's own randomness, if it has any.
+        temperature: at which a language model samples its answers; 0: greedy.
 
     Raises:
         ValueError: unknown agent, a level that is not a number from 0 to 1, or a checkpoint that is missing or damaged
@@ -38,14 +38,14 @@ def load_policy(spec: str | Path, seed: int = 0) -> Policy:
     if spec.startswith("noisy:"):
         return NoisyOracle(Noise.level(_level(spec, spec.removeprefix("noisy:"))), seed)
     if spec == "tiny" or "/" in spec or Path(spec).is_dir():
-        return _language_policy(spec, seed)
+        return _language_policy(spec, seed, temperature)
     raise ValueError(
         f"unknown policy {spec!r}; known: 'oracle', 'silent', 'noisy', 'noisy:LEVEL' (such as 'noisy:0.3'), 'tiny', "
         "the folder of a checkpoint, or a hub name such as 'Qwen/Qwen3-4B'"
     )
 
 
-def _language_policy(spec: str, seed: int) -> Policy:
+def _language_policy(spec: str, seed: int, temperature: float) -> Policy:
     """torch and transformers are imported here, so that scripted agents do not wait for them."""
     from envtune.policy.checkpoint import load_checkpoint
     from envtune.policy.language import LanguagePolicy
@@ -55,7 +55,13 @@ def _language_policy(spec: str, seed: int) -> Policy:
     folder = Path(spec)
     name = folder.parent.name if folder.name == "policy" else folder.name
     return LanguagePolicy(
-        model, tokenizer, name=name, message_tokens=longest or MESSAGE_TOKENS, seed=seed, identity=identity
+        model,
+        tokenizer,
+        name=name,
+        temperature=temperature,
+        message_tokens=longest or MESSAGE_TOKENS,
+        seed=seed,
+        identity=identity,
     )
 
 

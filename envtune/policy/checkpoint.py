@@ -62,6 +62,15 @@ def load_checkpoint(spec: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase
     return _load_model(folder), tokenizer, {"checkpoint": spec, "sha256": _digest(weights)}
 
 
+def fingerprint(folder: Path) -> str:
+    """What `load_checkpoint` says of these weights under `sha256`.
+
+    Raises:
+        CheckpointError: a file is missing or damaged.
+    """
+    return _digest(_check_files(folder))
+
+
 def _download(spec: str) -> str:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
