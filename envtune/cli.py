@@ -120,12 +120,18 @@ def verify(
 @app.command()
 def evaluate(
     policy: Annotated[
-        str, typer.Argument(help="Who acts: tiny, a folder, a hub name, http://HOST/v1, oracle, silent, noisy:LEVEL.")
-    ],
+        str | None,
+        typer.Argument(
+            help="Who acts: a parameter file (the policy its run trained), tiny, a folder, a hub name, http://HOST/v1, "
+            "oracle, silent, noisy, noisy:LEVEL."
+        ),
+    ] = None,
     split: Annotated[str, typer.Option(help="all, train, val, test or heldout.")] = "heldout",
     category: Annotated[list[str] | None, typer.Option(help="Only this category; may be given again.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Number of tasks, evenly spread.")] = None,
-    out: Annotated[Path | None, typer.Option(help="JSONL to append episodes to; a killed run goes on.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="JSONL to append episodes to, with --samples a folder; a killed run goes on.")
+    ] = None,
     max_steps_per_turn: Annotated[int, typer.Option(min=1, help="20 official, 10 T3RL, 5 paper.")] = 20,
     reveal: Annotated[str, typer.Option(help="Withheld tools by `message` or `recompile`.")] = "message",
     seed: Annotated[int, typer.Option(help="Seed of the policy.")] = 0,
@@ -138,22 +144,112 @@ def evaluate(
     key_variable: Annotated[
         str | None, typer.Option(help="Of a server: environment variable with the key; default ENVTUNE_API_KEY.")
     ] = None,
+    temperature: Annotated[
+        float | None, typer.Option(min=0, help="At which a language model samples; default: the protocol's, or 0.")
+    ] = None,
+    samples: Annotated[int, typer.Option(min=1, help="Play every task so often.")] = 1,
+    export: Annotated[Path | None, typer.Option(help="Folder for the benchmark's own result files, too.")] = None,
+    rescore: Annotated[
+        Path | None, typer.Option(help="Play nothing: our verdict and the official one on this result file or run.")
+    ] = None,
+    partial: Annotated[bool, typer.Option("--partial", help="Rescore what is there of a split.")] = False,
 ) -> None:
-    """Score a policy, without hints."""
+    """Score a policy, without hints; or a result file of the benchmark, with both checkers."""
+    if (policy is None) == (rescore is None):
+        raise typer.BadParameter("give either a policy or --rescore FILE")
+    if rescore:
+        return _rescore(rescore, partial)
     from envtune.data import load_tasks, spread
-    from envtune.evaluation import evaluate as play
-    from envtune.evaluation import readable
+    from envtune.evaluation import evaluate_samples, readable, sample_table
+    from envtune.evaluation.result_files import write_results
     from envtune.policy import load_policy
     from envtune.policy.protocol import protocol as named
 
+    assert policy is not None
     tasks = spread(load_tasks("bfcl", split=split, categories=category), limit)
-    how: Any = {"max_steps_per_turn": max_steps_per_turn, "reveal": reveal, "protocol": protocol}
+    if policy.endswith((".yaml", ".yml")):
+        policy, folder, name = _named_by(policy)
+        parts = [name, split, *(category or []), *([str(limit)] if limit else [])]
+        out = out or folder / ("-".join(parts) + (".jsonl" if samples == 1 else f"-{samples}-samples"))
+
     server = {"model": model, "tokenizer": tokenizer, "concurrency": concurrency, "key_variable": key_variable}
-    given = {name: value for name, value in server.items() if value is not None}
-    temperature = (named(protocol).temperature if protocol else None) or 0.0
-    result = play(load_policy(policy, seed, temperature=temperature, **given), tasks, out, **how)
-    scores = readable(result.table()).T.reset_index(names="95 % interval by id number")
-    _print_table(scores, f"{result.policy}, {split} split, {len(tasks)} tasks")
+    given: Any = {name: value for name, value in server.items() if value is not None}
+    if temperature is None:
+        temperature = (named(protocol).temperature if protocol else None) or 0.0
+
+    def load(seed: int) -> Any:
+        return load_policy(policy, seed=seed, temperature=temperature, **given)
+
+    how: Any = {"max_steps_per_turn": max_steps_per_turn, "reveal": reveal, "protocol": protocol}
+    results = evaluate_samples(load, tasks, out, samples, seed, **how)
+    table = results[0].table() if samples == 1 else sample_table(results)
+    scores = readable(table).T.reset_index(names="95 % interval by id number")
+    _print_table(scores, f"{results[0].policy}, {split} split, {len(tasks)} tasks")
+    if out:
+        typer.echo(f"episodes in {out}")
+    for file in write_results(export, results[0].policy, results[0].episodes) if export else []:
+        typer.echo(f"official result file {file}")
+    return None
+
+
+def _named_by(params: str) -> tuple[str, Path, str]:
+    """The policy that a parameter file names, the folder of its run, and a name for files."""
+    from envtune.workbook.trained import named_by
+
+    policy, run_dir = named_by(Path(params))
+    typer.echo(f"policy {policy}")
+    return policy, run_dir, Path(policy).parent.name if Path(policy).name == "policy" else Path(policy).name
+
+
+def _rescore(path: Path, partial: bool) -> None:
+    from envtune.data import load_tasks
+    from envtune.evaluation.rescore import rescore
+
+    found = rescore(path, load_tasks("bfcl"), partial)
+    table = found.table().reset_index()
+    for name in ("ours", "official"):
+        table[name] = table[name].map("{:.1%}".format)
+    _print_table(table, f"{path.name}: our verdict and the official one")
+    if len(differences := found.differences()):
+        _print_table(differences, "where they differ")
+    if found.unexplained:
+        raise ValueError(
+            f"{len(found.unexplained)} differences without a known cause, such as {found.unexplained[0].task_id}"
+        )
+
+
+@app.command()
+def compare(
+    a: Annotated[Path, typer.Argument(help="A run's JSONL, or the folder of its samples.")],
+    b: Annotated[Path, typer.Argument(help="The run to compare it with.")],
+) -> None:
+    """Is A better than B? Paired by task, with intervals and p-values by id number."""
+    from envtune.evaluation import comparison, load_runs
+
+    first, second = load_runs(a), load_runs(b)
+    table = comparison(first, second).reset_index()
+    for name in ("a", "b"):
+        table[name] = table[name].map("{:.1%}".format)
+    for name in ("difference", "low", "high"):
+        table[name] = table[name].map("{:+.1%}".format)
+    table["p"] = table["p"].map("{:.4f}".format)
+    _print_table(table, f"a: {first[0].policy} ({a}), b: {second[0].policy} ({b}); 95 % intervals")
+
+
+@app.command()
+def card(
+    run: Annotated[str, typer.Argument(help="Name of a run, such as tiny, or its folder.")],
+    out: Annotated[Path | None, typer.Option(help="File to write; default: README.md in the run's folder.")] = None,
+    license: Annotated[
+        str, typer.Option(help="Licence of the weights, which is that of the base model.")
+    ] = "apache-2.0",
+) -> None:
+    """Write the model card of the policy that a run trained. Nothing is uploaded."""
+    from envtune.workbook.card import write_card
+    from envtune.workbook.paths import find_root
+
+    run_dir = Path(run) if Path(run).is_dir() else find_root() / "results" / run
+    typer.echo(f"model card {write_card(run_dir, out or run_dir / 'README.md', license)}")
 
 
 @app.command()

@@ -53,6 +53,12 @@ def split_numbers(split: str) -> frozenset[int]:
     return frozenset(parts[split])
 
 
+def split_of(numbers: Iterable[int]) -> str | None:
+    """The split that holds exactly these id numbers, if there is one."""
+    wanted = frozenset(numbers)
+    return next((str(split) for split in Split if split_numbers(split) == wanted), None)
+
+
 def select(tasks: Iterable[Task], split: str) -> list[Task]:
     """The tasks of a split, in the order given."""
     numbers = split_numbers(split)

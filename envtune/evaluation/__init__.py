@@ -1,7 +1,8 @@
 """Chapter 6: evaluation. `evaluate` plays a policy over tasks; `compare` sets two results side by side."""
 
 from envtune.evaluation.evaluate import evaluate, load_result
-from envtune.evaluation.result import Result, compare, readable
+from envtune.evaluation.result import Result, compare, comparison, readable
+from envtune.evaluation.samples import evaluate_samples, load_runs, sample_table
 from envtune.evaluation.stats import Difference, Estimate, cluster_mean, paired_difference
 
 __all__ = [
@@ -10,8 +11,12 @@ __all__ = [
     "Result",
     "cluster_mean",
     "compare",
+    "comparison",
     "evaluate",
+    "evaluate_samples",
     "load_result",
+    "load_runs",
     "paired_difference",
     "readable",
+    "sample_table",
 ]

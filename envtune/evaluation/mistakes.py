@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 
-from envtune.types import Episode, StepKind, StopReason, Task
+import pandas as pd
+
+from envtune import rewards
+from envtune.types import Category, Episode, StepKind, StopReason, Task
 
 
 class Mistake(StrEnum):
@@ -20,8 +26,10 @@ class Mistake(StrEnum):
     """The state was already not the ground truth's when the turn began."""
     NO_CALL = "no call"
     """Calls were due and none was made."""
+    WRONG_TOOL = "another tool than needed"
+    """Some tool of the ground truth was not called in this turn, and one that it does not use was."""
     MISSING_TOOL = "a needed tool not called"
-    """Some tool of the ground truth was not called in this turn."""
+    """Some tool of the ground truth was not called in this turn, and none beyond them."""
     VALUE = "a wrong value"
     """All its tools were called, but not all its calls made."""
     NEEDLESS = "a needless call"
@@ -45,6 +53,69 @@ def lost_by(task: Task, episode: Episode, index: int) -> Mistake | None:
     made = [call for step in turn.steps for call in step.calls]
     if due and not made:
         return Mistake.NO_CALL
-    if {call.name for call in due} - {call.name for call in made}:
-        return Mistake.MISSING_TOOL
+    needed, used = {call.name for call in due}, {call.name for call in made}
+    if needed - used:
+        return Mistake.WRONG_TOOL if used - needed else Mistake.MISSING_TOOL
     return Mistake.VALUE if any(call not in made for call in due) else Mistake.NEEDLESS
+
+
+def mistake_frame(episodes: Sequence[Episode], tasks: Sequence[Task]) -> pd.DataFrame:
+    """User turns by what lost them: a row per category and `all`, a column per kind of mistake, and `turns`.
+
+    Args:
+        episodes: of an evaluation on `tasks`.
+        tasks: in any order.
+    """
+    by_id = {task.id: task for task in tasks}
+    rows: dict[str, Counter[str]] = {}
+    for episode in episodes:
+        for turn in range(episode.n_turns):
+            mistake = lost_by(by_id[episode.task_id], episode, turn)
+            for group in (str(episode.category), "all"):
+                rows.setdefault(group, Counter()).update(["turns", *([str(mistake)] if mistake else [])])
+    order = [*(str(c) for c in Category if c in rows), "all"]
+    frame = pd.DataFrame([rows[name] for name in order], index=pd.Index(order, name="category"))
+    return frame.reindex(columns=["turns", *map(str, Mistake)]).fillna(0).astype(int)
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A failed episode and why."""
+
+    mistake: Mistake
+    turn: int
+    """Index of the turn that lost the episode."""
+    episode: Episode
+
+
+def failure(task: Task, episode: Episode) -> Failure | None:
+    """What lost an episode: the mistake in the first turn that the verdict counts and that is not right."""
+    if episode.success:
+        return None
+    for turn, due in enumerate(task.ground_truth):
+        mistake = lost_by(task, episode, turn)
+        if due and mistake:
+            return Failure(mistake, turn, episode)
+    return Failure(Mistake.NOT_PLAYED, len(episode.turns), episode)  # cut off in a turn that expects no call
+
+
+def instructive(episodes: Sequence[Episode], tasks: Sequence[Task], n: int = 10) -> list[Failure]:
+    """The failed episodes from which most is learned, at most `n`.
+
+    The rule: of every mistake in every category one episode, preferring some progress before it, then the fewest
+    messages, then task order. The kinds of mistake take turns, the commonest first, each with its commonest category
+    first.
+    """
+    by_id = {task.id: task for task in tasks}
+    failed = [found for e in episodes if (found := failure(by_id[e.task_id], e))]
+    mistakes = Counter(found.mistake for found in failed)
+    groups = Counter((found.mistake, found.episode.category) for found in failed)
+    best: dict[tuple[Mistake, Category], Failure] = {}
+    for found in sorted(failed, key=lambda f: (rewards.progress(f.episode) == 0, len(f.episode.steps))):
+        best.setdefault((found.mistake, found.episode.category), found)
+    rank: Counter[Mistake] = Counter()
+    order = []
+    for (mistake, category), _ in groups.most_common():
+        order.append((rank[mistake], -mistakes[mistake], best[mistake, category]))
+        rank[mistake] += 1
+    return [found for *_, found in sorted(order, key=lambda item: item[:2])[:n]]

@@ -1,8 +1,8 @@
 """The benchmark's own executor and checker, called in this process.
 
 In: a `Task` and calls by turn and step. Out: the official verdict and the official result strings. Only for calls that
-this project made itself (ground truth and its perturbations): the official executor evaluates what it is given, so a
-model's text never comes here.
+this project made itself (ground truth and its perturbations): the official executor evaluates what it is given. A
+model's text goes to it through `confined`, in a process with limits.
 
 The executor keeps every simulator in its module's globals, and `post_tweet` keeps its default lists, for the life of
 the process; both are cleaned up after each use, as if each instance ran in a process of its own.
@@ -10,8 +10,9 @@ the process; both are cleaned up after each use, as if each instance ran in a pr
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from bfcl_eval.eval_checker.multi_turn_eval import multi_turn_utils
@@ -21,6 +22,8 @@ from bfcl_eval.eval_checker.multi_turn_eval.multi_turn_checker import multi_turn
 from envtune.types import Task, ToolCall
 
 _MODEL = "envtune"
+UNFINISHED = "unfinished:"
+"""Start of the error type where the official checker was stopped or crashed."""
 
 Calls = Sequence[Sequence[Sequence[ToolCall]]]
 """Turns of steps of calls."""
@@ -33,6 +36,11 @@ class Verdict:
     valid: bool
     error_type: str | None
     """For example `multi_turn:instance_state_mismatch`; None if valid."""
+
+    @property
+    def reached(self) -> bool:
+        """Whether the checker came to a verdict at all; see `confined`."""
+        return not (self.error_type or "").startswith(UNFINISHED)
 
 
 def call_string(call: ToolCall) -> str:
@@ -48,9 +56,17 @@ def verdict(task: Task, turns: Calls, ground_truth: Sequence[Sequence[str]] | No
         turns: turns of steps of calls. Fewer turns than the task has: force-terminated, as `eval_runner.py` says.
         ground_truth: the answer file's strings; default: the task's calls, written as strings.
     """
-    if len(turns) != task.n_turns:
+    return check(
+        task, [[[call_string(call) for call in step] for step in turn if step] for turn in turns], ground_truth
+    )
+
+
+def check(
+    task: Task, decoded: Sequence[Sequence[Sequence[str]]], ground_truth: Sequence[Sequence[str]] | None = None
+) -> Verdict:
+    """The official verdict on expressions, by turn and step, which are evaluated: see the module's warning."""
+    if len(decoded) != task.n_turns:
         return Verdict(False, "multi_turn:force_terminated")
-    decoded = [[[call_string(call) for call in step] for step in turn if step] for turn in turns]
     expected = ground_truth or [[call_string(call) for call in turn] for turn in task.ground_truth]
     entry = {"id": task.id, "initial_config": task.initial_config, "involved_classes": list(task.involved_classes)}
     with _clean_process():
@@ -76,6 +92,13 @@ def rewrites_text(task: Task, turns: Calls) -> bool:
             for call in step
             for value in call.arguments.values()
         )
+
+
+def load_simulators() -> None:
+    """Import everything that the executor imports when it first needs it."""
+    for module in multi_turn_utils.CLASS_FILE_PATH_MAPPING.values():
+        with suppress(ImportError):  # those of other categories need packages that are not installed
+            importlib.import_module(module)
 
 
 def _methods(cls: str) -> list[str]:

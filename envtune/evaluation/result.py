@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import pandas as pd
 
+from envtune.data.splits import split_of
 from envtune.evaluation.records import Row
 from envtune.evaluation.stats import Difference, cluster_means, paired_difference
 from envtune.types import JSON, Category, Episode
@@ -31,6 +32,13 @@ class Result:
     def policy(self) -> str:
         """Name of the policy."""
         return str(self.config["policy"])
+
+    @property
+    def split(self) -> str | None:
+        """The benchmark's split that was played as a whole, if it was one."""
+        if not all(row.task_id.startswith("multi_turn_") for row in self.rows):
+            return None
+        return split_of(_numbers(self.rows))
 
     @property
     def episodes(self) -> list[Episode]:
@@ -64,31 +72,95 @@ class Result:
         """
         return pd.concat([self.by_category, _frame({"all": list(self.rows)})])
 
+    def only(self, category: Category) -> Result:
+        """The part of one category."""
+        return replace(self, rows=tuple(row for row in self.rows if row.category is category))
+
     def __len__(self) -> int:
         return len(self.rows)
 
 
-def compare(a: Result, b: Result, metric: str = "accuracy") -> Difference:
+Runs = Result | Sequence[Result]
+"""A run, or the samples of one."""
+
+
+def compare(a: Runs, b: Runs, metric: str = "accuracy") -> Difference:
     """`a` minus `b` on the same tasks, with a 95 % interval and a p-value, both by id number.
 
     Args:
-        a, b: two runs, in any order of their tasks.
+        a, b: two runs, in any order of their tasks; or the samples of a run, which count with their mean.
         metric: `accuracy`, `strict_accuracy` or `progress`.
 
     Raises:
-        ValueError: unknown metric, or runs over different tasks.
+        ValueError: unknown metric, or runs whose protocol, data or tasks differ; the message names what differs.
     """
     if metric not in METRICS:
         raise ValueError(f"unknown metric {metric!r}; known: {', '.join(METRICS)}")
-    by_id = {row.task_id: row for row in b.rows}
-    if alone := by_id.keys() ^ {row.task_id for row in a.rows}:
-        raise ValueError(
-            f"the runs do not share their tasks: {len(alone)} are in one only, such as {min(alone)}; "
-            "evaluate both on the same tasks"
+    first, second = _listed(a), _listed(b)
+    if found := [line for run in second for line in differences(first[0], run)]:
+        raise ValueError(f"these runs cannot be compared: {'; '.join(dict.fromkeys(found))}")
+    x, y = (_means(runs, METRICS[metric]) for runs in (first, second))
+    return paired_difference(list(x.values()), [y[task_id] for task_id in x], [_number(task_id) for task_id in x])
+
+
+def comparison(a: Runs, b: Runs) -> pd.DataFrame:
+    """`compare` for every metric over all categories, and for accuracy within each.
+
+    Returns:
+        Indexed by `metric` and `category`: `n`, the means `a` and `b`, `difference` with `low` and `high`, and `p`.
+    """
+    first, second = _listed(a), _listed(b)
+    categories = [c for c in Category if any(row.category is c for row in first[0].rows)]
+    rows = {}
+    for metric, category in [*((metric, None) for metric in METRICS), *(("accuracy", c) for c in categories)]:
+        parts = [[run.only(category) if category else run for run in runs] for runs in (first, second)]
+        found = compare(parts[0], parts[1], metric)
+        means = [_means(runs, METRICS[metric]) for runs in parts]
+        rows[metric, category or "all"] = {
+            "n": found.n,
+            **{name: sum(mean.values()) / len(mean) for name, mean in zip("ab", means, strict=True)},
+            "difference": found.value,
+            "low": found.low,
+            "high": found.high,
+            "p": found.p_value,
+        }
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis(["metric", "category"])
+
+
+def differences(a: Result, b: Result) -> list[str]:
+    """What makes two runs answer different questions: their protocol, data version or tasks."""
+    found = [
+        f"{part} {key} is {x!r} in one and {y!r} in the other"
+        for part in ("protocol", "data")
+        for key in sorted(a.config[part].keys() | b.config[part].keys())
+        if (x := a.config[part].get(key)) != (y := b.config[part].get(key))
+    ]
+    ids = [[row.task_id for row in run.rows] for run in (a, b)]
+    if alone := set(ids[0]) ^ set(ids[1]):
+        found.append(
+            f"the runs do not share their tasks: {len(alone)} are in one only, such as {min(alone)} ({_tasks_of(a)} in "
+            f"one, {_tasks_of(b)} in the other)"
         )
-    field = METRICS[metric]
-    pairs = [(getattr(row, field), getattr(by_id[row.task_id], field)) for row in a.rows]
-    return paired_difference([x for x, _ in pairs], [y for _, y in pairs], _numbers(a.rows))
+    elif ids[0] == ids[1] and a.config["tasks"] != b.config["tasks"]:
+        found.append("tasks of the same names were other tasks then")
+    return found
+
+
+def _tasks_of(run: Result) -> str:
+    return f"{len(run)} of split {run.split}" if run.split else str(len(run))
+
+
+def _listed(runs: Runs) -> list[Result]:
+    return [runs] if isinstance(runs, Result) else list(runs)
+
+
+def _means(runs: Sequence[Result], field: str) -> dict[str, float]:
+    """Task -> mean over the samples, in the order of the first."""
+    found = {row.task_id: 0.0 for row in runs[0].rows}
+    for run in runs:
+        for row in run.rows:
+            found[row.task_id] += getattr(row, field) / len(runs)
+    return found
 
 
 def readable(table: pd.DataFrame) -> pd.DataFrame:
@@ -100,7 +172,7 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
 
 def _cell(row: Mapping[Hashable, Any], name: str) -> str:
     value = row[name]
-    if name in ("n", "guarded_calls"):
+    if name in ("n", "samples", "guarded_calls"):
         return f"{value:.0f}"
     if math.isnan(value):
         return "–"
@@ -110,7 +182,11 @@ def _cell(row: Mapping[Hashable, Any], name: str) -> str:
 
 
 def _numbers(rows: Sequence[Row]) -> list[int]:
-    return [int(row.task_id.rsplit("_", 1)[1]) for row in rows]
+    return [_number(row.task_id) for row in rows]
+
+
+def _number(task_id: str) -> int:
+    return int(task_id.rsplit("_", 1)[1])
 
 
 def _frame(groups: dict[str, list[Row]]) -> pd.DataFrame:

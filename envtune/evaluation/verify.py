@@ -144,14 +144,14 @@ def _compare(task: Task, turns: official.Calls, report: Report) -> None:
     if verdict.valid != episode.success:
         differences.append(f"verdict: official {verdict}, ours {episode.success}")
     if differences:
-        cause = _cause(task, turns, episode)
+        cause = departure(task, turns, episode)
         if cause:
             report.explained[cause] += 1
         else:
             report.failures.append(f"{task.id}: {differences[0]}")
 
 
-def _cause(task: Task, turns: official.Calls, episode: Episode) -> str | None:
+def departure(task: Task, turns: official.Calls, episode: Episode) -> str | None:
     """The named departure of `environment.simulator` that touches these calls, if any."""
     if any(result.guarded for step in episode.steps for result in step.results):
         return "guarded call"

@@ -74,6 +74,15 @@ def load_tokenizer(spec: str) -> PreTrainedTokenizerBase:
         raise CheckpointError(f"{where} cannot be read: {_first_line(error)}") from None
 
 
+def fingerprint(folder: Path) -> str:
+    """What `load_checkpoint` says of these weights under `sha256`.
+
+    Raises:
+        CheckpointError: a file is missing or damaged.
+    """
+    return _digest(_check_files(folder))
+
+
 def _download(spec: str) -> str:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError

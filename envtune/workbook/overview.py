@@ -92,10 +92,15 @@ def update_readme(readme: Path, results_dir: Path, check: bool = False) -> bool:
 
 def _table_block(path: str, results_dir: Path) -> str:
     with (results_dir / f"{path}.csv").open(encoding="utf-8", newline="") as file:
-        header, *rows = csv.reader(file)
-    lines = [header, ["---"] + ["--:"] * (len(header) - 1), *rows]
-    table = "\n".join(f"| {' | '.join(map(_cell, line))} |" for line in lines)
+        table = markdown_table(list(csv.reader(file)))
     return f"<!-- table:{path} -->\n{table}\n<!-- table:end -->"
+
+
+def markdown_table(rows: Sequence[Sequence[str]]) -> str:
+    """Rows, the first of them the header, as a Markdown table; all columns but the first to the right."""
+    header, *body = rows
+    lines = [header, ["---"] + ["--:"] * (len(header) - 1), *body]
+    return "\n".join(f"| {' | '.join(map(_cell, line))} |" for line in lines)
 
 
 def _row(manifest: Manifest, folder: str) -> str:

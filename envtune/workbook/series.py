@@ -104,6 +104,13 @@ def run_series(
             echo(f"{'report':<20} {_relative(run_dir / 'index.html')}")
 
 
+def planned(params_path: Path | str) -> tuple[Path, list[Common]]:
+    """The folder of the run that a parameter file names, and every chapter's parameters; nothing is run."""
+    notebooks_dir = find_root() / "notebooks"
+    steps = _plan(Path(params_path), notebooks_dir, CHAPTERS)
+    return _run_dir(notebooks_dir.parent, steps), [step.params for step in steps]
+
+
 def _plan(params_path: Path, notebooks_dir: Path, chapters: Sequence[Chapter]) -> list[_Step]:
     values = load_params(params_path)
     listed = {notebooks_dir / notebook_name(chapter.name): chapter for chapter in chapters}

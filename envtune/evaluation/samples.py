@@ -1,0 +1,106 @@
+"""Several samples of one run: how often a policy succeeds, and how often every time.
+
+In: how to load the policy with a seed, tasks, a folder. Out: a `Result` per sample, each with its own JSONL
+`sample-<i>.jsonl` as `evaluate` writes it, so that a killed run goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from envtune.evaluation.evaluate import evaluate, load_result
+from envtune.evaluation.result import METRICS, Result, differences
+from envtune.evaluation.stats import cluster_means
+from envtune.policy.base import Policy
+from envtune.types import Category, Task
+
+
+def evaluate_samples(
+    load: Callable[[int], Policy],
+    tasks: Sequence[Task],
+    path: Path | None,
+    samples: int = 1,
+    seed: int = 0,
+    **options: Any,
+) -> list[Result]:
+    """Play every task `samples` times, with the seeds `seed`, `seed + 1`, ...
+
+    Args:
+        load: the policy with a given seed.
+        tasks: what to play.
+        path: a folder that gets a file per sample; for one sample that file; None: nothing is written.
+        samples: how often.
+        seed: of the first sample.
+        options: of `evaluate`.
+
+    Raises:
+        ValueError: the policy does not depend on its seed, so that all samples would be the same.
+    """
+    first = load(seed)
+    if samples > 1 and "seed" not in first.settings:
+        raise ValueError(f"policy {first.name} answers the same every time; give it a temperature to sample from it")
+    several = path is not None and samples > 1
+    files = [path / f"sample-{i}.jsonl" if path and several else path for i in range(samples)]
+    return [evaluate(load(seed + i) if i else first, tasks, file, **options) for i, file in enumerate(files)]
+
+
+def load_runs(path: Path | str) -> list[Result]:
+    """What `evaluate` left at `path`, or the samples that `evaluate_samples` left in that folder.
+
+    Raises:
+        FileNotFoundError: there is nothing.
+        ValueError: a file is damaged or unfinished, or the files of a folder are not samples of one run.
+    """
+    path = Path(path)
+    files = sorted(path.glob("*.jsonl")) if path.is_dir() else [path]
+    if not files:
+        raise FileNotFoundError(f"no run in the folder {path}: it holds no .jsonl file")
+    results = [load_result(file) for file in files]
+    for file, result in zip(files, results, strict=True):
+        if _who(result) != _who(results[0]) or differences(results[0], result):
+            raise ValueError(
+                f"{path} holds several runs, such as {files[0].name} and {file.name}; name one of the files"
+            )
+    return results
+
+
+def sample_table(results: Sequence[Result]) -> pd.DataFrame:
+    """One line per category and a total, over all samples, each measure with its 95 % interval by id number.
+
+    Columns: `n` tasks and `samples` of each; `pass@1` (the mean accuracy), `pass^k` (tasks solved in all k samples) and
+    `pass@k` (in at least one) for k = `samples`; `strict_accuracy` and `progress`, means over samples.
+    """
+    k = len(results)
+    tables = [[[float(getattr(row, field)) for row in run.rows] for run in results] for field in METRICS.values()]
+    success, strict, progress = ([sum(task) / k for task in zip(*table, strict=True)] for table in tables)
+    columns = {
+        "pass@1": success,
+        f"pass^{k}": [float(share == 1) for share in success],
+        f"pass@{k}": [float(share > 0) for share in success],
+        "strict_accuracy": strict,
+        "progress": progress,
+    }
+    frame = pd.DataFrame(columns)
+    frame["category"] = [str(row.category) for row in results[0].rows]
+    frame["number"] = [int(row.task_id.rsplit("_", 1)[1]) for row in results[0].rows]
+    groups = {str(c): part for c in Category if len(part := frame[frame.category == c])} | {"all": frame}
+    return pd.DataFrame(
+        [_line(part, list(columns), k) for part in groups.values()], index=pd.Index(groups, name="category")
+    )
+
+
+def _line(part: pd.DataFrame, names: Sequence[str], k: int) -> dict[str, float]:
+    line: dict[str, float] = {"n": len(part), "samples": k}
+    for name, e in zip(
+        names, cluster_means([part[name].tolist() for name in names], part.number.tolist()), strict=True
+    ):
+        line |= {name: e.value, f"{name}_low": e.low, f"{name}_high": e.high}
+    return line
+
+
+def _who(result: Result) -> tuple[str, dict[str, Any]]:
+    return result.policy, {key: value for key, value in result.config["settings"].items() if key != "seed"}

@@ -1,0 +1,34 @@
+"""Figures of an evaluation."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+
+def mistakes_figure(frame: pd.DataFrame) -> Figure:
+    """Share of the user turns that each kind of mistake lost, a stacked bar per category.
+
+    Args:
+        frame: of `evaluation.mistakes.mistake_frame`.
+    """
+    from matplotlib import pyplot
+
+    shares = frame.drop(columns="turns").div(frame.turns, axis=0)
+    shares = shares.loc[:, shares.any()]
+    fig, ax = pyplot.subplots(figsize=(8.6, 1.2 + 0.45 * len(frame)))
+    colours = pyplot.get_cmap("tab10").colors  # type: ignore[attr-defined]
+    left = shares.iloc[:, 0] * 0
+    for name, colour in zip(shares, colours, strict=False):
+        ax.barh(shares.index, shares[name], left=left, label=name, color=colour, edgecolor="white", linewidth=0.5)
+        left = left + shares[name]
+    ax.set(xlim=(0, max(0.01, float(left.max()) * 1.02)), xlabel="share of the user turns lost")
+    ax.set_yticks(range(len(frame)), [f"{str(name).replace('_', ' ')} ({n})" for name, n in frame.turns.items()])
+    ax.invert_yaxis()
+    ax.grid(axis="x")
+    ax.grid(visible=False, axis="y")
+    ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    return fig

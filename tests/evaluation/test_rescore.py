@@ -1,0 +1,176 @@
+"""Our verdict and the official one on the same messages, and what the official process may not do."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from envtune.cli import app
+from envtune.environment import ToolUseEnv
+from envtune.evaluation import evaluate
+from envtune.evaluation.confined import verdicts
+from envtune.evaluation.official import Verdict
+from envtune.evaluation.rescore import (
+    CAUSES,
+    LAST_TURN,
+    NO_VERDICT,
+    READ_DIFFERENTLY,
+    Rescored,
+    rescore,
+    rescore_episodes,
+)
+from envtune.evaluation.result_files import write_results
+from envtune.policy import load_policy
+from envtune.policy.chat import render_calls
+from envtune.types import Task, ToolCall
+
+
+def both(task: Task, *messages: str) -> Rescored:
+    """The first turn as given, the others as the ground truth has them; played here and rescored."""
+    env = ToolUseEnv(task)
+    env.reset()
+    script = [*messages, "Done."]
+    while not env.done:
+        if not script:
+            script = [render_calls([call]) for call in task.ground_truth[env.turn]] + ["Done."]
+        env.step(script.pop(0))
+        if env.turn:
+            script = script if len(script) else []
+    return rescore_episodes([env.episode], [task])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("policy", ["oracle", "silent", "noisy:0.05", "noisy:0.2", "noisy:0.5", "noisy:0.9"])
+def test_no_unexplained_difference_over_all_instances(tasks: list[Task], policy: str) -> None:
+    found = rescore_episodes(evaluate(load_policy(policy, seed=3), tasks, progress=False).episodes, tasks)
+    assert len(found.items) == 800
+    assert found.unexplained == []
+    assert all(item.official.reached for item in found.items)
+    table = found.table()
+    assert table.loc["all", "n"] == 800
+    assert set(found.differences().cause) <= set(CAUSES)
+    if policy.startswith("noisy:0.2"):
+        assert 0.2 < table.loc["all", "official"] < 0.8, "both verdicts must occur for the check to mean anything"
+
+
+@pytest.mark.slow
+def test_no_unexplained_difference_of_the_tiny_policy(tasks: list[Task]) -> None:
+    found = rescore_episodes(evaluate(load_policy("tiny"), tasks[::50], progress=False).episodes, tasks)
+    assert len(found.items) == 16
+    assert found.unexplained == []
+
+
+def test_a_result_file_and_the_run_it_came_from_agree(tasks: list[Task], tmp_path: Path) -> None:
+    some = [task for task in tasks if task.number % 20 == 7]
+    run = tmp_path / "run.jsonl"
+    result = evaluate(load_policy("noisy:0.3"), some, run, progress=False)
+    write_results(tmp_path / "result", "model", result.episodes)
+    of_run, of_files = rescore(run, tasks), rescore(tmp_path / "result", tasks, partial=True)
+    assert {i.task_id: (i.ours, i.official) for i in of_run.items} == {
+        i.task_id: (i.ours, i.official) for i in of_files.items
+    }
+    assert Counter(item.ours for item in of_run.items)[True] == sum(row.success for row in result.rows)
+
+
+def test_a_difference_in_reading_is_named(by_id: dict[str, Task]) -> None:
+    task = by_id["multi_turn_base_0"]
+    first = render_calls(task.ground_truth[0])
+    found = both(task, first + "\n<tool_call>\n{broken\n</tool_call>")
+    assert [(i.ours, i.official.valid, i.cause) for i in found.items] == [(False, True, READ_DIFFERENTLY)]
+    assert found.unexplained == []
+    assert found.differences().iloc[0].cause == READ_DIFFERENTLY
+
+
+def test_the_step_limit_in_the_last_turn_is_named(tasks: list[Task]) -> None:
+    task = next(task for task in tasks if task.n_turns == 1 or not task.withheld)
+    env = ToolUseEnv(task)
+    env.reset()
+    while not env.done:
+        last = env.turn == task.n_turns - 1
+        turn = env.turn
+        for call in task.ground_truth[turn]:
+            env.step(render_calls([call]))
+        while last and not env.done:
+            env.step(render_calls([ToolCall("no_such_tool", {})]))
+        if not env.done:
+            env.step("Done.")
+    (item,) = rescore_episodes([env.episode], [task]).items
+    assert (item.ours, item.official.valid, item.cause) == (False, True, LAST_TURN)
+
+
+def hostile(expression: str) -> list[list[list[str]]]:
+    return [[[expression]]]
+
+
+def test_what_hangs_or_dies_has_no_verdict_and_the_next_one_has(by_id: dict[str, Task], tmp_path: Path) -> None:
+    task = by_id["multi_turn_base_0"]
+    truth = [
+        [[f"{c.name}({','.join(f'{k}={v!r}' for k, v in c.arguments.items())})" for c in turn]]
+        for turn in task.ground_truth
+    ]
+    rest = truth[1:]
+    marker = tmp_path / "written"
+    bad = [
+        "[x for x in iter(int, 1)]",
+        "__import__('os')._exit(0)",
+        "'x' * 10**11",
+        f"open({str(marker)!r}, 'w').write('x')",
+        f"__import__('os').system('touch {marker}')",
+        f"__import__('pathlib').Path({str(marker)!r}).touch()",
+        "print('x')",
+        "input()",
+    ]
+    work = [(task, [[[*truth[0][0], text]], *rest]) for text in bad]
+    start = time.monotonic()
+    found = list(verdicts([*work, (task, truth)], seconds=3))
+    assert len(found) == len(bad) + 1
+    assert [verdict.reached for verdict in found[:2]] == [False, False]
+    assert found[-1] == Verdict(True, None)
+    assert not marker.exists()
+    assert time.monotonic() - start < 120
+
+
+def test_no_verdict_is_a_difference(by_id: dict[str, Task], monkeypatch: pytest.MonkeyPatch) -> None:
+    task = by_id["multi_turn_base_0"]
+    (item,) = both(task).items
+    assert not item.differs
+    monkeypatch.setattr("envtune.evaluation.confined.verdicts", lambda work: [Verdict(False, "unfinished: too slow")])
+    found = both(task)
+    assert [i.cause for i in found.items if i.differs] == [NO_VERDICT]
+
+
+def test_command_line(tasks: list[Task], tmp_path: Path) -> None:
+    runner = CliRunner()
+    arguments = [
+        "evaluate",
+        "noisy:0.3",
+        "--limit",
+        "8",
+        "--out",
+        str(tmp_path / "run.jsonl"),
+        "--export",
+        str(tmp_path),
+    ]
+    played = runner.invoke(app, arguments)
+    assert played.exit_code == 0, played.output
+    assert "BFCL_v4_multi_turn_base_result.json" in played.output.replace("\n", "")
+    for what in ([str(tmp_path / "run.jsonl")], [str(tmp_path / "noisy"), "--partial"]):
+        rescored = runner.invoke(app, ["evaluate", "--rescore", *what])
+        assert rescored.exit_code == 0, rescored.output
+        assert "unexplained" in rescored.output
+    for wrong, message in {
+        ("--rescore", str(tmp_path / "noisy")): "no whole split",
+        ("--rescore", str(tmp_path / "none.json")): "No such file",
+        ("oracle", "--category", "nosuch"): "unknown categories ['nosuch']",
+        ("nosuch/none/x",): "there is no checkpoint",
+    }.items():
+        failed = runner.invoke(app, ["evaluate", *wrong])
+        assert failed.exit_code == 1
+        assert len(failed.stderr.splitlines()) == 1
+        assert message in failed.stderr
+    assert runner.invoke(app, ["evaluate"]).exit_code == 2
+    assert runner.invoke(app, ["evaluate", "oracle", "--rescore", "x"]).exit_code == 2
