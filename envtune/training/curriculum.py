@@ -276,8 +276,9 @@ _LAPTOP_1 = Stage(
     source="synth",
     categories=(Category.BASE,),
     tasks=128,
-    steps=8,
+    steps=4,
     learning_rate=1e-3,
+    beta=0.05,
     num_generations=8,
     prompts_per_step=8,
     drop_zero_spread=True,
@@ -286,10 +287,16 @@ _LAPTOP_1 = Stage(
     episode_tokens=640,
 )
 _LAPTOP_2 = replace(
-    _LAPTOP_1, name="hints", reward="progress", tasks=512, steps=24, hint_rate=1.0, hint_strength=Strength.LIST
+    _LAPTOP_1,
+    name="hints",
+    reward="progress",
+    tasks=512,
+    steps=16,
+    hint_rate=Fade(1.0, 0.5, 1.0),
+    hint_strength=Strength.LIST,
 )
-_LAPTOP_3 = replace(_LAPTOP_2, name="hard", categories=ALL, steps=48, hint_rate=Fade(1.0, 0.0, 0.7), turn_feedback=True)
-_LAPTOP_4 = replace(_LAPTOP_3, name="independent", steps=20, hint_rate=0.0, turn_feedback=False)
+_LAPTOP_3 = replace(_LAPTOP_2, name="hard", categories=ALL, steps=46, hint_rate=Fade(0.5, 0.0, 0.7), turn_feedback=True)
+_LAPTOP_4 = replace(_LAPTOP_3, name="independent", steps=14, hint_rate=0.0, turn_feedback=False)
 
 RECIPES = {
     recipe.name: recipe

@@ -28,17 +28,17 @@ CHANGES = {
         {
             "reward": ("syntax", "progress"),
             "tasks": (128, 512),
-            "steps": (8, 24),
-            "hint_rate": (0.0, 1.0),
+            "steps": (4, 16),
+            "hint_rate": (0.0, Fade(1.0, 0.5, 1.0)),
             "hint_strength": ("one", "list"),
         },
         {
             "categories": (BASE, ALL),
-            "steps": (24, 48),
-            "hint_rate": (1.0, Fade(1.0, 0.0, 0.7)),
+            "steps": (16, 46),
+            "hint_rate": (Fade(1.0, 0.5, 1.0), Fade(0.5, 0.0, 0.7)),
             "turn_feedback": (False, True),
         },
-        {"steps": (48, 20), "hint_rate": (Fade(1.0, 0.0, 0.7), 0.0), "turn_feedback": (True, False)},
+        {"steps": (46, 14), "hint_rate": (Fade(0.5, 0.0, 0.7), 0.0), "turn_feedback": (True, False)},
     ],
 }
 
