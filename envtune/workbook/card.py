@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,7 @@ def make_card(run_dir: Path, license: str = "apache-2.0") -> ModelCard:
     base = str(next(iter(chapters.values()))["parameters"].get("policy", "unknown"))
     laptop = not last["machine"]["gpus"]
     name = f"envtune-{run_dir.name}"
-    return ModelCard.from_template(
+    card = ModelCard.from_template(
         ModelCardData(
             model_name=name,
             base_model=base if _on_hub(base) else None,
@@ -80,6 +81,8 @@ def make_card(run_dir: Path, license: str = "apache-2.0") -> ModelCard:
         results=_results(result) if result else "",
         license=license,
     )
+    card.text = re.sub(r"\n{3,}", "\n\n", card.text)
+    return card
 
 
 def _evaluation(run_dir: Path, weights: str) -> Result | None:

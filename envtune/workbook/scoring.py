@@ -21,7 +21,7 @@ def mistakes_figure(frame: pd.DataFrame) -> Figure:
     shares = shares.loc[:, shares.any()]
     fig, ax = pyplot.subplots(figsize=(8.6, 1.2 + 0.45 * len(frame)))
     colours = pyplot.get_cmap("tab10").colors  # type: ignore[attr-defined]
-    left = shares.iloc[:, 0] * 0
+    left = frame.turns * 0.0
     for name, colour in zip(shares, colours, strict=False):
         ax.barh(shares.index, shares[name], left=left, label=name, color=colour, edgecolor="white", linewidth=0.5)
         left = left + shares[name]

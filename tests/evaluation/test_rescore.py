@@ -33,13 +33,12 @@ def both(task: Task, *messages: str) -> Rescored:
     """The first turn as given, the others as the ground truth has them; played here and rescored."""
     env = ToolUseEnv(task)
     env.reset()
-    script = [*messages, "Done."]
+    script, turn = [*messages, "Done."], 0
     while not env.done:
-        if not script:
-            script = [render_calls([call]) for call in task.ground_truth[env.turn]] + ["Done."]
+        if env.turn != turn:
+            turn = env.turn
+            script = [render_calls([call]) for call in task.ground_truth[turn]] + ["Done."]
         env.step(script.pop(0))
-        if env.turn:
-            script = script if len(script) else []
     return rescore_episodes([env.episode], [task])
 
 
