@@ -102,7 +102,7 @@ def test_ctrl_c_ends_the_kernel_too_and_says_so_in_one_line(project):
     wait_for(project.run_dir / ".01_alpha.partial/work.txt", lines=2)
     kernel_pid = int((project.root / "notebooks/pid").read_text())
     running.send_signal(signal.SIGINT)
-    _, errors = running.communicate(timeout=30)
+    _, errors = running.communicate(timeout=180)
     assert running.returncode == 130
     assert errors.strip().splitlines() == ["envtune: error: interrupted; the same command goes on from here"]
     wait_for_end(kernel_pid)
@@ -114,7 +114,7 @@ def test_two_at_once_one_is_refused(project):
     first = start(project.root)
     wait_for(project.run_dir / ".01_alpha.partial/work.txt")
     second = start(project.root)
-    _, errors = second.communicate(timeout=60)
+    _, errors = second.communicate(timeout=180)
     assert "another series is at work on run 'test'" in errors.splitlines()[-1]
     assert first.poll() is None, "the first goes on"
     first.kill()
