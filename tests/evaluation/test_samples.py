@@ -29,7 +29,7 @@ def some(tasks: list[Task]) -> list[Task]:
 
 
 def noisy(seed: int) -> NoisyOracle:
-    return NoisyOracle(Noise.level(0.3), seed)
+    return NoisyOracle(Noise.level(0.1), seed)
 
 
 def sampled(tasks: list[Task], folder: Path | None, k: int = 3) -> list[Result]:
