@@ -16,7 +16,7 @@ import pytest
 
 from envtune.evaluation import Result, evaluate, load_result
 from envtune.evaluation.records import task_digest
-from envtune.policy import Noise, NoisyOracle, Silent
+from envtune.policy import Noise, NoisyOracle, Silent, load_policy
 from envtune.types import Task
 
 POLICY = NoisyOracle(Noise.level(0.4), seed=2)
@@ -86,8 +86,8 @@ def test_killed_at_random_moments_and_resumed(tmp_path: Path, whole: bytes) -> N
     path = tmp_path / "run.jsonl"
     rng = random.Random(1)
     sizes = []
-    for _ in range(4):
-        goal = (path.stat().st_size if path.exists() else 0) + rng.randrange(1, len(whole) // 4)
+    for _ in range(20):
+        goal = (path.stat().st_size if path.exists() else 0) + rng.randrange(1, len(whole) // 20)
         process = subprocess.Popen([sys.executable, "-c", PROGRAM, str(path)])
         while process.poll() is None and (not path.exists() or path.stat().st_size < goal):
             time.sleep(0.001)
@@ -97,6 +97,19 @@ def test_killed_at_random_moments_and_resumed(tmp_path: Path, whole: bytes) -> N
     assert sizes[0] < len(whole)
     subprocess.run([sys.executable, "-c", PROGRAM, str(path)], check=True)
     assert path.read_bytes() == whole
+
+
+@pytest.mark.slow
+def test_a_language_model_resumes_to_the_same_bytes(tasks: list[Task], tmp_path: Path) -> None:
+    """Its replies do not depend on who else is in the batch, which a resumed run composes anew."""
+    path, few, policy = tmp_path / "run.jsonl", tasks[7::80], load_policy("tiny")
+    evaluate(policy, few, path, batch_size=4, progress=False)
+    whole = path.read_bytes()
+    rng = random.Random(2)
+    for cut in sorted(rng.sample(range(len(whole)), 20)):
+        path.write_bytes(whole[:cut])
+        evaluate(policy, few, path, batch_size=rng.choice([1, 3, 4, 8]), progress=False)
+        assert path.read_bytes() == whole
 
 
 def refused(some: list[Task], path: Path, message: str) -> None:
