@@ -7,7 +7,7 @@ PARAMS ?= params/tiny.yaml
 
 .PHONY: help setup reproduce test test-fast lint format clean
 help:
-	@echo "make reproduce   run the notebook series over the benchmark and render results/tiny/index.html"
+	@echo "make reproduce   run the notebook series, training included, and render results/tiny/index.html"
 	@echo "make test        run all tests"
 	@echo "make test-fast   run the tests that take seconds"
 	@echo "make lint        ruff, notebooks without output, mypy"

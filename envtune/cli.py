@@ -122,8 +122,8 @@ def evaluate(
     policy: Annotated[
         str | None,
         typer.Argument(
-            help="Who acts: a parameter file (the policy its run trained), tiny, a folder, a hub name, oracle, silent, "
-            "noisy, noisy:LEVEL."
+            help="Who acts: a parameter file (the policy its run trained), tiny, a folder, a hub name, http://HOST/v1, "
+            "oracle, silent, noisy, noisy:LEVEL."
         ),
     ] = None,
     split: Annotated[str, typer.Option(help="all, train, val, test or heldout.")] = "heldout",
@@ -135,7 +135,18 @@ def evaluate(
     max_steps_per_turn: Annotated[int, typer.Option(min=1, help="20 official, 10 T3RL, 5 paper.")] = 20,
     reveal: Annotated[str, typer.Option(help="Withheld tools by `message` or `recompile`.")] = "message",
     seed: Annotated[int, typer.Option(help="Seed of the policy.")] = 0,
-    temperature: Annotated[float, typer.Option(min=0, help="At which a language model samples; 0: greedy.")] = 0.0,
+    protocol: Annotated[str | None, typer.Option(help="bfcl_fc, t3rl or paper, in place of steps and reveal.")] = None,
+    model: Annotated[str | None, typer.Option(help="Of a server: the model's name there.")] = None,
+    tokenizer: Annotated[
+        str | None, typer.Option(help="Of a server: render the chat template here; folder or hub name.")
+    ] = None,
+    concurrency: Annotated[int | None, typer.Option(min=1, help="Of a server: requests at once.")] = None,
+    key_variable: Annotated[
+        str | None, typer.Option(help="Of a server: environment variable with the key; default ENVTUNE_API_KEY.")
+    ] = None,
+    temperature: Annotated[
+        float | None, typer.Option(min=0, help="At which a language model samples; default: the protocol's, or 0.")
+    ] = None,
     samples: Annotated[int, typer.Option(min=1, help="Play every task so often.")] = 1,
     export: Annotated[Path | None, typer.Option(help="Folder for the benchmark's own result files, too.")] = None,
     rescore: Annotated[
@@ -152,6 +163,7 @@ def evaluate(
     from envtune.evaluation import evaluate_samples, readable, sample_table
     from envtune.evaluation.result_files import write_results
     from envtune.policy import load_policy
+    from envtune.policy.protocol import protocol as named
 
     assert policy is not None
     tasks = spread(load_tasks("bfcl", split=split, categories=category), limit)
@@ -160,10 +172,15 @@ def evaluate(
         parts = [name, split, *(category or []), *([str(limit)] if limit else [])]
         out = out or folder / ("-".join(parts) + (".jsonl" if samples == 1 else f"-{samples}-samples"))
 
-    def load(seed: int) -> Any:
-        return load_policy(policy, seed=seed, temperature=temperature)
+    server = {"model": model, "tokenizer": tokenizer, "concurrency": concurrency, "key_variable": key_variable}
+    given: Any = {name: value for name, value in server.items() if value is not None}
+    if temperature is None:
+        temperature = (named(protocol).temperature if protocol else None) or 0.0
 
-    how: Any = {"max_steps_per_turn": max_steps_per_turn, "reveal": reveal}
+    def load(seed: int) -> Any:
+        return load_policy(policy, seed=seed, temperature=temperature, **given)
+
+    how: Any = {"max_steps_per_turn": max_steps_per_turn, "reveal": reveal, "protocol": protocol}
     results = evaluate_samples(load, tasks, out, samples, seed, **how)
     table = results[0].table() if samples == 1 else sample_table(results)
     scores = readable(table).T.reset_index(names="95 % interval by id number")
@@ -233,6 +250,16 @@ def card(
 
     run_dir = Path(run) if Path(run).is_dir() else find_root() / "results" / run
     typer.echo(f"model card {write_card(run_dir, out or run_dir / 'README.md', license)}")
+
+
+@app.command()
+def arms(
+    params: Annotated[Path, typer.Argument(help="Parameter file, such as params/laptop-hints.yaml.")],
+) -> None:
+    """Run the hint experiment: faded, no and abruptly ended hints, some seeds each. A killed run goes on."""
+    from envtune.workbook.experiment import run_arms
+
+    typer.echo(f"tables in {run_arms(params, typer.echo)}")
 
 
 bench_app = typer.Typer(help="Measure what things cost on this machine.", no_args_is_help=True)

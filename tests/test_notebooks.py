@@ -6,12 +6,14 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from statistics import median
 
 import nbformat
 import papermill
 import pytest
+import yaml
 
 from envtune.workbook.params import CHAPTERS
 
@@ -28,7 +30,7 @@ def test_every_notebook_is_a_chapter():
     assert [path.stem for path in NOTEBOOKS] == [
         c.name for c in CHAPTERS if (ROOT / f"notebooks/{c.name}.ipynb").exists()
     ]
-    assert {"01_data_prep", "02_environment", "03_reward_design", "06_evaluation"} <= {path.stem for path in NOTEBOOKS}
+    assert len(NOTEBOOKS) == 6
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=by_name)
@@ -58,24 +60,71 @@ def test_parameters_are_those_of_the_model(path):
     assert set(papermill.inspect_notebook(str(path))) == set(chapter.model.model_fields)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=by_name)
-def test_papermill_with_the_smoke_parameters(path, tmp_path):
-    """`papermill notebooks/NN.ipynb out.ipynb -f params/smoke.yaml`, from the project's root."""
-    command = [
-        sys.executable,
-        "-m",
-        "papermill",
-        "--no-progress-bar",
-        str(path.relative_to(ROOT)),
-        str(tmp_path / "o.ipynb"),
-    ]
-    command += ["-f", "params/smoke.yaml", "-p", "results", str(tmp_path)]
+def papermill_smoke(path: Path, results: Path) -> dict:
+    """`papermill notebooks/NN.ipynb out.ipynb -f params/smoke.yaml`, from the project's root; the manifest."""
+    command = [sys.executable, "-m", "papermill", "--no-progress-bar", str(path.relative_to(ROOT))]
+    command += [str(results / f"{path.stem}.ipynb"), "-f", "params/smoke.yaml", "-p", "results", str(results)]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True, timeout=300)
-    manifest = json.loads((tmp_path / "smoke" / path.stem / "manifest.json").read_text())
+    manifest = json.loads((results / "smoke" / path.stem / "manifest.json").read_text())
     assert manifest["status"] == "complete"
     assert manifest["answer"]["sentence"]
     assert manifest["figures"]
+    return dict(manifest)
+
+
+ALONE = [path for path in NOTEBOOKS if path.stem < "04"]
+TRAINING = [path for path in NOTEBOOKS if path.stem >= "04"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", ALONE, ids=by_name)
+def test_papermill_with_the_smoke_parameters(path, tmp_path):
+    papermill_smoke(path, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("training")
+def test_training_and_what_builds_on_it(tmp_path):
+    """04, 05 and 06 in order, each on what the one before left; 04 goes on with what it finds of itself."""
+    manifests = {path.stem: papermill_smoke(path, tmp_path) for path in TRAINING}
+    first, second, last = (tmp_path / "smoke" / name for name in manifests)
+    for folder in (first, second):
+        assert (folder / "policy/model.safetensors").exists()
+        assert not list(folder.rglob("checkpoint-*"))
+    assert "04_stage1_training/policy/model.safetensors" in manifests["05_stage2_training"]["inputs"]
+    assert {name.split("/")[0] for name in manifests[last.name]["inputs"]} == {first.name, second.name}
+    lines = (first / "metrics.jsonl").read_text()
+    again = papermill_smoke(TRAINING[0], tmp_path)
+    assert (first / "metrics.jsonl").read_text() == lines, "finished stages are not trained again"
+    assert again["answer"] == manifests[first.name]["answer"]
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("training")
+def test_a_killed_training_goes_on_from_its_checkpoint(tmp_path):
+    """The series is killed in the second stage of notebook 04; the next run keeps what came before the checkpoint."""
+    values = yaml.safe_load((ROOT / "params/smoke.yaml").read_text()) | {"results": str(tmp_path)}
+    values["override"] |= {"steps": 14}
+    params = tmp_path / "smoke.yaml"
+    params.write_text(yaml.safe_dump(values))
+    command = [sys.executable, "-c", "from envtune.cli import main; main()", "run", str(params), "--only", "04"]
+    partial = tmp_path / "smoke/.04_stage1_training.partial"
+    first = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 120
+        while not list(partial.glob("2_*/checkpoint-10")):
+            assert time.monotonic() < deadline, "no checkpoint came"
+            assert first.poll() is None, "it ended by itself"
+            time.sleep(0.05)
+    finally:
+        first.kill()
+        first.wait()
+    before = (partial / "metrics.jsonl").read_text().splitlines()
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=300)
+    after = (tmp_path / "smoke/04_stage1_training/metrics.jsonl").read_text().splitlines()
+    assert len(after) == 2 * 15
+    assert after[:26] == before[:26], "what was before the checkpoint was not trained again"
+    assert "up to date" in subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ agents do; a language model's floating-point sums may differ with the size of th
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,8 @@ from envtune.evaluation import records
 from envtune.evaluation.records import Row, Writer
 from envtune.evaluation.result import Result
 from envtune.policy.base import Chat, Policy
+from envtune.policy.protocol import Preset
+from envtune.policy.protocol import protocol as preset
 from envtune.types import JSON, Task
 
 
@@ -35,6 +37,7 @@ def evaluate(
     *,
     max_steps_per_turn: int = 20,
     reveal: Reveal = "message",
+    protocol: str | None = None,
     batch_size: int = 32,
     progress: bool = True,
 ) -> Result:
@@ -47,15 +50,18 @@ def evaluate(
             played; if all of it, nothing is played. None: nothing is written.
         max_steps_per_turn: tool steps allowed in one turn: 20 official, 10 T3RL, 5 the paper.
         reveal: how withheld tools are handed over, see `ToolUseEnv`.
+        protocol: `bfcl_fc`, `t3rl` or `paper`, in place of the two above; see `policy.protocol`.
         batch_size: episodes in flight at once; the policy answers all of them together.
         progress: show a progress bar.
 
     Raises:
-        ValueError: no tasks or a task given twice, `batch_size` below 1, a policy that does not answer every chat, or a
-            file at `path` that belongs to something else; the message names file, line and what differs.
+        ValueError: no tasks or a task given twice, `batch_size` below 1, an unknown protocol, a policy that samples at
+            another temperature than the protocol or does not answer every chat, or a file at `path` that belongs to
+            something else; the message names file, line and what differs.
     """
     _check_arguments(tasks, batch_size)
-    header = records.make_header(_config(policy, tasks, max_steps_per_turn, reveal))
+    rules = _rules(policy, max_steps_per_turn, reveal, protocol)
+    header = records.make_header(_config(policy, tasks, rules))
     with ExitStack() as stack:
         writer: Writer | None = None
         if path is not None:
@@ -64,8 +70,7 @@ def evaluate(
         bar = stack.enter_context(
             tqdm(total=len(tasks), initial=len(rows), desc=f"evaluate {policy.name}", disable=not progress)
         )
-        make_env = _env_maker(max_steps_per_turn, reveal)
-        for row in _in_order(_play(policy, tasks[len(rows) :], make_env, batch_size)):
+        for row in _in_order(_play(policy, tasks[len(rows) :], rules, batch_size)):
             if writer:
                 writer.append(row)
             rows.append(row)
@@ -93,6 +98,8 @@ class _Running:
     index: int
     env: ToolUseEnv
     chat: Chat
+    steps: int = 0
+    done: bool = False
 
 
 def _check_arguments(tasks: Sequence[Task], batch_size: int) -> None:
@@ -104,52 +111,64 @@ def _check_arguments(tasks: Sequence[Task], batch_size: int) -> None:
         raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
 
 
-def _config(policy: Policy, tasks: Sequence[Task], max_steps_per_turn: int, reveal: Reveal) -> JSON:
+def _rules(policy: Policy, max_steps_per_turn: int, reveal: Reveal, protocol: str | None) -> Preset:
+    own = Preset(max_steps_per_turn=max_steps_per_turn, reveal=reveal)
+    if protocol is None:
+        return own
+    if own != Preset():
+        raise ValueError(f"protocol {protocol} sets max_steps_per_turn and reveal; give either it or them")
+    rules = preset(protocol)
+    found = policy.settings.get("temperature")
+    if None not in (found, rules.temperature) and found != rules.temperature:
+        raise ValueError(
+            f"policy {policy.name} samples at temperature {found}, protocol {protocol} at {rules.temperature}: "
+            f"load it with load_policy(..., temperature={rules.temperature})"
+        )
+    return rules
+
+
+def _config(policy: Policy, tasks: Sequence[Task], rules: Preset) -> JSON:
     return {
         "policy": policy.name,
         "settings": policy.settings,
-        "protocol": {"hints": False, "max_steps_per_turn": max_steps_per_turn, "reveal": reveal},
+        "protocol": rules.record,
         "data": data_version(),
         "tasks": {"n": len(tasks), "sha256": records.task_digest(tasks)},
     }
 
 
-def _env_maker(max_steps_per_turn: int, reveal: Reveal) -> Callable[[Task], ToolUseEnv]:
-    return lambda task: ToolUseEnv(task, hints=False, max_steps_per_turn=max_steps_per_turn, reveal=reveal)
-
-
-def _play(
-    policy: Policy, tasks: Sequence[Task], make_env: Callable[[Task], ToolUseEnv], batch_size: int
-) -> Iterator[tuple[int, Row]]:
+def _play(policy: Policy, tasks: Sequence[Task], rules: Preset, batch_size: int) -> Iterator[tuple[int, Row]]:
     """Index and row of every task, as they finish."""
     waiting = iter(enumerate(tasks))
     running: list[_Running] = []
     while True:
         while len(running) < batch_size and (following := next(waiting, None)) is not None:
-            running.append(_start(*following, make_env))
+            running.append(_start(*following, rules))
         if not running:
             return
         texts = policy.reply([episode.chat for episode in running])
         if len(texts) != len(running):
             raise ValueError(f"policy {policy.name} answered {len(texts)} of {len(running)} chats; it must answer each")
         for episode, text in zip(running, texts, strict=True):
-            _advance(episode, text)
+            _advance(episode, text, rules)
         for episode in running:
-            if episode.env.done:
+            if episode.done:
                 yield episode.index, records.make_row(episode.env.episode)
-        running = [episode for episode in running if not episode.env.done]
+        running = [episode for episode in running if not episode.done]
 
 
-def _start(index: int, task: Task, make_env: Callable[[Task], ToolUseEnv]) -> _Running:
-    env = make_env(task)
+def _start(index: int, task: Task, rules: Preset) -> _Running:
+    env = ToolUseEnv(task, hints=False, max_steps_per_turn=rules.max_steps_per_turn, reveal=rules.reveal)
     observation = env.reset()
-    return _Running(index, env, Chat(task, list(observation.messages), observation.tools))
+    return _Running(index, env, Chat(task, *rules.opening(observation.messages, observation.tools)))
 
 
-def _advance(episode: _Running, text: str) -> None:
+def _advance(episode: _Running, text: str, rules: Preset) -> None:
     chat, env = episode.chat, episode.env
     observation: Observation = env.step(text)
-    chat.messages += [{"role": "assistant", "content": text}, *observation.messages]
+    episode.steps += 1
+    episode.done = env.done or episode.steps == rules.max_steps
+    chat.messages += [{"role": "assistant", "content": text}, *rules.shown(observation.messages)]
     if observation.recompiled:
         chat.tools = observation.tools
     chat.step = chat.step + 1 if env.turn == chat.turn else 0

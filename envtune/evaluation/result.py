@@ -113,9 +113,9 @@ def comparison(a: Runs, b: Runs) -> pd.DataFrame:
     categories = [c for c in Category if any(row.category is c for row in first[0].rows)]
     rows = {}
     for metric, category in [*((metric, None) for metric in METRICS), *(("accuracy", c) for c in categories)]:
-        x, y = ([run.only(category) if category else run for run in runs] for runs in (first, second))
-        found = compare(x, y, metric)
-        means = [_means(runs, METRICS[metric]) for runs in (x, y)]
+        parts = [[run.only(category) if category else run for run in runs] for runs in (first, second)]
+        found = compare(parts[0], parts[1], metric)
+        means = [_means(runs, METRICS[metric]) for runs in parts]
         rows[metric, category or "all"] = {
             "n": found.n,
             **{name: sum(mean.values()) / len(mean) for name, mean in zip("ab", means, strict=True)},

@@ -1,34 +1,46 @@
-"""Who acts: scripted agents and language models. `load_policy` is the one way in."""
+"""Who acts: scripted agents and language models, here or behind a server. `load_policy` is the one way in."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from envtune.policy.base import Chat, Policy
 from envtune.policy.noise import Noise, perturb
 from envtune.policy.scripted import NoisyOracle, Oracle, Silent
 
-__all__ = ["Chat", "Noise", "NoisyOracle", "Oracle", "Policy", "Silent", "load_policy", "perturb"]
+__all__ = ["Chat", "Noise", "NoisyOracle", "Oracle", "Policy", "Silent", "load_policy", "perturb", "set_threads"]
 
 MESSAGE_TOKENS = 1024
 """Longest message of a language model whose generation config does not say."""
 
 
-def load_policy(spec: str | Path, seed: int = 0, *, temperature: float = 0.0) -> Policy:
+def load_policy(
+    spec: str | Path, seed: int = 0, *, name: str | None = None, temperature: float = 0.0, **endpoint: Any
+) -> Policy:
     """The agent that `spec` names.
 
     Args:
         spec: `"tiny"`, the shipped language model; the folder of a checkpoint, such as
-            `"results/tiny/05_stage2_training/policy"`; the name of a model on the hub, such as `"Qwen/Qwen3-4B"`; or a
-            scripted agent: `"oracle"`, `"silent"`, `"noisy"`, or `"noisy:LEVEL"` with the share of disturbed calls.
+            `"results/tiny/05_stage2_training/policy"`; the name of a model on the hub, such as `"Qwen/Qwen3-4B"`; the
+            address of an OpenAI-compatible server, such as `"http://localhost:8000/v1"`; or a scripted agent:
+            `"oracle"`, `"silent"`, `"noisy"`, or `"noisy:LEVEL"` with the share of disturbed calls.
         seed: of the agent's own randomness, if it has any.
-        temperature: at which a language model samples its answers; 0: greedy.
+        name: what a language model is called in tables and files; default: after its folder.
+        temperature: of a language model's sampling; 0 is greedy.
+        endpoint: of a server only: `model` and more, see `policy.endpoint.Endpoint`.
 
     Raises:
-        ValueError: unknown agent, a level that is not a number from 0 to 1, or a checkpoint that is missing or damaged
-            (`policy.checkpoint.CheckpointError`, which names the file).
+        ValueError: unknown agent, `endpoint` options without a server, a level that is not a number from 0 to 1, or a
+            checkpoint that is missing or damaged (`policy.checkpoint.CheckpointError`, which names the file).
     """
     spec = str(spec)
+    if spec.startswith(("http://", "https://")):
+        from envtune.policy.endpoint import Endpoint
+
+        return Endpoint(spec, seed=seed, temperature=temperature, **endpoint)
+    if endpoint:
+        raise ValueError(f"{', '.join(endpoint)}: for a server only, such as http://localhost:8000/v1; got {spec!r}")
     if spec == "oracle":
         return Oracle()
     if spec == "silent":
@@ -38,14 +50,14 @@ def load_policy(spec: str | Path, seed: int = 0, *, temperature: float = 0.0) ->
     if spec.startswith("noisy:"):
         return NoisyOracle(Noise.level(_level(spec, spec.removeprefix("noisy:"))), seed)
     if spec == "tiny" or "/" in spec or Path(spec).is_dir():
-        return _language_policy(spec, seed, temperature)
+        return _language_policy(spec, seed, name, temperature)
     raise ValueError(
         f"unknown policy {spec!r}; known: 'oracle', 'silent', 'noisy', 'noisy:LEVEL' (such as 'noisy:0.3'), 'tiny', "
-        "the folder of a checkpoint, or a hub name such as 'Qwen/Qwen3-4B'"
+        "the folder of a checkpoint, a hub name such as 'Qwen/Qwen3-4B', or a server such as 'http://localhost:8000/v1'"
     )
 
 
-def _language_policy(spec: str, seed: int, temperature: float) -> Policy:
+def _language_policy(spec: str, seed: int, name: str | None, temperature: float) -> Policy:
     """torch and transformers are imported here, so that scripted agents do not wait for them."""
     from envtune.policy.checkpoint import load_checkpoint
     from envtune.policy.language import LanguagePolicy
@@ -53,7 +65,7 @@ def _language_policy(spec: str, seed: int, temperature: float) -> Policy:
     model, tokenizer, identity = load_checkpoint(spec)
     longest = model.generation_config.max_new_tokens if model.generation_config else None
     folder = Path(spec)
-    name = folder.parent.name if folder.name == "policy" else folder.name
+    name = name or (folder.parent.name if folder.name == "policy" else folder.name)
     return LanguagePolicy(
         model,
         tokenizer,
@@ -63,6 +75,14 @@ def _language_policy(spec: str, seed: int, temperature: float) -> Policy:
         seed=seed,
         identity=identity,
     )
+
+
+def set_threads(n: int | None) -> None:
+    """Let torch use `n` threads on the CPU, or with None as many as it likes. A tiny model is quickest with one."""
+    if n is not None:
+        import torch
+
+        torch.set_num_threads(n)
 
 
 def _level(spec: str, level: str) -> float:

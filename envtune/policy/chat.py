@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from envtune import fastjson
-from envtune.types import JSON, FormatError, FormatErrorKind, ToolCall
+from envtune.types import JSON, FormatError, FormatErrorKind, Message, ToolCall
 
 MAX_CHARS = 1_000_000
 """Longest message that is read at all, in characters."""
@@ -89,12 +89,20 @@ def render_calls(calls: Sequence[ToolCall], text: str = "") -> str:
     `text` is copied as it is: it must hold no tags of its own.
     """
     blocks = [text] if text else []
-    for call in calls:
-        body = _encode({"name": call.name, "arguments": call.arguments})
-        if "<" in body:
-            body = _NEEDS_ESCAPE.sub(r"\\u003c", body)
-        blocks.append(f"{_OPEN}\n{body}\n{_CLOSE}")
+    blocks += [call_block(_encode({"name": call.name, "arguments": call.arguments})) for call in calls]
     return "\n".join(blocks)
+
+
+def call_block(body: str) -> str:
+    """One call, from its JSON."""
+    if "<" in body:
+        body = _NEEDS_ESCAPE.sub(r"\\u003c", body)
+    return f"{_OPEN}\n{body}\n{_CLOSE}"
+
+
+def without_marks(messages: Sequence[Message]) -> list[Message]:
+    """The messages as a model may read them: `CUT_OFF` is ours alone."""
+    return [{**message, "content": str(message["content"]).removesuffix(CUT_OFF)} for message in messages]
 
 
 def _parse(text: str) -> Reply:

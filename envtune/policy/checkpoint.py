@@ -53,13 +53,25 @@ def load_checkpoint(spec: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase
     """
     folder = folder_of(spec)
     weights = _check_files(folder)
+    tokenizer = load_tokenizer(str(folder))
+    name = folder.name if folder == Path(spec) else spec  # where it lies does not matter, the hash does
+    return _load_model(folder), tokenizer, {"checkpoint": name, "sha256": _digest(weights)}
+
+
+def load_tokenizer(spec: str) -> PreTrainedTokenizerBase:
+    """The tokenizer alone, of what `load_checkpoint` takes; no weights are needed or downloaded.
+
+    Raises:
+        CheckpointError: it is missing or cannot be read.
+    """
     from transformers import AutoTokenizer
 
+    source = WEIGHTS if spec == TINY else Path(spec) if Path(spec).is_dir() else spec
+    where = source / "tokenizer.json" if isinstance(source, Path) else f"the tokenizer of {spec!r}"
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder)
+        return AutoTokenizer.from_pretrained(source)
     except Exception as error:  # noqa: BLE001  the tokenizers library raises bare exceptions
-        raise CheckpointError(f"{folder / 'tokenizer.json'} cannot be read: {_first_line(error)}") from None
-    return _load_model(folder), tokenizer, {"checkpoint": spec, "sha256": _digest(weights)}
+        raise CheckpointError(f"{where} cannot be read: {_first_line(error)}") from None
 
 
 def fingerprint(folder: Path) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from envtune.policy.base import Chat
-from envtune.policy.chat import CUT_OFF
+from envtune.policy.chat import without_marks
 from envtune.policy.generate import Row, Sampler
 from envtune.policy.tokens import ChatTokens
 from envtune.types import JSON, Message
@@ -90,7 +90,7 @@ class LanguagePolicy:
                 self._sampler.feed(reading.row, new, room)
                 return reading
         self._drop(id(chat))
-        ids = self._tokens.prompt(_without_marks(chat.messages), chat.tools)
+        ids = self._tokens.prompt(without_marks(chat.messages), chat.tools)
         if not (room := self._room(len(ids))):
             return None
         row = self._sampler.open(ids, room, f"{self._seed}/{chat.task.id}/{len(chat.messages)}")
@@ -128,7 +128,3 @@ def stop_ids_of(model: PreTrainedModel) -> list[int]:
     """The ids at which the model's own generation config ends a message."""
     ids = model.generation_config.eos_token_id if model.generation_config else None
     return list(ids) if isinstance(ids, list) else [] if ids is None else [int(ids)]
-
-
-def _without_marks(messages: Sequence[Message]) -> list[Message]:
-    return [{**message, "content": str(message["content"]).removesuffix(CUT_OFF)} for message in messages]

@@ -10,7 +10,7 @@ they end at once, the agent has never seen a raw error; notebook 05 is to measur
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from itertools import pairwise
 from typing import Any
@@ -30,14 +30,25 @@ class Fade:
     start: float
     end: float
     share: float
+    hold: float = 0.0
+    """The share of the stage before it begins to change; equal to `share`: it drops at once."""
 
     def __post_init__(self) -> None:
-        if not (0 <= self.start <= 1 and 0 <= self.end <= 1 and 0 < self.share <= 1):
-            raise ValueError(f"{self}: rates are from 0 to 1, the share above 0 and up to 1")
+        if not (0 <= self.start <= 1 and 0 <= self.end <= 1 and 0 <= self.hold <= self.share <= 1 and self.share > 0):
+            raise ValueError(f"{self}: rates are from 0 to 1, the share above 0 and up to 1, the hold up to the share")
+
+    def __str__(self) -> str:
+        if self.hold == self.share:
+            return f"{self.start:g}, then {self.end:g} from {self.share:.0%} on"
+        return f"{self.start:g} to {self.end:g} over {self.hold:.0%} to {self.share:.0%}"
 
     def at(self, progress: float) -> float:
         """The rate when `progress` (0 to 1) of the stage is done."""
-        done = min(progress / self.share, 1.0)
+        if progress >= self.share:
+            return self.end
+        if progress <= self.hold:
+            return self.start
+        done = (progress - self.hold) / (self.share - self.hold)
         return self.start + done * (self.end - self.start)
 
 
@@ -145,6 +156,64 @@ class Recipe:
     name: str
     stages: tuple[Stage, ...]
 
+    @property
+    def on_base(self) -> tuple[Stage, ...]:
+        """The first stages, which train on the base split alone: chapter 4.
+
+        Raises:
+            ValueError: there is none.
+        """
+        found = tuple(stage for stage in self.stages if stage.categories == (Category.BASE,))
+        if not found or len(found) == len(self.stages):
+            raise ValueError(
+                f"recipe {self.name!r} does not train on the base split first; chapters 4 and 5 take one that does, "
+                "others run through training.train"
+            )
+        return found
+
+    @property
+    def on_all(self) -> tuple[Stage, ...]:
+        """The stages after those of `on_base`: chapter 5."""
+        return self.stages[len(self.on_base) :]
+
+
+def override(stages: Sequence[Stage], values: Mapping[str, Any]) -> tuple[Stage, ...]:
+    """The same stages with some fields of all of them replaced, for a smaller run or an ablation.
+
+    Raises:
+        ValueError: no such field, or a value that a stage refuses.
+    """
+    known = [f.name for f in fields(Stage)][1:]
+    if unknown := [name for name in values if name not in known]:
+        raise ValueError(f"a stage has no field {unknown[0]!r}; it has {', '.join(known)}")
+    return tuple(replace(stage, **values) for stage in stages)
+
+
+def table(stages: Sequence[Stage]) -> list[dict[str, str]]:
+    """One row per field: `field`, its text in each stage by the stage's name, and `changes` ("yes" or "")."""
+    names = [f.name for f in fields(Stage)][1:]
+    changed = {name for change in changes(stages) for name in change}
+    return [
+        {"field": name}
+        | {stage.name: _text(getattr(stage, name)) for stage in stages}
+        | {"changes": "yes" if name in changed else ""}
+        for name in names
+    ]
+
+
+def describe(change: Mapping[str, tuple[Any, Any]]) -> str:
+    """One entry of `changes` as a line of text."""
+    return "; ".join(f"{name}: {_text(before)} → {_text(now)}" for name, (before, now) in change.items())
+
+
+def _text(value: Any) -> str:
+    """A field's value for a table."""
+    if isinstance(value, tuple):
+        return "all four" if value == ALL else ", ".join(value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "–" if value is None else str(value)
+
 
 def changes(stages: Sequence[Stage]) -> list[dict[str, tuple[Any, Any]]]:
     """For each stage after the first: field -> (before, now), for the fields that differ from the stage before."""
@@ -207,8 +276,9 @@ _LAPTOP_1 = Stage(
     source="synth",
     categories=(Category.BASE,),
     tasks=128,
-    steps=8,
+    steps=4,
     learning_rate=1e-3,
+    beta=0.05,
     num_generations=8,
     prompts_per_step=8,
     drop_zero_spread=True,
@@ -217,10 +287,16 @@ _LAPTOP_1 = Stage(
     episode_tokens=640,
 )
 _LAPTOP_2 = replace(
-    _LAPTOP_1, name="hints", reward="progress", tasks=512, steps=24, hint_rate=1.0, hint_strength=Strength.LIST
+    _LAPTOP_1,
+    name="hints",
+    reward="progress",
+    tasks=512,
+    steps=16,
+    hint_rate=Fade(1.0, 0.5, 1.0),
+    hint_strength=Strength.LIST,
 )
-_LAPTOP_3 = replace(_LAPTOP_2, name="hard", categories=ALL, steps=48, hint_rate=Fade(1.0, 0.0, 0.7), turn_feedback=True)
-_LAPTOP_4 = replace(_LAPTOP_3, name="independent", steps=20, hint_rate=0.0, turn_feedback=False)
+_LAPTOP_3 = replace(_LAPTOP_2, name="hard", categories=ALL, steps=46, hint_rate=Fade(0.5, 0.0, 0.7), turn_feedback=True)
+_LAPTOP_4 = replace(_LAPTOP_3, name="independent", steps=14, hint_rate=0.0, turn_feedback=False)
 
 RECIPES = {
     recipe.name: recipe

@@ -29,6 +29,7 @@ from tqdm.auto import tqdm
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
+from envtune.policy.checkpoint import folder_of
 from envtune.training import metrics
 from envtune.training.curriculum import Recipe, Stage
 from envtune.training.grpo import Machine, Trainer, grpo_config
@@ -74,7 +75,7 @@ def train(
 
     Args:
         recipe: what to do; or some stages of one.
-        policy: path or hub name of model and tokenizer.
+        policy: what `load_policy` takes: `tiny`, the folder of a checkpoint, or a hub name.
         out: the run's folder.
         seed: of task order, sampling and hints.
         machine: micro-batches and backends.
@@ -84,13 +85,14 @@ def train(
         progress: show a bar per stage.
 
     Raises:
-        ValueError: the folder holds another run, or a stage's batch does not divide; the message says what differs.
+        ValueError: the folder holds another run, a stage's batch does not divide, or there is no such policy; the
+            message says what differs.
     """
     stages = recipe.stages if isinstance(recipe, Recipe) else tuple(recipe)
     run = _Run(Path(out), stages, str(policy), seed, machine or Machine(), schedule or Schedule(), tasks or {}, on_step)
     run.claim()
     transformers_logging.disable_progress_bar()
-    entering = str(policy)
+    entering = str(folder_of(str(policy)))
     for number in range(len(stages)):
         entering = str(run.stage(number, entering, progress))
     if run.is_main:

@@ -73,7 +73,7 @@ class Workbook:
         self.name = of.name
         self.params: Any = params
         self.folder = folder
-        self._needs = of.needs
+        self._reads = of.reads
         self._started = datetime.now(UTC)
         self._clock = time.monotonic()
         self._code = provenance.git_state() | {"source_hash": provenance.source_hash()}
@@ -108,6 +108,23 @@ class Workbook:
             self._inputs |= {f"{of}/{name}/{file}": digest for file, digest in provenance.hash_folder(path).items()}
         else:
             self._inputs[f"{of}/{name}"] = provenance.sha256_file(path)
+        return path
+
+    def read(self, name: str) -> Path | None:
+        """A file of another run that the chapter lists in `reads`, recorded like an input; None if it is not there.
+
+        Args:
+            name: its path relative to the folder of all runs.
+
+        Raises:
+            ValueError: the chapter does not list it, so the series would not see it change.
+        """
+        if name not in self._reads:
+            raise ValueError(f"'{name}' is not among the files that {self.name} reads; add it in workbook/params.py")
+        path = self.folder.parents[1] / name
+        if not path.is_file():
+            return None
+        self._inputs[f"../{name}"] = provenance.sha256_file(path)
         return path
 
     def figure(self, fig: Figure, name: str, *, alt: str, caption: str = "") -> None:

@@ -32,6 +32,9 @@ def _number_in_text(value: object) -> object:
 Count = Annotated[int, Field(ge=1)]
 Real = Annotated[float, Field(allow_inf_nan=False), BeforeValidator(_number_in_text)]
 Split = Literal["all", "train", "val", "test", "heldout"]
+RunName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$")]
+Overrides = dict[str, bool | int | float | str | None]
+"""Fields of `training.curriculum.Stage`, which knows what they may be."""
 
 
 class Common(BaseModel):
@@ -39,7 +42,7 @@ class Common(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    run: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$")]
+    run: RunName
     results: Annotated[str, Field(min_length=1)]
     seed: Annotated[int, Field(ge=0, lt=2**32)]
 
@@ -48,6 +51,7 @@ class DataPrep(Common):
     """Notebook 01."""
 
     story: Annotated[int, Field(ge=0, lt=200)]
+    synth_tasks: Count
 
 
 class Environment(Common):
@@ -65,12 +69,35 @@ class RewardDesign(Common):
     limit: Count | None
 
 
+class Training(Common):
+    """Notebooks 04 and 05."""
+
+    policy: Annotated[str, Field(min_length=1)]
+    recipe: Annotated[str, Field(min_length=1)]
+    override: Overrides
+    validate_every: Annotated[int, Field(ge=0)]
+    validate_tasks: Count
+    compare_tasks: Count
+    micro_batch: Count
+    max_rows: Count
+    sampler: Literal["cached", "vllm"]
+    bf16: bool
+    gradient_checkpointing: bool
+    threads: Count | None
+    trackio: bool
+
+
 class Evaluation(Common):
     """Notebook 06."""
 
     policies: Annotated[list[str], Field(min_length=1)]
     split: Split
     limit: Count | None
+    policy: Annotated[str, Field(min_length=1)]
+    synth_tasks: Count
+    batch_size: Count
+    threads: Count | None
+    jobs: Count
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +108,20 @@ class Chapter:
     model: type[Common]
     needs: tuple[str, ...] = ()
     """Earlier chapters whose results are an input of this one."""
+    reads: tuple[str, ...] = ()
+    """Files of other runs, relative to the folder of all runs, that it shows if they are there."""
 
+
+HINTS_SUMMARY, HINTS_CURVES = "laptop-hints/summary.csv", "laptop-hints/curves.csv"
+"""What `envtune arms params/laptop-hints.yaml` leaves."""
 
 CHAPTERS = (
     Chapter("01_data_prep", DataPrep),
     Chapter("02_environment", Environment),
     Chapter("03_reward_design", RewardDesign),
-    Chapter("06_evaluation", Evaluation),
+    Chapter("04_stage1_training", Training),
+    Chapter("05_stage2_training", Training, ("04_stage1_training",), (HINTS_SUMMARY, HINTS_CURVES)),
+    Chapter("06_evaluation", Evaluation, ("04_stage1_training", "05_stage2_training")),
 )
 
 

@@ -190,6 +190,7 @@ def _key(series: _Series, step: _Step) -> str:
     Where they are written (`run`, `results`) is not part of it.
     """
     cells = nbformat.read(step.notebook, as_version=4).cells
+    results = series.run_dir.parent
     needed = {}
     for need in step.chapter.needs:
         folder = series.run_dir / need
@@ -205,6 +206,9 @@ def _key(series: _Series, step: _Step) -> str:
             "code": series.code,
             "data": series.data,
             "needs": needed,
+            "reads": {
+                name: provenance.sha256_file(path) for name in step.chapter.reads if (path := results / name).is_file()
+            },
             "made": [str(series.root), provenance.machine()],
         }
     )

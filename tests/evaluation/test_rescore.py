@@ -88,7 +88,7 @@ def test_a_difference_in_reading_is_named(by_id: dict[str, Task]) -> None:
     assert found.differences().iloc[0].cause == READ_DIFFERENTLY
 
 
-def test_the_step_limit_in_the_last_turn_is_named(tasks: list[Task]) -> None:
+def test_an_episode_cut_off_in_its_last_turn_is_named(tasks: list[Task]) -> None:
     task = next(task for task in tasks if not task.withheld)
     (item,) = rescore_episodes([played(task, last=ToolCall("no_such_tool", {}))], [task]).items
     assert (item.ours, item.official.valid, item.cause) == (False, True, LAST_TURN)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from envtune.training.curriculum import RECIPES, Fade, Recipe, Stage, changes, recipe
+from envtune.training.curriculum import RECIPES, Fade, Recipe, Stage, changes, describe, override, recipe, table
 from envtune.types import Category
 
 ALL, BASE = tuple(Category), (Category.BASE,)
@@ -28,17 +28,17 @@ CHANGES = {
         {
             "reward": ("syntax", "progress"),
             "tasks": (128, 512),
-            "steps": (8, 24),
-            "hint_rate": (0.0, 1.0),
+            "steps": (4, 16),
+            "hint_rate": (0.0, Fade(1.0, 0.5, 1.0)),
             "hint_strength": ("one", "list"),
         },
         {
             "categories": (BASE, ALL),
-            "steps": (24, 48),
-            "hint_rate": (1.0, Fade(1.0, 0.0, 0.7)),
+            "steps": (16, 46),
+            "hint_rate": (Fade(1.0, 0.5, 1.0), Fade(0.5, 0.0, 0.7)),
             "turn_feedback": (False, True),
         },
-        {"steps": (48, 20), "hint_rate": (Fade(1.0, 0.0, 0.7), 0.0), "turn_feedback": (True, False)},
+        {"steps": (46, 14), "hint_rate": (Fade(0.5, 0.0, 0.7), 0.0), "turn_feedback": (True, False)},
     ],
 }
 
@@ -115,3 +115,29 @@ def test_tasks_of_a_stage():
         "miss_param",
         "long_context",
     ]
+
+
+def test_the_two_chapters_share_a_recipe():
+    for name, n in [("laptop", 2), ("paper", 2), ("t3rl", 1)]:
+        found = recipe(name)
+        assert len(found.on_base) == n
+        assert found.on_base + found.on_all == found.stages
+    with pytest.raises(ValueError, match="recipe 'single' does not train on the base split first"):
+        _ = recipe("single").on_base
+
+
+def test_overriding_fields_of_all_stages():
+    stages = override(recipe("laptop").stages, {"steps": 2, "num_generations": 4})
+    assert {(stage.steps, stage.num_generations) for stage in stages} == {(2, 4)}
+    with pytest.raises(ValueError, match=r"a stage has no field 'step'; it has reward, steps"):
+        override(stages, {"step": 1})
+    with pytest.raises(ValueError, match="steps is 0"):
+        override(stages, {"steps": 0})
+
+
+def test_a_recipe_as_a_table_marks_what_changes():
+    stages = recipe("t3rl").stages
+    rows = {row["field"]: row for row in table(stages)}
+    assert {name for name, row in rows.items() if row["changes"]} == set(changes(stages)[0])
+    assert rows["categories"] == {"field": "categories", "base": "base", "all": "all four", "changes": "yes"}
+    assert describe({"hint_rate": (Fade(1.0, 0.0, 0.7), 0.0)}) == "hint_rate: 1 to 0 over 0% to 70% → 0.0"

@@ -15,5 +15,5 @@ class Beta(Common):
 
 
 ALPHA = Chapter("01_alpha", Alpha)
-BETA = Chapter("02_beta", Beta, needs=("01_alpha",))
+BETA = Chapter("02_beta", Beta, needs=("01_alpha",), reads=("other/table.csv",))
 CHAPTERS = (ALPHA, BETA)

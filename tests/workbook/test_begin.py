@@ -171,3 +171,18 @@ def test_inputs_are_recorded_and_must_be_there(nb, lab):
     later.finish("y")
     inputs = json.loads((later.folder / "manifest.json").read_text())["inputs"]
     assert set(inputs) == {"01_alpha/manifest.json", "01_alpha/policy/weights.bin"}
+
+
+def test_files_of_other_runs_are_read_if_listed_and_there(lab, shown):
+    alpha = begin(ALPHA, **PARAMETERS)
+    alpha.finish("Done.")
+    nb = begin(BETA, run="lab", results="results", seed=0, note="x")
+    assert nb.read("other/table.csv") is None
+    table = lab / "results/other/table.csv"
+    table.parent.mkdir()
+    table.write_text("x\n")
+    assert nb.read("other/table.csv") == table
+    nb.finish("Done.")
+    assert "../other/table.csv" in json.loads((nb.folder / "manifest.json").read_text())["inputs"]
+    with pytest.raises(ValueError, match=r"'other/else.csv' is not among the files that 02_beta reads"):
+        nb.read("other/else.csv")

@@ -54,6 +54,10 @@ def test_two_chapters_end_to_end(project, capfd):
     assert project.ran() == []
     project.set(n=3, note="other")
     assert project.ran() == ["02_beta"], "only the chapter whose parameter changed"
+    table = project.root / "results/other/table.csv"
+    table.parent.mkdir()
+    table.write_text("x\n1\n")
+    assert project.ran() == ["02_beta"], "a file of another run that it reads"
     project.alpha(ALPHA_WORK, "pass")
     assert project.ran() == ["01_alpha", "02_beta"], "a changed cell, and what builds on its chapter"
 

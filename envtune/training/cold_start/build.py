@@ -67,7 +67,7 @@ def build(
     data = examples.encode(tokenizer, found)
     echo(f"{len(data)} dialogues, {sum(len(e.ids) for e in data):,} tokens, {time.perf_counter() - begin:.0f} s")
     model = make_model(tokenizer, seed)
-    losses = fit(model, examples.batches(data, seed), tokens, echo)
+    losses = fit(model, examples.batches(data, seed), tokens, seed, echo)
     trained = time.perf_counter() - begin
     _save(model, tokenizer, out)
     card: JSON = {"parameters": model.num_parameters(), "vocabulary": len(tokenizer), "seed": seed}

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 MUON_LR, ADAM_LR = 0.02, 3e-3
-READ_WEIGHT = 0.1
-"""Weight of the loss on what the policy only reads: results repeat values of calls, which teaches to copy."""
+READ_WEIGHT, READ_SHARE = 0.1, 0.25
+"""Weight of the loss on what the policy only reads (results repeat values of calls, which teaches to copy), and the
+share of those tokens that it is taken of, at random: the softmax over the vocabulary is a good part of the work."""
 WARMUP = 20
 """Steps over which the learning rates rise."""
 DECAY_FROM = 0.5
@@ -32,10 +33,12 @@ def fit(
     model: PreTrainedModel,
     stream: Iterator[list[Example]],
     tokens: int,
+    seed: int = 0,
     echo: Callable[[str], object] = lambda line: None,
 ) -> list[float]:
     """Train on `tokens` tokens, padding not counted; returns the loss of every step."""
     optimizers = _optimizers(model)
+    torch.manual_seed(seed)
     model.train()
     losses: list[float] = []
     seen, begin = 0, time.perf_counter()
@@ -73,7 +76,8 @@ def _loss(model: Any, batch: list[Example]) -> torch.Tensor:
     real = torch.tensor([[True] * len(e.ids) + [False] * (width - len(e.ids)) for e in batch])
     with torch.autocast("cpu", torch.bfloat16):
         hidden = model.model(input_ids=ids).last_hidden_state  # padding stands behind, where causal attention ends
-        logits = model.lm_head(hidden[:, :-1][real[:, 1:]])
-    each = cross_entropy(logits.float(), ids[:, 1:][real[:, 1:]], reduction="none")
-    own = learned[:, 1:][real[:, 1:]]
+        scored = learned[:, 1:] | (real[:, 1:] & (torch.rand(ids[:, 1:].shape) < READ_SHARE))
+        logits = model.lm_head(hidden[:, :-1][scored])
+    each = cross_entropy(logits.float(), ids[:, 1:][scored], reduction="none")
+    own = learned[:, 1:][scored]
     return each[own].mean() + READ_WEIGHT * each[~own].mean()

@@ -47,7 +47,15 @@ TWO_HINTS = 0.5
 """Share of scenes, among those with a third request, in which the repeated goal fails under another hint."""
 DISGUISED, RENAMED = 0.5, 0.5
 """Shares of tasks and dialogues, see `disguise`."""
-DETAILS = ("{word} {value}", "{word} {value}", "{value}", "in {value}", "for {value}", "with {word} {value}")
+DETAILS = (
+    "{word} {value}",
+    "{value}",
+    "in {value}",
+    "for {value}",
+    "with {word} {value}",
+    "my {word} is {value}",
+    "{word} is {value}",
+)
 """How the user words what the helper needs."""
 PER_TASK = 3
 """Most dialogues about one generated task."""
@@ -57,7 +65,7 @@ GIVEN_UP = 0.15
 """Share of failures whose real hint says that no tool helps, and after which the user is told so."""
 PAYS = 0.8
 """Share of repeated goals that get the answer of the intact state instead of the failure."""
-EXPLORE = 0.25
+EXPLORE = 0.1
 """Share of failures without a hint after which the helper is tried unasked."""
 
 

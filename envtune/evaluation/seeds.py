@@ -1,0 +1,52 @@
+"""How sure are we over seeds? Means of a few training runs with Student's 95 % interval, and paired differences."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from statistics import mean, stdev
+
+import pandas as pd
+from scipy import stats
+
+from envtune.evaluation.stats import CONFIDENCE
+
+
+def seed_mean(values: Sequence[float]) -> tuple[float, float, float]:
+    """Mean, and the ends of its interval (NaN for one value). The runs are taken as normal draws."""
+    middle = mean(values)
+    if len(values) < 2:
+        return middle, math.nan, math.nan
+    half = stdev(values) / math.sqrt(len(values)) * float(stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1))
+    return middle, middle - half, middle + half
+
+
+def arm_means(summary: pd.DataFrame, metric: str = "turn_accuracy") -> pd.DataFrame:
+    """Mean over seeds of a metric: one row per arm and category, `seeds`, `mean`, `low`, `high`.
+
+    Args:
+        summary: columns `arm`, `seed`, `category` and the metric.
+        metric: `turn_accuracy` or `accuracy`.
+    """
+    rows = []
+    for (arm, category), own in summary.groupby(["arm", "category"], sort=False):
+        middle, low, high = seed_mean(own[metric].tolist())
+        rows.append({"arm": arm, "category": category, "seeds": len(own), "mean": middle, "low": low, "high": high})
+    return pd.DataFrame(rows)
+
+
+def arm_differences(summary: pd.DataFrame, arm: str, metric: str = "turn_accuracy") -> pd.DataFrame:
+    """How much better `arm` is than each other arm, seed by seed, all categories together.
+
+    Returns:
+        One row per other arm: `better`, `than`, `seeds` that both have, `difference`, `low`, `high`.
+    """
+    whole = summary[summary.category == "all"]
+    by_seed = whole.pivot(index="seed", columns="arm", values=metric)
+    rows = []
+    for other in (name for name in whole.arm.unique() if name != arm):
+        pairs = (by_seed[arm] - by_seed[other]).dropna()
+        middle, low, high = seed_mean(pairs.tolist())
+        row = {"better": arm, "than": other, "seeds": len(pairs)}
+        rows.append(row | {"difference": middle, "low": low, "high": high})
+    return pd.DataFrame(rows)

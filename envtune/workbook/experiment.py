@@ -1,0 +1,218 @@
+"""The hint experiment: the arms of `training.arms`, some seeds each, trained alike and judged without hints.
+
+In: a parameter file such as `params/laptop-hints.yaml`. Out, in `results/<run>/`:
+
+    summary.csv     one row per arm, seed and category (and `all`): the trained policy on the evaluation tasks
+    curves.csv      one row per arm, seed and validated step: turns and episodes right, hint rate
+    manifest.json   parameters, code, versions, machine
+    runs/           per arm and seed, the training run and its evaluation; not needed afterwards
+
+Each arm and seed is a process of its own, `jobs` at a time. The tables are written anew whenever one has finished.
+Killed anywhere, the same call goes on: training at its last checkpoint, evaluation at its last task.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pandas as pd
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from envtune.evaluation import load_result
+from envtune.workbook import provenance
+from envtune.workbook.errors import ParamsError, SeriesError
+from envtune.workbook.params import Count, Overrides, RunName, explain, load_params
+from envtune.workbook.paths import MANIFEST, find_root
+
+Arm = Literal["faded", "none", "abrupt"]
+FINISHED = ".finished"
+
+
+class HintArms(BaseModel):
+    """What the parameter file says; every key is required."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    run: RunName
+    results: Annotated[str, Field(min_length=1)]
+    policy: Annotated[str, Field(min_length=1)]
+    recipe: Annotated[str, Field(min_length=1)]
+    override: Overrides
+    arms: Annotated[list[Arm], Field(min_length=1)]
+    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+    validate_every: Count
+    validate_tasks: Count
+    split: Literal["val", "test", "ood"]
+    tasks: Count
+    batch_size: Count
+    micro_batch: Count
+    threads: Count
+    jobs: Count
+
+
+def run_arms(path: Path | str, echo: Callable[[str], None] = print) -> Path:
+    """Run every arm and seed that is not finished; returns the folder of the tables.
+
+    Args:
+        path: the parameter file.
+        echo: takes a line when a run begins, at each validation, and when it ends.
+
+    Raises:
+        ParamsError: the file does not say what `HintArms` wants.
+        SeriesError: a run failed; the others have been finished.
+    """
+    began = time.monotonic()
+    params = load(path)
+    folder = find_root() / params.results / params.run
+    planned = [(arm, seed) for seed in params.seeds for arm in params.arms]
+    failed = []
+    with ThreadPoolExecutor(params.jobs) as pool:
+        running = {name: pool.submit(_start, path, folder, *name, params.threads, echo) for name in planned}
+        for name, process in running.items():
+            if process.result():
+                failed.append(f"{name[0]} {name[1]}")
+            else:
+                write_tables(folder, params, time.monotonic() - began)
+    if failed:
+        raise SeriesError(f"these runs failed: {', '.join(failed)}; their logs lie in {folder / 'runs'}")
+    return folder
+
+
+def load(path: Path | str) -> HintArms:
+    """The parameters in a file.
+
+    Raises:
+        FileNotFoundError, ParamsError: no such file, or not what `HintArms` wants; one line per problem.
+    """
+    try:
+        return HintArms.model_validate(load_params(path))
+    except ValidationError as error:
+        known = list(HintArms.model_fields)
+        raise ParamsError("\n".join(f"{path}: {explain(line, known)}" for line in error.errors())) from None
+
+
+def _start(path: Path | str, folder: Path, arm: str, seed: int, threads: int, echo: Callable[[str], None]) -> int:
+    """Run one arm and seed in a process; its lines go to `echo`, its log to a file. Returns the exit code."""
+    log = folder / "runs" / f"{arm}-{seed}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "envtune.workbook.experiment", str(path), arm, str(seed)]
+    environment = os.environ | {"OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false"}
+    with log.open("w") as errors:
+        process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=errors, text=True)
+        assert process.stdout is not None
+        for line in process.stdout:
+            echo(line.rstrip())
+        return process.wait()
+
+
+def run_one(path: Path | str, arm: str, seed: int) -> None:
+    """Train and judge one arm with one seed, in this process."""
+    from envtune.data import load_tasks
+    from envtune.evaluation import evaluate
+    from envtune.policy import load_policy, set_threads
+    from envtune.training import arms
+    from envtune.training.curriculum import override, recipe
+    from envtune.training.grpo import Machine
+    from envtune.training.train import Schedule, train
+
+    params = load(path)
+    set_threads(params.threads)
+    folder = find_root() / params.results / params.run / "runs" / f"{arm}-{seed}"
+    stages = arms.arm(arm, override(recipe(params.recipe).stages, params.override))
+    print(f"{arm} {seed}: {sum(stage.steps for stage in stages)} steps in {len(stages)} stages", flush=True)
+
+    def tell(line: dict[str, Any]) -> None:
+        if "val/progress" in line:
+            right = f"{line['val/progress']:.0%} of turns, {line['val/success']:.0%} of episodes right"
+            print(f"{arm} {seed}: {line['name']} step {line['step']}, {right} without hints", flush=True)
+
+    trained = train(
+        stages,
+        params.policy,
+        folder,
+        seed=seed,
+        machine=Machine(micro_batch=params.micro_batch),
+        schedule=Schedule(params.validate_every, params.validate_tasks),
+        on_step=tell,
+        progress=False,
+    )
+    tasks = load_tasks(stages[-1].source, n=params.tasks, split=params.split)
+    judged = evaluate(
+        load_policy(trained.policy, name=f"{arm}-{seed}"),
+        tasks,
+        folder / f"{params.split}.jsonl",
+        max_steps_per_turn=stages[-1].max_steps_per_turn,
+        batch_size=params.batch_size,
+        progress=False,
+    )
+    provenance.write_atomic(folder / FINISHED, "")
+    print(f"{arm} {seed}: {params.split} split {judged.turn_accuracy:.1%} of turns right", flush=True)
+
+
+def write_tables(folder: Path, params: HintArms, seconds: float) -> None:
+    """Write `summary.csv`, `curves.csv` and the manifest from the runs that are finished."""
+    summary: list[dict[str, Any]] = []
+    curves: list[dict[str, Any]] = []
+    for arm in params.arms:
+        for seed in params.seeds:
+            run = folder / "runs" / f"{arm}-{seed}"
+            if (run / FINISHED).exists():
+                name = {"arm": arm, "seed": seed}
+                summary += [name | row for row in _scores(run, params.split)]
+                curves += [name | row for row in _validations(run)]
+    for file, rows in {"summary.csv": summary, "curves.csv": curves}.items():
+        provenance.write_atomic(folder / file, pd.DataFrame(rows).to_csv(index=False, lineterminator="\n"))
+    told = {
+        "parameters": params,
+        "finished": len({(row["arm"], row["seed"]) for row in summary}),
+        "planned": len(params.arms) * len(params.seeds),
+        "seconds": round(seconds, 1),
+        "code": provenance.git_state() | {"source_hash": provenance.source_hash()},
+        "versions": provenance.versions(),
+        "data": provenance.data_version(),
+        "machine": provenance.machine(),
+    }
+    provenance.write_json(folder / MANIFEST, told)
+
+
+def _scores(run: Path, split: str) -> list[dict[str, Any]]:
+    """Rows of `summary.csv` of one run."""
+    result = load_result(run / f"{split}.jsonl")
+    categories = [*dict.fromkeys(str(row.category) for row in result.rows), "all"]
+    rows = []
+    for category in categories:
+        own = [row for row in result.rows if category in ("all", row.category)]
+        turns = sum(row.n_turns for row in own)
+        right = {"turn_accuracy": sum(row.correct_turns for row in own) / turns, "episodes": len(own)}
+        right["accuracy"] = sum(row.success for row in own) / len(own)
+        rows.append({"split": split, "category": category, "turns": turns} | right)
+    return rows
+
+
+def _validations(run: Path) -> list[dict[str, Any]]:
+    """Rows of `curves.csv` of one run: steps since its beginning that were validated."""
+    from envtune.training import metrics
+    from envtune.workbook.learning import along
+
+    placed, _ = along(metrics.read(run / "metrics.jsonl"))
+    return [
+        {
+            "step": step,
+            "turn_accuracy": line["val/progress"],
+            "accuracy": line["val/success"],
+            "hint_rate": line.get("hint_rate"),
+        }
+        for step, line in placed
+        if "val/progress" in line
+    ]
+
+
+if __name__ == "__main__":
+    run_one(sys.argv[1], sys.argv[2], int(sys.argv[3]))

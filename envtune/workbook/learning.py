@@ -1,0 +1,224 @@
+"""Figures of learning: curves that grow while training runs, and what changed from before to after."""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
+from importlib.util import find_spec
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from envtune.training import metrics
+from envtune.workbook.figures import figure_files, figure_html
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from envtune.training.grpo import Machine
+
+REDRAW = 10.0
+"""Seconds between two drawings of a live figure: one costs about half a second."""
+CURVES = {
+    "progress": ("turns right", "C0", "-"),
+    "success": ("episodes right", "C1", "-"),
+    "val/progress": ("turns right, validation", "C0", "o"),
+    "val/success": ("episodes right, validation", "C1", "o"),
+    "hint_rate": ("hint rate", "0.5", "--"),
+}
+"""Key of a line of `metrics.jsonl` -> label, colour, mark."""
+
+
+def machine_of(params: Any) -> Machine:
+    """What a chapter's parameters say of the machine."""
+    from envtune.training.grpo import Machine
+
+    return Machine(
+        micro_batch=params.micro_batch,
+        max_rows=params.max_rows,
+        sampler=params.sampler,
+        bf16=params.bf16,
+        gradient_checkpointing=params.gradient_checkpointing,
+    )
+
+
+class Live:
+    """Curves of a running training, updated in place below the notebook's cell, and in trackio if it is installed.
+
+        with Live(nb.path("metrics.jsonl")) as live:
+            train(..., on_step=live)
+
+    Args:
+        path: the run's `metrics.jsonl`; a resumed run shows what was there before as well.
+        track: name of the run in the local trackio project `envtune`, which needs no account; None: no trackio.
+        every: seconds between two drawings.
+    """
+
+    def __init__(self, path: Path, track: str | None = None, every: float = REDRAW) -> None:
+        self.path, self.every = path, every
+        self._track = track if find_spec("trackio") else None
+        self._handle: Any = None
+        self._drawn = 0.0
+
+    def __enter__(self) -> Live:
+        from IPython.display import HTML, display
+
+        self._handle = display(HTML("<p>Training begins.</p>"), display_id=True)
+        if self._track:
+            import trackio
+
+            with redirect_stdout(io.StringIO()):
+                trackio.init(project="envtune", name=self._track, resume="allow", auto_log_cpu=False, embed=False)
+        return self
+
+    def __call__(self, line: Mapping[str, Any]) -> None:
+        """Take a line of numbers; draw, unless it was drawn just before."""
+        lines = metrics.read(self.path)
+        if self._track:
+            import trackio
+
+            trackio.log({key: value for key, value in line.items() if value is not None}, step=along(lines)[0][-1][0])
+        if self._handle is None or len(lines) < 2 or time.monotonic() - self._drawn < self.every:
+            return
+        from IPython.display import HTML
+        from matplotlib import pyplot
+
+        fig = curves(lines)
+        alt = f"Curves of training so far: stage {line['name']}, step {line['step']}."
+        self._handle.update(HTML(figure_html(figure_files(fig)["png"], alt, "")))
+        pyplot.close(fig)
+        self._drawn = time.monotonic()
+
+    def __exit__(self, *_: object) -> None:
+        """Leave no figure: the final one is the notebook's own."""
+        from IPython.display import HTML
+
+        if self._track:
+            import trackio
+
+            with redirect_stdout(io.StringIO()):
+                trackio.finish()
+        if self._handle is not None:
+            self._handle.update(HTML(""))
+
+
+def curves(lines: Sequence[Mapping[str, Any]]) -> Figure:
+    """Reward (left), and shares of turns and episodes that were right with the hint rate (right), by step.
+
+    Args:
+        lines: of `metrics.jsonl`. Stages follow one another; a dotted line marks where one begins.
+    """
+    from matplotlib import pyplot
+
+    fig, (left, right) = pyplot.subplots(1, 2, figsize=(10, 3.6), width_ratios=[2, 3])
+    placed, starts = along(lines)
+    for i, (name, stage) in enumerate(starts):
+        own = [(x, line["reward"]) for x, line in placed if line["name"] == name and "reward" in line]
+        left.plot(*zip(*own, strict=True), color=f"C{i}") if own else None
+        for ax in (left, right):
+            ax.axvline(stage, color="0.8", linewidth=1, linestyle=":")
+            ax.text(stage, 1.01, f" {name}", transform=ax.get_xaxis_transform(), va="bottom", fontsize=9, color="0.3")
+    for key, (label, colour, mark) in CURVES.items():
+        points = [(x, line[key]) for x, line in placed if line.get(key) is not None]
+        if points:
+            style = {"marker": "o", "markersize": 5, "linewidth": 0} if mark == "o" else {"linestyle": mark}
+            faint = 0.35 if key in ("progress", "success") else 1.0
+            steps = {"drawstyle": "steps-pre"} if key == "hint_rate" else {}
+            right.plot(*zip(*points, strict=True), color=colour, label=label, alpha=faint, **style, **steps)
+    left.set(xlabel="step", ylabel="reward of the stage, mean of a batch")
+    left.set_ylim(bottom=0)
+    right.set(xlabel="step", ylabel="share", ylim=(-0.02, 1.02))
+    _legend_beside(right)
+    return fig
+
+
+def gains_figure(frame: pd.DataFrame) -> Figure:
+    """Turns right before and after, a row per group: open and filled dots, the 95 % interval of after as a line.
+
+    Args:
+        frame: of `evaluation.gains.gains`.
+    """
+    from matplotlib import pyplot
+
+    fig, ax = pyplot.subplots(figsize=(7.6, 1.2 + 0.24 * len(frame)))
+    rows = list(range(len(frame)))[::-1]
+    ax.hlines(rows, frame.before, frame.after, color="0.85", linewidth=4, zorder=1)
+    ax.hlines(rows, frame.after_low, frame.after_high, color="C0", linewidth=1.2, zorder=2)
+    ax.plot(frame.before, rows, "o", color="0.45", markerfacecolor="white", label="before", zorder=3)
+    ax.plot(frame.after, rows, "o", color="C0", label="after", zorder=4)
+    labels = [f"{str(name).replace('_', ' ')} ({n})" for name, n in frame.n.items()]
+    ax.set_yticks(rows, labels, fontsize=9)
+    ax.set(xlim=(-0.03, 1.03), ylim=(-0.7, len(frame) - 0.3), xlabel="turns right (in brackets: turns)")
+    ax.grid(axis="x")
+    ax.grid(visible=False, axis="y")
+    _legend_beside(ax)
+    return fig
+
+
+def arms_figure(frame: pd.DataFrame) -> Figure:
+    """Validation without hints over steps: the mean of the seeds per arm, and the span from the worst to the best.
+
+    Args:
+        frame: columns `arm`, `seed`, `step`, `turn_accuracy`, `hint_rate`.
+    """
+    from matplotlib import pyplot
+
+    fig, (top, bottom) = pyplot.subplots(2, 1, figsize=(7.6, 4.8), sharex=True, height_ratios=[3, 1])
+    for i, (arm, own) in enumerate(frame.groupby("arm", sort=False)):
+        by_step = own.groupby("step")
+        spread = by_step.turn_accuracy
+        top.plot(spread.mean(), color=f"C{i}", marker="o", markersize=4, label=arm)
+        top.fill_between(spread.mean().index, spread.min(), spread.max(), color=f"C{i}", alpha=0.15, linewidth=0)
+        bottom.plot(by_step.hint_rate.mean(), color=f"C{i}")
+    top.set(ylabel="turns right, no hints", ylim=(-0.02, 1.02))
+    bottom.set(ylabel="hint rate", xlabel="step", ylim=(-0.08, 1.08))
+    _legend_beside(top)
+    return fig
+
+
+def along(
+    lines: Sequence[Mapping[str, Any]],
+) -> tuple[list[tuple[int, Mapping[str, Any]]], list[tuple[str, int]]]:
+    """Every line with its step since the run began, and (name, first step) of every stage."""
+    placed: list[tuple[int, Mapping[str, Any]]] = []
+    starts: list[tuple[str, int]] = []
+    begin = 0
+    for _, group in groupby(lines, key=lambda line: line["stage"]):
+        own = list(group)
+        starts.append((str(own[0]["name"]), begin))
+        placed += [(begin + int(line["step"]), line) for line in own]
+        begin += int(own[-1]["step"])
+    return placed, starts
+
+
+def _legend_beside(ax: Axes) -> None:
+    ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+
+
+def scores_figure(frame: pd.DataFrame) -> Figure:
+    """Turns right by category, a panel per set of tasks, a colour per policy.
+
+    Args:
+        frame: of `evaluation.gains.scores`, its index as columns; `all` is the last category.
+    """
+    from matplotlib import pyplot
+
+    panels = list(frame.groupby("tasks", sort=False))
+    fig, axes = pyplot.subplots(1, len(panels), figsize=(10, 3.4), sharey=True, squeeze=False)
+    for ax, (title, panel) in zip(axes[0], panels, strict=True):
+        categories = list(panel.category.unique())
+        for i, (policy, own) in enumerate(panel.groupby("policy", sort=False)):
+            own = own.set_index("category").loc[categories]
+            x = [j + 0.2 * (i - 1) for j in range(len(categories))]
+            interval = [own.turns_right - own.turns_right_low, own.turns_right_high - own.turns_right]
+            ax.errorbar(x, own.turns_right, interval, fmt="o", capsize=3, label=policy)
+        ax.set_title(title)
+        ax.set_xticks(range(len(categories)), [name.replace("_", "\n") for name in categories], fontsize=8.5)
+        ax.set_ylim(-0.03, 1.03)
+    axes[0][0].set_ylabel("turns right, no hints")
+    _legend_beside(axes[0][-1])
+    return fig

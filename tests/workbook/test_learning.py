@@ -1,0 +1,109 @@
+"""Figures of learning, and the hint experiment at its smallest."""
+
+from __future__ import annotations
+
+import json
+
+import pandas as pd
+import pytest
+import yaml
+from matplotlib import pyplot
+from stub_project import ROOT
+
+from envtune.training import metrics
+from envtune.workbook.errors import ParamsError
+from envtune.workbook.experiment import load, run_arms
+from envtune.workbook.learning import Live, along, arms_figure, curves, gains_figure, scores_figure
+
+LINES = [
+    {"stage": 0, "name": "a", "step": 0, "val/progress": 0.1, "val/success": 0.0},
+    {"stage": 0, "name": "a", "step": 1, "reward": 1.0, "progress": 0.2, "success": 0.1, "hint_rate": 0.0},
+    {"stage": 0, "name": "a", "step": 2, "reward": 1.5, "progress": 0.3, "success": 0.1, "hint_rate": 0.0},
+    {"stage": 1, "name": "b", "step": 0, "val/progress": 0.4, "val/success": None},
+    {"stage": 1, "name": "b", "step": 1, "reward": 0.5, "progress": 0.5, "success": 0.2, "hint_rate": 1.0},
+]
+
+
+def test_stages_follow_one_another():
+    placed, starts = along(LINES)
+    assert [x for x, _ in placed] == [0, 1, 2, 2, 3]
+    assert starts == [("a", 0), ("b", 2)]
+
+
+@pytest.mark.parametrize("n", [1, 2, 5])
+def test_curves_of_any_length(n):
+    fig = curves(LINES[:n])
+    fig.canvas.draw()
+    pyplot.close(fig)
+
+
+def test_live_curves_outside_of_a_notebook_do_nothing(tmp_path):
+    path, before = tmp_path / "metrics.jsonl", pyplot.get_fignums()
+    with Live(path) as live:
+        for line in LINES:
+            metrics.append(path, line)
+            live(line)
+    assert pyplot.get_fignums() == before
+
+
+def test_the_other_figures():
+    columns = ["n", "before", "before_low", "before_high", "after", "after_low", "after_high"]
+    gains = pd.DataFrame([[4, 0.1, 0, 0.2, 0.5, 0.4, 0.6]] * 2, index=["cd_cat", "all"], columns=columns)
+    arms = pd.DataFrame(
+        {"arm": arm, "seed": seed, "step": step, "turn_accuracy": 0.5, "hint_rate": rate}
+        for arm in ("faded", "none")
+        for seed in (0, 1)
+        for step, rate in ((0, None), (10, 0.5))
+    )
+    scores = pd.DataFrame(
+        {"tasks": "t", "policy": p, "category": c}
+        | {"turns_right": 0.5, "turns_right_low": 0.4, "turns_right_high": 0.6}
+        for p in ("x", "y")
+        for c in ("base", "all")
+    )
+    for fig in (gains_figure(gains), arms_figure(arms), scores_figure(scores)):
+        fig.canvas.draw()
+        pyplot.close(fig)
+
+
+@pytest.fixture
+def small(tmp_path):
+    values = yaml.safe_load((ROOT / "params/laptop-hints.yaml").read_text())
+    values |= {"results": str(tmp_path), "run": "hints", "arms": ["faded", "none"], "seeds": [0], "tasks": 4}
+    values |= {"validate_tasks": 4, "micro_batch": 4}
+    values["override"] = {"steps": 1, "prompts_per_step": 2, "num_generations": 2, "tasks": 4}
+    path = tmp_path / "hints.yaml"
+    path.write_text(yaml.safe_dump(values))
+    return path
+
+
+def test_the_parameter_file_is_checked(small):
+    assert load(ROOT / "params/laptop-hints.yaml").seeds == [0, 1, 2]
+    small.write_text(small.read_text().replace("jobs: 2", "jobs: two\narm: faded"))
+    with pytest.raises(ParamsError, match=r"key 'jobs': got 'two', expected an integer\n.*unknown key 'arm'"):
+        load(small)
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("training")
+def test_the_hint_experiment_writes_its_tables_and_goes_on(small, tmp_path):
+    said: list[str] = []
+    folder = run_arms(small, said.append)
+    summary, course = pd.read_csv(folder / "summary.csv"), pd.read_csv(folder / "curves.csv")
+    wanted = ["arm", "seed", "split", "category", "turns", "turn_accuracy", "episodes", "accuracy"]
+    assert list(summary) == wanted
+    assert summary.groupby("arm").category.apply(list)["none"] == [
+        "base",
+        "miss_func",
+        "miss_param",
+        "long_context",
+        "all",
+    ]
+    assert list(course) == ["arm", "seed", "step", "turn_accuracy", "accuracy", "hint_rate"]
+    assert json.loads((folder / "manifest.json").read_text())["finished"] == 2
+    assert any(line.startswith("none 0: test split ") for line in said)
+    stamps = {path: path.stat().st_mtime for path in folder.rglob("model.safetensors") if path.parent.name == "best"}
+    assert stamps
+    run_arms(small, said.append)
+    assert {path: path.stat().st_mtime for path in stamps} == stamps, "nothing is trained again"
+    assert pd.read_csv(folder / "summary.csv").equals(summary)
