@@ -160,7 +160,7 @@ def _training_data(run_dir: Path, chapters: list[str]) -> str:
         for cell in row[1:]
     }
     words = {"bfcl": "instances of the benchmark's train split", "synth": "procedural tasks over the benchmark's tools"}
-    return " and ".join(words.get(source, source) for source in sorted(sources)) or "see the recipe"
+    return " and ".join(words[source] for source in sorted(sources & words.keys())) or "see the recipe"
 
 
 def _csv(path: Path) -> list[list[str]]:

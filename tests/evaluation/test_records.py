@@ -103,7 +103,7 @@ def test_killed_at_random_moments_and_resumed(tasks: list[Task], tmp_path: Path)
 @pytest.mark.slow
 def test_a_language_model_resumes_to_the_same_bytes(tasks: list[Task], tmp_path: Path) -> None:
     """Its replies do not depend on who else is in the batch, which a resumed run composes anew."""
-    path, few, policy = tmp_path / "run.jsonl", tasks[7::80], load_policy("tiny")
+    path, few, policy = tmp_path / "run.jsonl", tasks[7::160], load_policy("tiny")
     evaluate(policy, few, path, batch_size=4, progress=False)
     whole = path.read_bytes()
     rng = random.Random(2)
