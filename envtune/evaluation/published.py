@@ -46,7 +46,7 @@ def protocol_text(result: Result) -> str:
         result.split or "part of a split",
         *([str(protocol["name"])] if protocol.get("name") else []),
         f"{protocol['max_steps_per_turn']} steps a turn",
-        *([f"temperature {temperature:g}"] if temperature else []),
+        *([f"temperature {temperature:g}" if temperature else "greedy"] if temperature is not None else []),
     ]
     return ", ".join({"heldout": "held out"}.get(word, word) for word in words)
 

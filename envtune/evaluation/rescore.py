@@ -22,7 +22,7 @@ from envtune.types import Category, Episode, StopReason, Task, ToolCall
 
 READ_DIFFERENTLY = "read differently"
 """A message in which the two read other calls: see `policy.chat` for what is stricter here."""
-LAST_TURN = "step limit in the last turn"
+LAST_TURN = "cut off in the last turn"
 """The official checker knows a turn that was cut off by a turn that is missing, so it misses the last one."""
 NO_VERDICT = "no official verdict"
 """The official checker took too long, too much memory, or crashed."""
@@ -145,7 +145,7 @@ def _item(task: Task, entry: Entry, episode: Episode, official: Verdict) -> Item
 def _cause(task: Task, entry: Entry, episode: Episode, item: Item) -> str | None:
     if not item.official.reached:
         return NO_VERDICT
-    if episode.stop is StopReason.STEP_LIMIT and len(episode.turns) == task.n_turns:
+    if episode.stop is not StopReason.FINISHED and len(episode.turns) == task.n_turns:
         return LAST_TURN
     read = [[calls for message in turn if (calls := our_reading(message))] for turn in entry.turns or ()]
     if _strings(read) != _official_expressions(entry):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import json
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -57,7 +56,7 @@ def make_card(run_dir: Path, license: str = "apache-2.0") -> ModelCard:
     base = str(next(iter(chapters.values()))["parameters"].get("policy", "unknown"))
     laptop = not last["machine"]["gpus"]
     name = f"envtune-{run_dir.name}"
-    card = ModelCard.from_template(
+    return ModelCard.from_template(
         ModelCardData(
             model_name=name,
             base_model=base if _on_hub(base) else None,
@@ -81,8 +80,6 @@ def make_card(run_dir: Path, license: str = "apache-2.0") -> ModelCard:
         results=_results(result) if result else "",
         license=license,
     )
-    card.text = re.sub(r"\n{3,}", "\n\n", card.text)
-    return card
 
 
 def _evaluation(run_dir: Path, weights: str) -> Result | None:
@@ -163,7 +160,7 @@ def _training_data(run_dir: Path, chapters: list[str]) -> str:
         for cell in row[1:]
     }
     words = {"bfcl": "instances of the benchmark's train split", "synth": "procedural tasks over the benchmark's tools"}
-    return " and ".join(words.get(source, source) for source in sorted(sources)) or "see the recipe"
+    return " and ".join(words[source] for source in sorted(sources & words.keys())) or "see the recipe"
 
 
 def _csv(path: Path) -> list[list[str]]:

@@ -21,7 +21,7 @@ def mistakes_figure(frame: pd.DataFrame) -> Figure:
     shares = shares.loc[:, shares.any()]
     fig, ax = pyplot.subplots(figsize=(8.6, 1.2 + 0.45 * len(frame)))
     colours = pyplot.get_cmap("tab10").colors  # type: ignore[attr-defined]
-    left = frame.turns * 0.0
+    left = 0.0 * frame.turns
     for name, colour in zip(shares, colours, strict=False):
         ax.barh(shares.index, shares[name], left=left, label=name, color=colour, edgecolor="white", linewidth=0.5)
         left = left + shares[name]
@@ -30,5 +30,6 @@ def mistakes_figure(frame: pd.DataFrame) -> Figure:
     ax.invert_yaxis()
     ax.grid(axis="x")
     ax.grid(visible=False, axis="y")
-    ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    if len(shares.columns):
+        ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return fig

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import fcntl
 import json
+import multiprocessing
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -16,7 +15,7 @@ import pytest
 
 from envtune.evaluation import Result, evaluate, load_result
 from envtune.evaluation.records import task_digest
-from envtune.policy import Noise, NoisyOracle, Silent
+from envtune.policy import Noise, NoisyOracle, Silent, load_policy
 from envtune.types import Task
 
 POLICY = NoisyOracle(Noise.level(0.4), seed=2)
@@ -67,36 +66,51 @@ def test_resumes_from_any_prefix(some: list[Task], path: Path, whole: bytes) -> 
         assert path.read_bytes() == whole
 
 
-PROGRAM = """
-import sys, time, envtune
-from envtune.evaluation import evaluate
-from envtune.policy import Noise, NoisyOracle
-
 class Slow(NoisyOracle):
-    def reply(self, chats):
+    def reply(self, chats):  # type: ignore[no-untyped-def]
         time.sleep(0.002)
         return super().reply(chats)
 
-evaluate(Slow(Noise.level(0.4), seed=2), envtune.load_tasks("bfcl")[::50], sys.argv[1], batch_size=2, progress=False)
-"""
+
+def play_slowly(tasks: list[Task], path: Path) -> None:
+    evaluate(Slow(Noise.level(0.4), seed=2), tasks, path, batch_size=2, progress=False)
 
 
 @pytest.mark.slow
-def test_killed_at_random_moments_and_resumed(tmp_path: Path, whole: bytes) -> None:
-    path = tmp_path / "run.jsonl"
+def test_killed_at_random_moments_and_resumed(tasks: list[Task], tmp_path: Path) -> None:
+    """Forked, because twenty starts of Python would take longer than the test."""
+    path, many = tmp_path / "run.jsonl", tasks[::5]
+    run(many, tmp_path / "whole.jsonl")
+    whole = (tmp_path / "whole.jsonl").read_bytes()
     rng = random.Random(1)
-    sizes = []
-    for _ in range(4):
-        goal = (path.stat().st_size if path.exists() else 0) + rng.randrange(1, len(whole) // 4)
-        process = subprocess.Popen([sys.executable, "-c", PROGRAM, str(path)])
-        while process.poll() is None and (not path.exists() or path.stat().st_size < goal):
+    sizes = [0]
+    for _ in range(20):
+        goal = sizes[-1] + rng.randrange(1, len(whole) // 25)
+        process = multiprocessing.get_context("fork").Process(target=play_slowly, args=(many, path))
+        process.start()
+        while process.is_alive() and (not path.exists() or path.stat().st_size < goal):
             time.sleep(0.001)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        process.kill()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
         sizes.append(path.stat().st_size)
-    assert sizes[0] < len(whole)
-    subprocess.run([sys.executable, "-c", PROGRAM, str(path)], check=True)
+    assert sizes[-1] < len(whole)
+    assert len(set(sizes)) > 10
+    play_slowly(many, path)
     assert path.read_bytes() == whole
+
+
+@pytest.mark.slow
+def test_a_language_model_resumes_to_the_same_bytes(tasks: list[Task], tmp_path: Path) -> None:
+    """Its replies do not depend on who else is in the batch, which a resumed run composes anew."""
+    path, few, policy = tmp_path / "run.jsonl", tasks[7::160], load_policy("tiny")
+    evaluate(policy, few, path, batch_size=4, progress=False)
+    whole = path.read_bytes()
+    rng = random.Random(2)
+    for cut in sorted(rng.sample(range(len(whole)), 20)):
+        path.write_bytes(whole[:cut])
+        evaluate(policy, few, path, batch_size=rng.choice([1, 3, 4, 8]), progress=False)
+        assert path.read_bytes() == whole
 
 
 def refused(some: list[Task], path: Path, message: str) -> None:

@@ -19,27 +19,30 @@ from envtune.evaluation.rescore import (
     LAST_TURN,
     NO_VERDICT,
     READ_DIFFERENTLY,
-    Rescored,
     rescore,
     rescore_episodes,
 )
 from envtune.evaluation.result_files import write_results
 from envtune.policy import load_policy
 from envtune.policy.chat import render_calls
-from envtune.types import Task, ToolCall
+from envtune.types import Episode, Task, ToolCall
 
 
-def both(task: Task, *messages: str) -> Rescored:
-    """The first turn as given, the others as the ground truth has them; played here and rescored."""
+def played(task: Task, first: str = "", last: ToolCall | None = None) -> Episode:
+    """The ground truth, but for the first message, and `last` over and over in the last turn."""
     env = ToolUseEnv(task)
     env.reset()
-    script, turn = [*messages, "Done."], 0
+    if first:
+        env.step(first)
     while not env.done:
-        if env.turn != turn:
-            turn = env.turn
-            script = [render_calls([call]) for call in task.ground_truth[turn]] + ["Done."]
-        env.step(script.pop(0))
-    return rescore_episodes([env.episode], [task])
+        turn = env.turn
+        for call in task.ground_truth[turn] if turn or not first else ():
+            env.step(render_calls([call]))
+        while last and turn == task.n_turns - 1 and not env.done:
+            env.step(render_calls([last]))
+        if not env.done:
+            env.step("Done.")
+    return env.episode
 
 
 @pytest.mark.slow
@@ -78,31 +81,17 @@ def test_a_result_file_and_the_run_it_came_from_agree(tasks: list[Task], tmp_pat
 def test_a_difference_in_reading_is_named(by_id: dict[str, Task]) -> None:
     task = by_id["multi_turn_base_0"]
     first = render_calls(task.ground_truth[0])
-    found = both(task, first + "\n<tool_call>\n{broken\n</tool_call>")
+    broken = played(task, first + "\n<tool_call>\n{broken\n</tool_call>")
+    found = rescore_episodes([broken], [task])
     assert [(i.ours, i.official.valid, i.cause) for i in found.items] == [(False, True, READ_DIFFERENTLY)]
     assert found.unexplained == []
     assert found.differences().iloc[0].cause == READ_DIFFERENTLY
 
 
-def test_the_step_limit_in_the_last_turn_is_named(tasks: list[Task]) -> None:
-    task = next(task for task in tasks if task.n_turns == 1 or not task.withheld)
-    env = ToolUseEnv(task)
-    env.reset()
-    while not env.done:
-        last = env.turn == task.n_turns - 1
-        turn = env.turn
-        for call in task.ground_truth[turn]:
-            env.step(render_calls([call]))
-        while last and not env.done:
-            env.step(render_calls([ToolCall("no_such_tool", {})]))
-        if not env.done:
-            env.step("Done.")
-    (item,) = rescore_episodes([env.episode], [task]).items
+def test_an_episode_cut_off_in_its_last_turn_is_named(tasks: list[Task]) -> None:
+    task = next(task for task in tasks if not task.withheld)
+    (item,) = rescore_episodes([played(task, last=ToolCall("no_such_tool", {}))], [task]).items
     assert (item.ours, item.official.valid, item.cause) == (False, True, LAST_TURN)
-
-
-def hostile(expression: str) -> list[list[list[str]]]:
-    return [[[expression]]]
 
 
 def test_what_hangs_or_dies_has_no_verdict_and_the_next_one_has(by_id: dict[str, Task], tmp_path: Path) -> None:
@@ -114,7 +103,7 @@ def test_what_hangs_or_dies_has_no_verdict_and_the_next_one_has(by_id: dict[str,
     rest = truth[1:]
     marker = tmp_path / "written"
     bad = [
-        "[x for x in iter(int, 1)]",
+        "sum(iter(int, 1))",
         "__import__('os')._exit(0)",
         "'x' * 10**11",
         f"open({str(marker)!r}, 'w').write('x')",
@@ -135,10 +124,10 @@ def test_what_hangs_or_dies_has_no_verdict_and_the_next_one_has(by_id: dict[str,
 
 def test_no_verdict_is_a_difference(by_id: dict[str, Task], monkeypatch: pytest.MonkeyPatch) -> None:
     task = by_id["multi_turn_base_0"]
-    (item,) = both(task).items
-    assert not item.differs
+    episode = played(task)
+    assert rescore_episodes([episode], [task]).differences().empty
     monkeypatch.setattr("envtune.evaluation.confined.verdicts", lambda work: [Verdict(False, "unfinished: too slow")])
-    found = both(task)
+    found = rescore_episodes([episode], [task])
     assert [i.cause for i in found.items if i.differs] == [NO_VERDICT]
 
 

@@ -21,7 +21,7 @@ from envtune.workbook.errors import SeriesError
 from envtune.workbook.trained import named_by, trained_policy
 
 runner = CliRunner()
-RECIPE = "field,hints,all\nsource,synth,bfcl\nsteps,60,120\n"
+RECIPE = "field,hints,all,changes\nsource,synth,bfcl,\nsteps,60,120,yes\n"
 
 
 def manifest(name: str, policy: str, gpus: list[str]) -> dict[str, object]:
@@ -80,11 +80,19 @@ def test_read_back_by_the_hubs_library(run_dir: Path) -> None:
         assert (entry.dataset_split, entry.dataset_args["n"]) == ("val", int(row["n"]))
     text = card.text
     assert "After 05\\_stage2" in text or "After 05_stage2_training, 40 % | more." in text
-    for expected in ("Laptop run", "abc123", "with local changes", "| steps | 60 | 120 |", "steps = 4", "3 minutes"):
+    for expected in (
+        "Laptop run",
+        "abc123",
+        "with local changes",
+        "| steps | 60 | 120 | yes |",
+        "steps = 4",
+        "3 minutes",
+    ):
         assert expected in text
     for expected in ("vllm serve", "sglang", "from_pretrained", "@inproceedings", "2510.10197", "| all | 100 |"):
         assert expected in text
-    assert "instances of the benchmark's train split and procedural tasks" in text
+    assert "Training tasks: instances of the benchmark's train split and procedural tasks" in text
+    assert "Val, 20 steps a turn, greedy. Scored" in text
     assert str(run_dir) not in str(card)
     assert "{{" not in text
     assert "\n\n\n" not in text
