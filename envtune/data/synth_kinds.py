@@ -86,27 +86,21 @@ _FILE_KINDS = (
     ),
     Kind(
         "cd_sort", FILES, ("cd(folder={dir!r})", "sort(file_name={f.name!r})"),
-        train=("sort the file {f.name} in the folder {dir}", "please sort {f.name} in {dir}", "in {dir} sort {f.name}"),
-        val=("in the folder {dir} please sort the file {f.name}",),
-        test=("sort {f.name} in the folder {dir} please",),
+        ood=("sort the file {f.name} in the folder {dir}", "please sort {f.name} in {dir}", "in {dir} sort {f.name}"),
         draws={"f": "@inner"}, naive="sort(file_name={f.name!r})", before=("root",), after="sub",
     ),
     Kind(
         "cd_grep", FILES, ("cd(folder={dir!r})", "grep(file_name={f.name!r}, pattern={f.lines[0]!r})"),
-        train=(
+        ood=(
             "find a line in {f.name} in the folder {dir}<: {f.lines[0]}>",
             "search {f.name} in {dir}<: {f.lines[0]}>",
         ),
-        val=("in {dir} search the file {f.name}<: {f.lines[0]}>",),
-        test=("in the folder {dir} find a line in {f.name}<: {f.lines[0]}>",),
         draws={"f": "@inner"}, naive="grep(file_name={f.name!r}, pattern={f.lines[0]!r})",
         before=("root",), after="sub", hold=("line", "{f.lines[0]}"), long=True,
     ),
     Kind(
         "cd_rename", FILES, ("cd(folder={dir!r})", "mv(source={f.name!r}, destination={g!r})"),
-        train=("rename {f.name} in {dir}< to {g}>", "in the folder {dir} rename the file {f.name}< to {g}>"),
-        val=("please rename the file {f.name} in {dir}< to {g}>",),
-        test=("in {dir} rename {f.name}< to {g}>",),
+        ood=("rename {f.name} in {dir}< to {g}>", "in the folder {dir} rename the file {f.name}< to {g}>"),
         draws={"f": "@inner", "g": "file"}, naive="mv(source={f.name!r}, destination={g!r})",
         before=("root",), after="sub", hold=("new name", "{g}"), long=True,
     ),
@@ -131,9 +125,7 @@ _FILE_KINDS = (
     ),
     Kind(
         "back_cat", FILES, ("cd(folder='..')", "cat(file_name={f.name!r})"),
-        train=("show me the file {f.name} in the home folder", "what does {f.name} in home say"),
-        val=("what is in the file {f.name} in home",),
-        test=("show me {f.name} in the home folder",),
+        ood=("show me the file {f.name} in the home folder", "what does {f.name} in home say"),
         draws={"f": "@file"}, naive="cat(file_name={f.name!r})", before=("sub",), after="root",
     ),
     Kind(
@@ -275,15 +267,13 @@ _MESSAGE_KINDS = (
     Kind(
         "contact_message", MESSAGE,
         ("add_contact(user_name={n!r})", "send_message(receiver_id={new_id!r}, message={t!r})"),
-        train=("{n} is new here , send {n} a message<: {t}>", "write to {n} who is new here<: {t}>"),
-        val=("please send {n} who is new here a message<: {t}>",), test=("{n} is new here , write to {n}<: {t}>",),
+        ood=("{n} is new here , send {n} a message<: {t}>", "write to {n} who is new here<: {t}>"),
         draws={"n": "name", "t": "text"}, naive="send_message(receiver_id={n!r}, message={t!r})",
         before=("in",), hold=("message", "{t}"), long=True,
     ),
     Kind(
         "id_delete", MESSAGE, ("get_user_id(user={u.name!r})", "delete_message(receiver_id={u.id!r})"),
-        train=("delete my last message to {u.name}", "please delete the message to {u.name}"),
-        val=("delete the last message to {u.name}",), test=("please delete my message to {u.name}",),
+        ood=("delete my last message to {u.name}", "please delete the message to {u.name}"),
         draws={"u": "@mailed"}, naive="delete_message(receiver_id={u.name!r})", before=("in",), long=True,
     ),
     Kind(
@@ -346,19 +336,15 @@ _TWITTER_KINDS = (
     ),
     Kind(
         "login_follow", TWITTER, (_TWITTER_LOGIN, "follow_user(username_to_follow={n!r})"),
-        train=("i am {user} , password {password} , follow {n}", "follow {n} for {user} , password {password}"),
-        val=("follow {n} for me , i am {user} , password {password}",),
-        test=("my name is {user} , password {password} , please follow {n}",),
+        ood=("i am {user} , password {password} , follow {n}", "follow {n} for {user} , password {password}"),
         draws={"n": "name"}, naive="follow_user(username_to_follow={n!r})", before=("out",), after="in", long=True,
     ),
     Kind(
         "login_comment", TWITTER, (_TWITTER_LOGIN, "comment(tweet_id={w.id}, comment_content={t!r})"),
-        train=(
+        ood=(
             "i am {user} , password {password} , comment on tweet {w.id}<: {t}>",
             "comment on tweet {w.id} for {user} , password {password}<: {t}>",
         ),
-        val=("comment on tweet {w.id} for me , i am {user} , password {password}<: {t}>",),
-        test=("my name is {user} , password {password} , please comment on tweet {w.id}<: {t}>",),
         draws={"w": "@tweet", "t": "text"}, naive="comment(tweet_id={w.id}, comment_content={t!r})",
         before=("out",), after="in", hold=("comment", "{t}"), long=True,
     ),
@@ -500,12 +486,10 @@ _BUY = "place_order(order_type='Buy', symbol={c.symbol!r}, price={{price[{c.symb
 _TRADING_KINDS = (
     Kind(
         "login_order", TRADING, (_TRADING_LOGIN, _ORDER),
-        train=(
+        ood=(
             "i am {user} , password {password} , {s.word} {n} {c.symbol}< at {p}>",
             "{s.word} {n} {c.symbol} for {user} , password {password}< at {p}>",
         ),
-        val=("{s.word} {n} {c.symbol} for me , i am {user} , password {password}< at {p}>",),
-        test=("my name is {user} , password {password} , please {s.word} {n} {c.symbol}< at {p}>",),
         draws={"s": "side", "c": "company", "n": "number", "p": "number"}, naive=_ORDER,
         before=("out",), after="in", hold=("price", "{p}"), long=True,
     ),
@@ -528,20 +512,17 @@ _TRADING_KINDS = (
     ),
     Kind(
         "company_order", TRADING, ("get_symbol_by_name(name={c.name!r})", _ORDER),
-        train=("{s.word} {n} stocks of {c.name}< at {p}>", "please {s.word} {n} of {c.name}< at {p}>"),
-        val=("please {s.word} {n} stocks of {c.name}< at {p}>",), test=("i want to {s.word} {n} of {c.name}< at {p}>",),
+        ood=("{s.word} {n} stocks of {c.name}< at {p}>", "please {s.word} {n} of {c.name}< at {p}>"),
         draws={"s": "side", "c": "company", "n": "number", "p": "number"},
         naive="place_order(order_type={s.order_type!r}, symbol={c.name!r}, price={p}, amount={n})",
         before=("in",), hold=("price", "{p}"), long=True,
     ),
     Kind(
         "price_order", TRADING, ("get_stock_info(symbol={c.symbol!r})", _BUY),
-        train=(
+        ood=(
             "buy {c.symbol} at the price of now<: {n} stocks>",
             "i want to buy {c.symbol} at the price of now<: {n} stocks>",
         ),
-        val=("please buy {c.symbol} at the price of now<: {n} stocks>",),
-        test=("at the price of now buy {c.symbol} for me<: {n} stocks>",),
         draws={"c": "company", "n": "number"},
         naive="place_order(order_type='Buy', symbol={c.symbol!r}, price=0, amount={n})",
         before=("in",), hold=("amount", "{n} stocks"),
@@ -663,12 +644,10 @@ _TRAVEL_KINDS = (
     ),
     Kind(
         "city_booking", TRAVEL, (*_AIRPORTS, _BOOK % _CODE),
-        train=(
+        ood=(
             "book a {k} flight from " + _CITIES_DAY,
             "i want to fly {k} from " + _CITIES_DAY,
         ),
-        val=("please book a {k} flight from " + _CITIES_DAY,),
-        test=("please book to fly {k} from " + _CITIES_DAY,),
         draws=_FLIGHT_DRAWS, naive=_BOOK % _NAME, before=("in",), hold=("token", "{token}"),
     ),
     Kind(
@@ -677,12 +656,10 @@ _TRAVEL_KINDS = (
             "get_booking_history(access_token={token!r})",
             "cancel_booking(access_token={token!r}, booking_id={booking!r})",
         ),
-        train=(
+        ood=(
             "cancel my flight to {trip.end.name}< with token {token}>",
             "please cancel the flight to {trip.end.name}< with token {token}>",
         ),
-        val=("cancel the flight to {trip.end.name}< with token {token}>",),
-        test=("please cancel my flight to {trip.end.name}< with token {token}>",),
         naive="cancel_booking(access_token={token!r}, booking_id={trip.end.name!r})",
         before=("in",), after="gone", hold=("token", "{token}"),
     ),
@@ -810,16 +787,13 @@ _VEHICLE_KINDS = (
     ),
     Kind(
         "fuel_start", VEHICLE, ("fillFuelTank(fuelAmount={g})", _PRESS, _START),
-        train=("fill in fuel<, {g} gallons,> and start the engine", "start my car and fill in fuel<, {g} gallons>"),
-        val=("fill in fuel<, {g} gallons,> and start my car",),
-        test=("start the engine and fill in fuel<, {g} gallons>",),
+        ood=("fill in fuel<, {g} gallons,> and start the engine", "start my car and fill in fuel<, {g} gallons>"),
         draws={"g": "gallons"}, naive=_START, before=("locked",), after="running", hold=("amount", "{g} gallons"),
         long=True,
     ),
     Kind(
         "liters", VEHICLE, ("liter_to_gallon(liter={a.n})", "fillFuelTank(fuelAmount={a.gallons!r})"),
-        train=("fill in fuel<, {a.n} liters>", "i want fuel in my car<, {a.n} liters>"),
-        val=("fill fuel in my car<, {a.n} liters>",), test=("i want to fill in fuel<, {a.n} liters>",),
+        ood=("fill in fuel<, {a.n} liters>", "i want fuel in my car<, {a.n} liters>"),
         draws={"a": "liters"}, naive="fillFuelTank(fuelAmount={a.n})", hold=("amount", "{a.n} liters"), long=True,
     ),
     Kind(

@@ -21,27 +21,29 @@ def seed_mean(values: Sequence[float]) -> tuple[float, float, float]:
     return middle, middle - half, middle + half
 
 
-def arm_means(summary: pd.DataFrame, metric: str = "turn_accuracy") -> pd.DataFrame:
-    """Mean over seeds of a metric: one row per arm and category, `seeds`, `mean`, `low`, `high`.
+def arm_means(summary: pd.DataFrame, metric: str = "turn_accuracy", by: str = "category") -> pd.DataFrame:
+    """Mean over seeds of a metric: one row per arm and group, `seeds`, `mean`, `low`, `high`.
 
     Args:
-        summary: columns `arm`, `seed`, `category` and the metric.
+        summary: columns `arm`, `seed`, that of the groups and the metric.
         metric: `turn_accuracy` or `accuracy`.
+        by: the column of the groups.
     """
     rows = []
-    for (arm, category), own in summary.groupby(["arm", "category"], sort=False):
+    for (arm, group), own in summary.groupby(["arm", by], sort=False):
         middle, low, high = seed_mean(own[metric].tolist())
-        rows.append({"arm": arm, "category": category, "seeds": len(own), "mean": middle, "low": low, "high": high})
+        rows.append({"arm": arm, by: group, "seeds": len(own), "mean": middle, "low": low, "high": high})
     return pd.DataFrame(rows)
 
 
 def arm_differences(summary: pd.DataFrame, arm: str, metric: str = "turn_accuracy") -> pd.DataFrame:
-    """How much better `arm` is than each other arm, seed by seed, all categories together.
+    """How much better `arm` is than each other arm, seed by seed, all categories together; rows without a seed (a
+    policy that was not trained) are left out.
 
     Returns:
         One row per other arm: `better`, `than`, `seeds` that both have, `difference`, `low`, `high`.
     """
-    whole = summary[summary.category == "all"]
+    whole = summary[(summary.category == "all") & summary.seed.notna()]
     by_seed = whole.pivot(index="seed", columns="arm", values=metric)
     rows = []
     for other in (name for name in whole.arm.unique() if name != arm):

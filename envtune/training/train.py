@@ -12,7 +12,8 @@ and on a CPU with the same number of threads the result is the same bit for bit.
 
 Validation plays held-out tasks greedily, without hints, as the policy will be judged. A stage that ends without hints
 hands on the weights that earned the most of the stage's reward there, the later ones if equal; one that ends with hints
-hands on its last weights, because validation without hints says little about them.
+hands on its last weights, because validation without hints says little about them. `Schedule.keep_best` switches the
+choice off, so that runs with different hints can be compared.
 """
 
 from __future__ import annotations
@@ -57,6 +58,8 @@ class Schedule:
     validate_tasks: int = 64
     """Tasks of the split `val`, of the stage's source and categories."""
     save_every: int = 10
+    keep_best: bool = True
+    """Hand on the best validated weights of a stage that ends without hints; else the last ones of every stage."""
 
 
 def train(
@@ -191,7 +194,12 @@ class _StageRun:
             self._record({"step": 0, **self._validate(0)})
         self.trainer.train(resume_from_checkpoint=str(self.checkpoint) if self.checkpoint else None)
         self._save("last")
-        return "best" if self.validation and self.stage.ends_without_hints else "last"
+        return "best" if self._chooses else "last"
+
+    @property
+    def _chooses(self) -> bool:
+        """Whether validation says which weights the stage hands on."""
+        return bool(self.run.schedule.keep_best and self.validation and self.stage.ends_without_hints)
 
     def _validation_tasks(self) -> list[Task]:
         plan = self.run.schedule

@@ -1,13 +1,17 @@
 """The hint experiment: the arms of `training.arms`, some seeds each, trained alike and judged without hints.
 
+Beside them stands `base`, the policy that all start from, judged alike.
+
 In: a parameter file such as `params/laptop-hints.yaml`. Out, in `results/<run>/`:
 
     summary.csv     one row per arm, seed and category (and `all`): the trained policy on the evaluation tasks
+    requests.csv    one row per arm, seed and kind of request: its turns, and the share that is right
     curves.csv      one row per arm, seed and validated step: turns and episodes right, hint rate
     manifest.json   parameters, code, versions, machine
     runs/           per arm and seed, the training run and its evaluation; not needed afterwards
 
-Each arm and seed is a process of its own, `jobs` at a time. The tables are written anew whenever one has finished.
+Every stage hands on its last weights, whatever validation says, so that no arm can choose where another cannot. Each
+arm and seed is a process of its own, `jobs` at a time. The tables are written anew whenever one has finished.
 Killed anywhere, the same call goes on: training at its last checkpoint, evaluation at its last task.
 """
 
@@ -20,19 +24,29 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from envtune.data import load_tasks
 from envtune.evaluation import load_result
+from envtune.evaluation.gains import CHAIN, turn_frame
 from envtune.workbook import provenance
 from envtune.workbook.errors import ParamsError, SeriesError
 from envtune.workbook.params import Count, Overrides, RunName, explain, load_params
 from envtune.workbook.paths import MANIFEST, find_root
 
+if TYPE_CHECKING:
+    from envtune.evaluation.result import Result
+    from envtune.training.curriculum import Stage
+    from envtune.types import Task
+
 Arm = Literal["faded", "none", "abrupt"]
+BASE = "base"
 FINISHED = ".finished"
+Name = tuple[str, int | None]
+"""An arm and a seed; the base has none."""
 
 
 class HintArms(BaseModel):
@@ -71,13 +85,13 @@ def run_arms(path: Path | str, echo: Callable[[str], None] = print) -> Path:
     began = time.monotonic()
     params = load(path)
     folder = find_root() / params.results / params.run
-    planned = [(arm, seed) for seed in params.seeds for arm in params.arms]
+    planned = _names(params)
     failed = []
     with ThreadPoolExecutor(params.jobs) as pool:
         running = {name: pool.submit(_start, path, folder, *name, params.threads, echo) for name in planned}
         for name, process in running.items():
             if process.result():
-                failed.append(f"{name[0]} {name[1]}")
+                failed.append(_text(*name))
             else:
                 write_tables(folder, params, time.monotonic() - began)
     if failed:
@@ -98,11 +112,22 @@ def load(path: Path | str) -> HintArms:
         raise ParamsError("\n".join(f"{path}: {explain(line, known)}" for line in error.errors())) from None
 
 
-def _start(path: Path | str, folder: Path, arm: str, seed: int, threads: int, echo: Callable[[str], None]) -> int:
+def _names(params: HintArms) -> list[Name]:
+    return [(BASE, None), *((arm, seed) for seed in params.seeds for arm in params.arms)]
+
+
+def _text(arm: str, seed: int | None) -> str:
+    return arm if seed is None else f"{arm}-{seed}"
+
+
+def _start(
+    path: Path | str, folder: Path, arm: str, seed: int | None, threads: int, echo: Callable[[str], None]
+) -> int:
     """Run one arm and seed in a process; its lines go to `echo`, its log to a file. Returns the exit code."""
-    log = folder / "runs" / f"{arm}-{seed}.log"
+    log = folder / "runs" / f"{_text(arm, seed)}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "envtune.workbook.experiment", str(path), arm, str(seed)]
+    command = [sys.executable, "-m", "envtune.workbook.experiment", str(path), arm]
+    command += [] if seed is None else [str(seed)]
     environment = os.environ | {"OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false"}
     with log.open("w") as errors:
         process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=errors, text=True)
@@ -112,26 +137,51 @@ def _start(path: Path | str, folder: Path, arm: str, seed: int, threads: int, ec
         return process.wait()
 
 
-def run_one(path: Path | str, arm: str, seed: int) -> None:
-    """Train and judge one arm with one seed, in this process."""
-    from envtune.data import load_tasks
+def run_one(path: Path | str, arm: str, seed: int | None = None) -> None:
+    """Train and judge one arm with one seed, in this process; or judge the base."""
     from envtune.evaluation import evaluate
     from envtune.policy import load_policy, set_threads
-    from envtune.training import arms
-    from envtune.training.curriculum import override, recipe
-    from envtune.training.grpo import Machine
-    from envtune.training.train import Schedule, train
 
     params = load(path)
     set_threads(params.threads)
-    folder = find_root() / params.results / params.run / "runs" / f"{arm}-{seed}"
-    stages = arms.arm(arm, override(recipe(params.recipe).stages, params.override))
-    print(f"{arm} {seed}: {sum(stage.steps for stage in stages)} steps in {len(stages)} stages", flush=True)
+    name = _text(arm, seed)
+    folder = find_root() / params.results / params.run / "runs" / name
+    policy = params.policy if seed is None else str(_train(params, arm, seed, folder))
+    judged = evaluate(
+        load_policy(policy, name=name),
+        _tasks(params),
+        folder / f"{params.split}.jsonl",
+        max_steps_per_turn=_stages(params)[-1].max_steps_per_turn,
+        batch_size=params.batch_size,
+        progress=False,
+    )
+    provenance.write_atomic(folder / FINISHED, "")
+    print(f"{name}: {params.split} split {judged.turn_accuracy:.1%} of turns right", flush=True)
+
+
+def _stages(params: HintArms) -> tuple[Stage, ...]:
+    from envtune.training.curriculum import override, recipe
+
+    return override(recipe(params.recipe).stages, params.override)
+
+
+def _tasks(params: HintArms) -> list[Task]:
+    """What judges the trained policies."""
+    return load_tasks(_stages(params)[-1].source, n=params.tasks, split=params.split)
+
+
+def _train(params: HintArms, arm: str, seed: int, folder: Path) -> Path:
+    from envtune.training import arms
+    from envtune.training.grpo import Machine
+    from envtune.training.train import Schedule, train
+
+    stages = arms.arm(arm, _stages(params))
+    print(f"{arm}-{seed}: {sum(stage.steps for stage in stages)} steps in {len(stages)} stages", flush=True)
 
     def tell(line: dict[str, Any]) -> None:
         if "val/progress" in line:
             right = f"{line['val/progress']:.0%} of turns, {line['val/success']:.0%} of episodes right"
-            print(f"{arm} {seed}: {line['name']} step {line['step']}, {right} without hints", flush=True)
+            print(f"{arm}-{seed}: {line['name']} step {line['step']}, {right} without hints", flush=True)
 
     trained = train(
         stages,
@@ -139,40 +189,35 @@ def run_one(path: Path | str, arm: str, seed: int) -> None:
         folder,
         seed=seed,
         machine=Machine(micro_batch=params.micro_batch),
-        schedule=Schedule(params.validate_every, params.validate_tasks),
+        schedule=Schedule(params.validate_every, params.validate_tasks, keep_best=False),
         on_step=tell,
         progress=False,
     )
-    tasks = load_tasks(stages[-1].source, n=params.tasks, split=params.split)
-    judged = evaluate(
-        load_policy(trained.policy, name=f"{arm}-{seed}"),
-        tasks,
-        folder / f"{params.split}.jsonl",
-        max_steps_per_turn=stages[-1].max_steps_per_turn,
-        batch_size=params.batch_size,
-        progress=False,
-    )
-    provenance.write_atomic(folder / FINISHED, "")
-    print(f"{arm} {seed}: {params.split} split {judged.turn_accuracy:.1%} of turns right", flush=True)
+    return trained.policy
 
 
 def write_tables(folder: Path, params: HintArms, seconds: float) -> None:
-    """Write `summary.csv`, `curves.csv` and the manifest from the runs that are finished."""
-    summary: list[dict[str, Any]] = []
-    curves: list[dict[str, Any]] = []
-    for arm in params.arms:
-        for seed in params.seeds:
-            run = folder / "runs" / f"{arm}-{seed}"
-            if (run / FINISHED).exists():
-                name = {"arm": arm, "seed": seed}
-                summary += [name | row for row in _scores(run, params.split)]
-                curves += [name | row for row in _validations(run)]
-    for file, rows in {"summary.csv": summary, "curves.csv": curves}.items():
-        provenance.write_atomic(folder / file, pd.DataFrame(rows).to_csv(index=False, lineterminator="\n"))
+    """Write the tables and the manifest from the runs that are finished."""
+    tasks = _tasks(params)
+    tables: dict[str, list[pd.DataFrame]] = {"summary": [], "requests": [], "curves": []}
+    finished = [name for name in _names(params) if (folder / "runs" / _text(*name) / FINISHED).exists()]
+    for arm, seed in finished:
+        run = folder / "runs" / _text(arm, seed)
+        result = load_result(run / f"{params.split}.jsonl")
+        rows = {"summary": _scores(result), "requests": _by_request(turn_frame(result, tasks))}
+        if seed is not None:
+            rows["curves"] = _validations(run)
+        for table, own in rows.items():
+            tables[table].append(own.assign(arm=arm, seed=seed))
+    for table, parts in tables.items():
+        whole = pd.concat(parts) if parts else pd.DataFrame(columns=["arm", "seed"])
+        whole = whole[["arm", "seed", *(name for name in whole if name not in ("arm", "seed"))]]
+        whole["seed"] = whole.seed.astype("Int64")
+        provenance.write_atomic(folder / f"{table}.csv", whole.to_csv(index=False, lineterminator="\n"))
     told = {
         "parameters": params,
-        "finished": len({(row["arm"], row["seed"]) for row in summary}),
-        "planned": len(params.arms) * len(params.seeds),
+        "finished": len(finished),
+        "planned": len(_names(params)),
         "seconds": round(seconds, 1),
         "code": provenance.git_state() | {"source_hash": provenance.source_hash()},
         "versions": provenance.versions(),
@@ -182,9 +227,8 @@ def write_tables(folder: Path, params: HintArms, seconds: float) -> None:
     provenance.write_json(folder / MANIFEST, told)
 
 
-def _scores(run: Path, split: str) -> list[dict[str, Any]]:
+def _scores(result: Result) -> pd.DataFrame:
     """Rows of `summary.csv` of one run."""
-    result = load_result(run / f"{split}.jsonl")
     categories = [*dict.fromkeys(str(row.category) for row in result.rows), "all"]
     rows = []
     for category in categories:
@@ -192,17 +236,24 @@ def _scores(run: Path, split: str) -> list[dict[str, Any]]:
         turns = sum(row.n_turns for row in own)
         right = {"turn_accuracy": sum(row.correct_turns for row in own) / turns, "episodes": len(own)}
         right["accuracy"] = sum(row.success for row in own) / len(own)
-        rows.append({"split": split, "category": category, "turns": turns} | right)
-    return rows
+        rows.append({"category": category, "turns": turns} | right)
+    return pd.DataFrame(rows)
 
 
-def _validations(run: Path) -> list[dict[str, Any]]:
+def _by_request(turns: pd.DataFrame) -> pd.DataFrame:
+    """Rows of `requests.csv` of one run: every kind of chain, the other types, and all chains together."""
+    chains = turns[turns.type == CHAIN].assign(request=CHAIN)
+    right = pd.concat([turns, chains]).groupby("request", sort=True).right
+    return pd.DataFrame({"turns": right.size(), "turn_accuracy": right.mean()}).reset_index()
+
+
+def _validations(run: Path) -> pd.DataFrame:
     """Rows of `curves.csv` of one run: steps since its beginning that were validated."""
     from envtune.training import metrics
     from envtune.workbook.learning import along
 
     placed, _ = along(metrics.read(run / "metrics.jsonl"))
-    return [
+    return pd.DataFrame(
         {
             "step": step,
             "turn_accuracy": line["val/progress"],
@@ -211,8 +262,8 @@ def _validations(run: Path) -> list[dict[str, Any]]:
         }
         for step, line in placed
         if "val/progress" in line
-    ]
+    )
 
 
 if __name__ == "__main__":
-    run_one(sys.argv[1], sys.argv[2], int(sys.argv[3]))
+    run_one(sys.argv[1], sys.argv[2], *map(int, sys.argv[3:]))

@@ -153,6 +153,8 @@ def test_the_best_weights_are_handed_on(policy, tmp_path, monkeypatch):
     assert not same_weights(folder / "best", folder / "last")
     run(policy, tmp_path / "b", [replace(STAGE, hint_rate=1.0)])
     assert same_weights(tmp_path / "b" / "policy", tmp_path / "b" / "1_letters" / "last")
+    run(policy, tmp_path / "c", schedule=replace(PLAN, keep_best=False))
+    assert same_weights(tmp_path / "c" / "policy", tmp_path / "c" / "1_letters" / "last")
 
 
 def test_what_cannot_run_is_refused(tmp_path):

@@ -90,7 +90,7 @@ def test_the_hint_experiment_writes_its_tables_and_goes_on(small, tmp_path):
     said: list[str] = []
     folder = run_arms(small, said.append)
     summary, course = pd.read_csv(folder / "summary.csv"), pd.read_csv(folder / "curves.csv")
-    wanted = ["arm", "seed", "split", "category", "turns", "turn_accuracy", "episodes", "accuracy"]
+    wanted = ["arm", "seed", "category", "turns", "turn_accuracy", "episodes", "accuracy"]
     assert list(summary) == wanted
     assert summary.groupby("arm").category.apply(list)["none"] == [
         "base",
@@ -100,8 +100,13 @@ def test_the_hint_experiment_writes_its_tables_and_goes_on(small, tmp_path):
         "all",
     ]
     assert list(course) == ["arm", "seed", "step", "turn_accuracy", "accuracy", "hint_rate"]
-    assert json.loads((folder / "manifest.json").read_text())["finished"] == 2
-    assert any(line.startswith("none 0: test split ") for line in said)
+    assert json.loads((folder / "manifest.json").read_text())["finished"] == 3
+    assert any(line.startswith("none-0: test split ") for line in said)
+    requests = pd.read_csv(folder / "requests.csv")
+    assert set(requests.arm) == {"base", "faded", "none"} and requests[requests.arm == "base"].seed.isna().all()
+    whole = summary[summary.category == "all"].set_index("arm").turns
+    chains = requests[requests.request == "chains"].set_index("arm").turns
+    assert (requests.groupby("arm").turns.sum() == whole + chains).all(), "chains are counted by kind and together"
     stamps = {path: path.stat().st_mtime for path in folder.rglob("model.safetensors") if path.parent.name == "best"}
     assert stamps
     run_arms(small, said.append)

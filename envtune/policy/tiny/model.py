@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def make_model(tokenizer: PreTrainedTokenizerBase, seed: int = 0) -> PreTrainedModel:
-    """A new one with random weights (`../shared/facts.md`, section 8): hidden 128, 4 layers, 4 heads, MLP 384."""
+    """A new one with random weights: hidden 128, 4 layers, 2 heads, MLP 384."""
     import torch
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
@@ -20,9 +20,9 @@ def make_model(tokenizer: PreTrainedTokenizerBase, seed: int = 0) -> PreTrainedM
         hidden_size=128,
         intermediate_size=384,
         num_hidden_layers=4,
-        num_attention_heads=4,
-        num_key_value_heads=4,
-        head_dim=32,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        head_dim=64,
         max_position_embeddings=CONTEXT,
         rope_parameters={"rope_type": "default", "rope_theta": 1000.0},  # conversations are short
         tie_word_embeddings=True,

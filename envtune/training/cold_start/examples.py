@@ -1,6 +1,6 @@
 """From dialogues to batches: token ids and which of them the policy learns to write.
 
-In: a tokenizer and a seed. Out: lists of `Example`s, about 4,096 tokens each, of similar length. The targets are the
+In: a tokenizer and a seed. Out: lists of `Example`s, about 2,048 tokens each, of similar length. The targets are the
 assistant's tokens, from the first behind `<|im_start|>assistant\\n` to `<|im_end|>`.
 """
 
@@ -31,7 +31,7 @@ REWORDED = 0.5
 """Share of solved instances whose sentences are made sloppier."""
 BLOCK = 2000
 """Dialogues that one process makes at a time; each block has its own seed."""
-BATCH_TOKENS = 4096
+BATCH_TOKENS = 2048
 """Tokens of a batch, padding included."""
 CHUNK = 1024
 """Examples that are sorted by length at a time."""
