@@ -96,7 +96,8 @@ class ChatTokens:
         )
 
     def _encode(self, text: str) -> list[int]:
-        return list(self.tokenizer.encode(text, add_special_tokens=False))
+        # verbose warns of a prompt that is too long; the sampler and its callers keep count of the room themselves
+        return list(self.tokenizer.encode(text, add_special_tokens=False, verbose=False))
 
     def _tail(self, messages: Sequence[Message]) -> str:
         rendered = self._render([*self._dummy, *messages], open_reply=True)

@@ -95,6 +95,7 @@ class Evaluation(Common):
     limit: Count | None
     policy: Annotated[str, Field(min_length=1)]
     synth_tasks: Count
+    bfcl_tasks: Count | None
     batch_size: Count
     threads: Count | None
     jobs: Count
@@ -112,7 +113,7 @@ class Chapter:
     """Files of other runs, relative to the folder of all runs, that it shows if they are there."""
 
 
-HINTS_SUMMARY, HINTS_CURVES = "laptop-hints/summary.csv", "laptop-hints/curves.csv"
+HINTS = tuple(f"laptop-hints/{table}.csv" for table in ("summary", "curves", "requests"))
 """What `envtune arms params/laptop-hints.yaml` leaves."""
 
 CHAPTERS = (
@@ -120,7 +121,7 @@ CHAPTERS = (
     Chapter("02_environment", Environment),
     Chapter("03_reward_design", RewardDesign),
     Chapter("04_stage1_training", Training),
-    Chapter("05_stage2_training", Training, ("04_stage1_training",), (HINTS_SUMMARY, HINTS_CURVES)),
+    Chapter("05_stage2_training", Training, ("04_stage1_training",), HINTS),
     Chapter("06_evaluation", Evaluation, ("04_stage1_training", "05_stage2_training")),
 )
 
