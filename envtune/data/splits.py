@@ -59,6 +59,12 @@ def split_of(numbers: Iterable[int]) -> str | None:
     return next((str(split) for split in Split if split_numbers(split) == wanted), None)
 
 
+def split_around(numbers: Iterable[int]) -> str:
+    """The smallest split that holds all these id numbers."""
+    wanted = frozenset(numbers)
+    return str(min((s for s in Split if wanted <= split_numbers(s)), key=lambda s: len(split_numbers(s))))
+
+
 def select(tasks: Iterable[Task], split: str) -> list[Task]:
     """The tasks of a split, in the order given."""
     numbers = split_numbers(split)

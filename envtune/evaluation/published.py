@@ -43,12 +43,19 @@ def protocol_text(result: Result) -> str:
     protocol = result.config["protocol"]
     temperature = result.config["settings"].get("temperature")
     words = [
-        result.split or "part of a split",
+        _split_text(result),
         *([str(protocol["name"])] if protocol.get("name") else []),
         f"{protocol['max_steps_per_turn']} steps a turn",
         *([f"temperature {temperature:g}" if temperature else "greedy"] if temperature is not None else []),
     ]
-    return ", ".join({"heldout": "held out"}.get(word, word) for word in words)
+    return ", ".join(words)
+
+
+def _split_text(result: Result) -> str:
+    if result.drawn_from is None:
+        return "procedural tasks"
+    name = {"heldout": "held out", "all": "the benchmark"}.get(result.drawn_from, result.drawn_from)
+    return name if result.split else f"part of {name}"
 
 
 def _row(run: str, result: Result, date: str, laptop: bool) -> list[object]:

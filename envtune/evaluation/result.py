@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from envtune.data.splits import split_of
+from envtune.data.splits import split_around, split_of
 from envtune.evaluation.records import Row
 from envtune.evaluation.stats import Difference, cluster_means, paired_difference
 from envtune.types import JSON, Category, Episode
@@ -36,9 +36,16 @@ class Result:
     @property
     def split(self) -> str | None:
         """The benchmark's split that was played as a whole, if it was one."""
-        if not all(row.task_id.startswith("multi_turn_") for row in self.rows):
-            return None
-        return split_of(_numbers(self.rows))
+        return split_of(_numbers(self.rows)) if self._of_benchmark else None
+
+    @property
+    def drawn_from(self) -> str | None:
+        """The benchmark's smallest split that holds all instances played; None for other tasks."""
+        return split_around(_numbers(self.rows)) if self._of_benchmark else None
+
+    @property
+    def _of_benchmark(self) -> bool:
+        return all(row.task_id.startswith("multi_turn_") for row in self.rows)
 
     @property
     def episodes(self) -> list[Episode]:

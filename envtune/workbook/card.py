@@ -14,6 +14,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from envtune.data.splits import Split
 from envtune.evaluation import Result, load_result, readable
 from envtune.evaluation.published import protocol_text
 from envtune.evaluation.rescore import is_run
@@ -27,6 +28,7 @@ from envtune.workbook.trained import TRAINING, trained_policy
 
 BENCHMARK = "gorilla-llm/Berkeley-Function-Calling-Leaderboard"
 SHOWN = ["n", "accuracy", "strict accuracy", "progress", "turn accuracy"]
+UNSEEN = (Split.HELDOUT, Split.TEST, Split.VAL)
 TITLES = {"04_stage1_training": "Base split", "05_stage2_training": "All splits"}
 
 
@@ -83,10 +85,10 @@ def make_card(run_dir: Path, license: str = "apache-2.0") -> ModelCard:
 
 
 def _evaluation(run_dir: Path, weights: str) -> Result | None:
-    """The largest evaluation of these weights on a whole split of the benchmark, held-out instances first."""
+    """The largest evaluation of these weights on held-out instances of the benchmark; without any, on a whole split."""
     found = [load_result(path) for path in sorted(run_dir.rglob("*.jsonl")) if is_run(path) and _is_of(path, weights)]
-    whole = [result for result in found if result.split]
-    return max(whole, key=lambda result: (result.split == "heldout", len(result)), default=None)
+    fit = [result for result in found if result.split or result.drawn_from in UNSEEN]
+    return max(fit, key=lambda result: (result.drawn_from in UNSEEN, len(result)), default=None)
 
 
 def _is_of(path: Path, weights: str) -> bool:
@@ -108,7 +110,7 @@ def _eval_results(result: Result) -> Iterator[EvalResult]:
                 dataset_type=BENCHMARK,
                 dataset_name=f"BFCL V3 multi-turn, {str(category).replace('_', ' ')}",
                 dataset_config=f"multi_turn_{category}",
-                dataset_split=result.split,
+                dataset_split=result.drawn_from,
                 dataset_args={"n": int(row["n"]), **result.config["data"]},
                 metric_type=metric,
                 metric_name=title,

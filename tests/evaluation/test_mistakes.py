@@ -90,6 +90,6 @@ def test_laptop_runs_are_never_sorted_among_published_ones(run: Result) -> None:
     row = ours[ours.run == "big"].iloc[0]
     assert row.average == 100 * run.accuracy
     assert (row.n, row.source) == (len(run), "this project")
-    assert row.protocol == "part of a split, 20 steps a turn"
+    assert row.protocol == "part of the benchmark, 20 steps a turn"
     heldout = replace(run, config={**run.config, "settings": {"temperature": 0.7}})
     assert "temperature 0.7" in beside_published({"x": heldout}, "", laptop=True).protocol.iloc[-1]

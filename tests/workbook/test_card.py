@@ -12,10 +12,12 @@ from typer.testing import CliRunner
 
 import envtune
 from envtune.cli import app
+from envtune.data import spread
 from envtune.evaluation import evaluate
 from envtune.policy import Noise, NoisyOracle
 from envtune.policy.checkpoint import fingerprint
 from envtune.policy.tiny import WEIGHTS
+from envtune.types import Task
 from envtune.workbook.card import make_card
 from envtune.workbook.errors import SeriesError
 from envtune.workbook.trained import named_by, trained_policy
@@ -55,6 +57,10 @@ class Trained(NoisyOracle):
         super().__init__(Noise.level(0.2))
         self.name = "05_stage2_training"
         self.settings = {"temperature": 0.0, "sha256": fingerprint(WEIGHTS)}
+
+
+def heldout_part(n: int) -> list[Task]:
+    return spread(envtune.load_tasks("bfcl", split="heldout"), n)
 
 
 @pytest.fixture
@@ -98,12 +104,24 @@ def test_read_back_by_the_hubs_library(run_dir: Path) -> None:
     assert "\n\n\n" not in text
 
 
+def test_held_out_instances_come_first_be_they_a_part(run_dir: Path) -> None:
+    played = {"train": envtune.load_tasks("bfcl", split="train"), "part": heldout_part(120)}
+    for name, tasks in played.items():
+        evaluate(Trained(), tasks, run_dir / f"{name}.jsonl", progress=False)
+    card = make_card(run_dir)
+    assert "Part of held out, 20 steps a turn, greedy. Scored" in card.text
+    assert {(r.dataset_split, r.dataset_args["n"]) for r in card.data.eval_results} == {
+        ("heldout", 30),
+        ("heldout", 120),
+    }
+
+
 def test_a_full_size_run_names_its_base(tmp_path: Path) -> None:
     card = make_card(trained_run(tmp_path / "big", "Qwen/Qwen3-4B-Instruct-2507", ["H200"]), "other")
     assert card.data.base_model == "Qwen/Qwen3-4B-Instruct-2507"
     assert card.data.license == "other"
     assert "Laptop" not in card.text
-    assert "were not evaluated on a whole split" in card.text
+    assert "were not evaluated on held-out instances" in card.text
     assert card.data.eval_results is None
 
 
