@@ -144,6 +144,9 @@ def evaluate(
     key_variable: Annotated[
         str | None, typer.Option(help="Of a server: environment variable with the key; default ENVTUNE_API_KEY.")
     ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Episodes in flight; default 32, of a server twice its requests at once.")
+    ] = None,
     temperature: Annotated[
         float | None, typer.Option(min=0, help="At which a language model samples; default: the protocol's, or 0.")
     ] = None,
@@ -181,6 +184,7 @@ def evaluate(
         return load_policy(policy, seed=seed, temperature=temperature, **given)
 
     how: Any = {"max_steps_per_turn": max_steps_per_turn, "reveal": reveal, "protocol": protocol}
+    how["batch_size"] = batch_size or (2 * concurrency if concurrency else 32)
     results = evaluate_samples(load, tasks, out, samples, seed, **how)
     table = results[0].table() if samples == 1 else sample_table(results)
     scores = readable(table).T.reset_index(names="95 % interval by id number")
@@ -363,9 +367,13 @@ def _print_table(frame: Any, title: str) -> None:
     for row in frame.itertuples(index=False):
         table.add_row(*map(str, row))
     terminal = Console()
-    (terminal if terminal.is_terminal else Console(width=140)).print(table)
+    (terminal if terminal.is_terminal else Console(width=160)).print(table)
 
 
 def main() -> None:
     """Entry point of the console script."""
     app(prog_name="envtune")
+
+
+if __name__ == "__main__":
+    main()

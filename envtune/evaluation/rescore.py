@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
+from tqdm.auto import tqdm
 
 from envtune.environment import replay
 from envtune.evaluation import confined, verify
@@ -124,10 +125,11 @@ def _replayed(task: Task, entry: Entry) -> Episode:
 
 def _rescored(played: Sequence[tuple[Task, Entry, Episode]]) -> Rescored:
     work = [(task, _official_expressions(entry)) for task, entry, _ in played]
+    verdicts = tqdm(confined.verdicts(work), total=len(work), desc="official verdicts", delay=2)
     return Rescored(
         tuple(
             _item(task, entry, episode, official)
-            for (task, entry, episode), official in zip(played, confined.verdicts(work), strict=True)
+            for (task, entry, episode), official in zip(played, verdicts, strict=True)
         )
     )
 

@@ -85,8 +85,8 @@ def read_results(path: Path | str, tasks: Sequence[Task], partial: bool = False)
     """
     path = Path(path)
     files = sorted(path.rglob(file_name("*"))) if path.is_dir() else [path]
-    if not files:
-        raise FileNotFoundError(f"{path}: no {file_name('*')} below this folder")
+    if not files or not files[0].exists():
+        raise FileNotFoundError(f"no result file at {path}: give {file_name('CATEGORY')}, or a folder that holds some")
     by_id = {task.id: task for task in tasks}
     found = [_entry(f"{file}, line {i}", line, by_id) for file in files for i, line in enumerate(_lines(file), 1)]
     if not found:

@@ -57,8 +57,8 @@ def load_runs(path: Path | str) -> list[Result]:
     """
     path = Path(path)
     files = sorted(path.glob("*.jsonl")) if path.is_dir() else [path]
-    if not files:
-        raise FileNotFoundError(f"no run in the folder {path}: it holds no .jsonl file")
+    if not files or not files[0].exists():
+        raise FileNotFoundError(f"no run at {path}: `envtune evaluate POLICY --out {path}` writes one")
     results = [load_result(file) for file in files]
     for file, result in zip(files, results, strict=True):
         if _who(result) != _who(results[0]) or differences(results[0], result):

@@ -26,16 +26,17 @@ class SlotCache:
         """(L, 2, S, H, T, D). Zeros, not `empty`: a masked position still enters a product, and 0 * NaN is NaN."""
 
     def reserve(self, slots: int, length: int) -> None:
-        """Make room for `slots` sequences of `length` tokens; keeps what is stored."""
+        """Make room for `slots` sequences of `length` tokens; keeps what is stored in the first `slots`."""
         _, _, s, _, t, _ = self._store.shape
         if slots <= s and length <= t:
             return
-        new_s = s if slots <= s else max(slots, s + s // 2)
+        new_s = slots if slots <= s else max(slots, s + s // 2)  # moving what nobody uses is the larger part of it
         new_t = t if length <= t else max(length, t + t // 2)
         shape = list(self._store.shape)
         shape[2], shape[4] = new_s, new_t
         grown = torch.zeros(shape, dtype=self._store.dtype, device=self._store.device)
-        grown[:, :, :s, :, :t] = self._store
+        kept = min(s, new_s)
+        grown[:, :, :kept, :, :t] = self._store[:, :, :kept]
         self._store = grown
 
     def select(self, first: int, starts: Sequence[int], new: int) -> tuple[torch.Tensor, torch.Tensor]:

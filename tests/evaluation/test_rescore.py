@@ -152,7 +152,7 @@ def test_command_line(tasks: list[Task], tmp_path: Path) -> None:
         assert "unexplained" in rescored.output
     for wrong, message in {
         ("--rescore", str(tmp_path / "noisy")): "no whole split",
-        ("--rescore", str(tmp_path / "none.json")): "No such file",
+        ("--rescore", str(tmp_path / "none.json")): "no result file at",
         ("oracle", "--category", "nosuch"): "unknown categories ['nosuch']",
         ("nosuch/none/x",): "there is no checkpoint",
     }.items():

@@ -120,13 +120,10 @@ def test_bad_files_are_refused(folder: Path, tasks: list[Task], change, message:
 def test_half_a_split_must_be_asked_for(folder: Path, tasks: list[Task], tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="5 instances of base, which is no whole split: half a result file"):
         read_results(folder, tasks)
-    with pytest.raises(FileNotFoundError, match="no BFCL_v4_multi_turn_"):
-        read_results(folder / "owner_model-FC" / "nothing" if False else _empty(tmp_path), tasks)
-
-
-def _empty(folder: Path) -> Path:
-    (folder / "empty").mkdir()
-    return folder / "empty"
+    (tmp_path / "empty").mkdir()
+    for path in (tmp_path / "empty", tmp_path / "none.json"):
+        with pytest.raises(FileNotFoundError, match=r"no result file at .*: give BFCL_v4_multi_turn_"):
+            read_results(path, tasks)
 
 
 def test_prompted_results_are_refused(tasks: list[Task], tmp_path: Path) -> None:

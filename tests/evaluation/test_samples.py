@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from envtune.cli import app
+from envtune.data.splits import split_numbers
 from envtune.evaluation import (
     Result,
     compare,
@@ -76,8 +77,9 @@ def test_a_folder_of_several_runs_is_refused(some: list[Task], tmp_path: Path) -
     with pytest.raises(ValueError, match=r"holds several runs, such as a\.jsonl and b\.jsonl; name one of the files"):
         load_runs(tmp_path)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(FileNotFoundError, match="holds no"):
-        load_runs(tmp_path / "empty")
+    for path in (tmp_path / "empty", tmp_path / "none.jsonl"):
+        with pytest.raises(FileNotFoundError, match=r"no run at .*: `envtune evaluate POLICY --out"):
+            load_runs(path)
 
 
 def test_samples_are_compared_by_their_mean(some: list[Task]) -> None:
@@ -113,7 +115,9 @@ def test_runs_that_answer_different_questions_are_refused(some: list[Task]) -> N
 def test_splits_are_named(tasks: list[Task]) -> None:
     base = [task for task in tasks if task.category == "base"]
     whole = evaluate(Silent(), base, progress=False)
-    assert whole.split == "all"
+    assert whole.split == whole.drawn_from == "all"
+    part = evaluate(Silent(), [task for task in base if task.number in split_numbers("val")][:7], progress=False)
+    assert (part.split, part.drawn_from) == (None, "val")
     with pytest.raises(ValueError, match=r"199 are in one only.*\(200 of split all in one, 1 in the other\)"):
         compare(whole, evaluate(Silent(), base[:1], progress=False))
 

@@ -111,13 +111,19 @@ def test_it_works_where_a_loop_already_runs():
 def test_400_episodes_with_faults_lose_nothing_and_duplicate_nothing(tmp_path: Path):
     faults = {3: (500, {}, "oops"), 7: "drop", 11: (429, {"Retry-After": "0"}, "slow down"), 13: "torn"}
     tasks = [small.task(number, turns=1 + number % 2) for number in range(400)]
-    with serving(fault=lambda number: faults.get(number % 17)) as server:
-        result = envtune.evaluate(policy(server, concurrency=8), tasks, tmp_path / "e.jsonl", progress=False)
+
+    def fault(number: int):
+        time.sleep(0.02)  # so that requests meet
+        return faults.get(number % 17)
+
+    with serving(fault) as server:
+        agent = policy(server, concurrency=32)
+        result = envtune.evaluate(agent, tasks, tmp_path / "e.jsonl", batch_size=128, progress=False)
     assert [row.task_id for row in result.rows] == [task.id for task in tasks]
     assert result.accuracy == 1.0
     assert sum(row.steps for row in result.rows) == server.answered == 1200
     assert len(server.requests) > 1500
-    assert 1 < server.most_busy <= 8
+    assert 16 < server.most_busy <= 32
 
 
 def test_a_server_that_asks_for_time_gets_it(monkeypatch):
@@ -217,3 +223,10 @@ def test_load_policy_and_the_command_line(tmp_path: Path):
         assert server.requests[0]["temperature"] == 0.001
     config = json.loads(out.read_text().splitlines()[0])["config"]
     assert (config["protocol"]["name"], config["settings"]["mode"]) == ("bfcl_fc", "chat")
+
+
+def test_the_command_line_keeps_as_many_requests_open_as_it_is_told():
+    with serving(fault=lambda number: time.sleep(0.1), answer=lambda body: said("No.")) as server:
+        arguments = ["evaluate", server.url, "--model", "m", "--limit", "90", "--concurrency", "45"]
+        assert CliRunner().invoke(app, arguments).exit_code == 0
+        assert 32 < server.most_busy <= 45
