@@ -61,7 +61,7 @@ class SlotCache:
         views = []
         for kind, new in enumerate((keys, values)):
             window = self._store[layer, kind, self._window]
-            window[self._rows, :, self._positions] = new.transpose(1, 2)
+            window[self._rows, :, self._positions] = new.transpose(1, 2).to(window.dtype)  # autocast may change it
             views.append(window[:, :, : self._width])
         return views[0], views[1]
 
