@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from envtune.data.synth_values import DOORS
+
 SUPPLY = {
     "train": ("the {label} is {value}", "use {value} as the {label}"),
     "val": ("as the {label} use {value}",),
@@ -774,14 +776,15 @@ _ZIPCODES = "get_zipcode_based_on_city(city={r.a.name!r})", "get_zipcode_based_o
 _DISTANCE = "estimate_distance(cityA={r.a.%s!r}, cityB={r.b.%s!r})"
 _PRESS, _START = "pressBrakePedal(pedalPosition=1.0)", "startEngine(ignitionMode='START')"
 _LOCK = "lockDoors(unlock=False, door=[{pair[0]!r}, {pair[1]!r}])"
+_LOCK_ALL = f"lockDoors(unlock=False, door={list(DOORS)!r})"
 _CRUISE = "setCruiseControl(speed={s}, activate=True, distanceToNextVehicle={n})"
 
 _VEHICLE_KINDS = (
     Kind(
-        "engine_start", VEHICLE, (_LOCK, _PRESS, _START),
+        "engine_start", VEHICLE, (_LOCK_ALL, _PRESS, _START),
         train=("start the engine", "please start the engine of my car", "i want to start my car"),
         val=("please start my car",), test=("i want to start the engine now",),
-        naive=_START, before=("parked",), after="running", long=True,
+        naive=_START, before=("parked", "open"), after="running", long=True,
     ),
     Kind(
         "fuel_start", VEHICLE, ("fillFuelTank(fuelAmount={g})", _PRESS, _START),
@@ -831,6 +834,11 @@ _VEHICLE_KINDS = (
         train=("lock the {pair[0]} and {pair[1]} doors", "please lock {pair[0]} and {pair[1]}"),
         val=("lock {pair[0]} and {pair[1]} please",), test=("now lock the doors {pair[0]} and {pair[1]}",),
         before=("parked",), after="locked", long=True,
+    ),
+    Kind(
+        "lock_all", VEHICLE, (_LOCK_ALL,),
+        train=("lock all doors", "please lock all doors of my car"), val=("lock all doors please",),
+        test=("now lock all doors of my car",), before=("open",), after="locked", long=True,
     ),
     Kind(
         "press_brake", VEHICLE, (_PRESS,),
