@@ -15,8 +15,9 @@ lasts, so the server speaks the handshake revisions of the protocol (up to 2025-
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from envtune.data.bfcl import TOOL_DOCS, make_task, tool_documents, tool_schema
@@ -71,7 +72,7 @@ class ToolSession:
 
     def __init__(self, task: Task, hints: bool = False, strength: Strength = Strength.ONE) -> None:
         self._simulators = Simulators(task)
-        self._schemas = schemas(task) if hints else []
+        self._schemas = schemas(task) if hints else ()
         self._strength = strength
         self._observed: list[str] = []
 
@@ -105,11 +106,16 @@ def domains_task(domains: Iterable[str]) -> Task:
     return make_task(world | {"initial_config": {name: {} for name in names}}, [[]], tool_documents())
 
 
-def schemas(task: Task) -> list[JSON]:
+def schemas(task: Task) -> Sequence[JSON]:
     """The schema of every tool that the task's simulators have."""
+    return _schemas(task.involved_classes)
+
+
+@cache
+def _schemas(classes: tuple[str, ...]) -> tuple[JSON, ...]:
     docs = tool_documents()
-    named = {doc["name"]: doc for cls in task.involved_classes for doc in docs[cls]}
-    return [tool_schema(doc) for doc in named.values()]
+    named = {doc["name"]: doc for cls in classes for doc in docs[cls]}
+    return tuple(tool_schema(doc) for doc in named.values())
 
 
 def tool_server(task: Task, open_session: Callable[[], ToolSession] | None = None) -> Server[Any]:
