@@ -665,12 +665,10 @@ _TRAVEL_KINDS = (
     ),
     Kind(
         "login_budget", TRAVEL, (_TRAVEL_LOGIN, "set_budget_limit(access_token={new_token!r}, budget_limit={n})"),
-        train=(
+        ood=(
             "i am " + _TRAVELLER + " , set my travel budget<: {n} dollars>",
             "set the travel budget of " + _TRAVELLER + "<: {n} dollars>",
         ),
-        val=("set my travel budget , i am " + _TRAVELLER + "<: {n} dollars>",),
-        test=("my name is " + _TRAVELLER + " , please set the travel budget<: {n} dollars>",),
         draws={"n": "number"}, naive="set_budget_limit(access_token={client!r}, budget_limit={n})",
         before=("out",), after="new", hold=("amount", "{n} dollars"), long=True,
     ),

@@ -22,7 +22,7 @@ from envtune.types import Category
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-MIXTURE = {"forms": 0.35, "singles": 0.25, "requests": 0.08, "pairs": 0.32}
+MIXTURE = {"forms": 0.32, "singles": 0.22, "requests": 0.08, "pairs": 0.38}
 """Share of dialogues: calls with values to copy; single requests; any requests, up to the first chain; failures and
 hints."""
 DISGUISED = 0.5

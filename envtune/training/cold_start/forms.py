@@ -14,7 +14,7 @@ from functools import cache
 from typing import Any
 
 from envtune.data import synth
-from envtune.data.synth_values import FOLDERS, NAME_PARTS, NOUNS, STEMS, VERBS
+from envtune.data.synth_values import FOLDERS, NAME_PARTS, NOUNS, POOLS, STEMS, VERBS
 from envtune.policy.chat import render_calls
 from envtune.training.cold_start.dialogues import SINGLES, Dialogue
 from envtune.training.cold_start.pairs import TRUE_PAIRS
@@ -77,17 +77,17 @@ def _relay(rng: random.Random) -> Dialogue:
     dialogue = Dialogue(_around([first, second], rng))
     dialogue.messages.append({"role": "user", "content": text})
     for slot, each in zip(slots, given, strict=True):
-        arguments[slot] = _value(_properties(second)[slot]["type"], rng)
+        arguments[slot] = value = _value(_properties(second)[slot]["type"], rng)
         dialogue.say(render_calls([ToolCall(_name(first), each)]))
         others = {name: _word(rng) for name in rng.sample(RETURNED, rng.choice((0, 0, 1, 2))) if name != key}
-        items = [(key, arguments[slot]), *others.items()]
+        items = [(key, ", ".join(value) if isinstance(value, list) and rng.random() < 0.5 else value), *others.items()]
         rng.shuffle(items)
         dialogue.messages.append({"role": "tool", "name": _name(first), "content": json.dumps(dict(items))})
     dialogue.say(render_calls([ToolCall(_name(second), arguments)]))
     return dialogue
 
 
-_RETURNS = ("string", "integer", "number", "float")
+_RETURNS = ("string", "integer", "number", "float", "array")
 
 
 def _around(tools: list[JSON], rng: random.Random) -> tuple[JSON, ...]:
@@ -159,11 +159,20 @@ def _word(rng: random.Random) -> str:
             f"{rng.choice(STEMS)}{rng.randrange(10)}.txt",
             f"{rng.choice(FOLDERS)}{rng.randrange(10)}",
             f"USR{rng.randrange(1000):03d}",
+            rng.choice(_proper()),
+            rng.choice(_proper()),
             rng.choice(_filler()),
             "".join(rng.choices("0123456789", k=rng.randint(2, 5))),
             "".join(rng.choices("0123456789", k=3)),
         )
     )
+
+
+@cache
+def _proper() -> tuple[str, ...]:
+    """Cities, companies and their codes."""
+    parts = {str(part) for pool in ("zip_city", "air_city", "company") for item in POOLS[pool].items for part in item}
+    return tuple(sorted(part for part in parts if part and not part.isdigit() and part != "None"))
 
 
 @cache

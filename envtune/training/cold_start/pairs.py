@@ -39,7 +39,7 @@ SENTENCES = tuple(
     rule.do for rule in RULES if "{tool}" in rule.do and "repeat {call}" in rule.do and rule.do.count("{") == 2
 )
 """How hints word their advice to call one tool."""
-HINTED = 0.7
+HINTED = 0.8
 """Share of failures beside which a hint stands."""
 LISTED = 0.65
 """Share of hints that name three tools instead of one."""
@@ -61,6 +61,10 @@ PER_TASK = 3
 """Most dialogues about one generated task."""
 TABLES = {"zipcode": "zip_city", "airport": "air_city", "symbol": "company"}
 """Lookups that can be made twice, and the pool of what they are asked about."""
+TWO_LOOKUPS = 0.8
+"""Share of scenes with such a lookup in which it is made twice, where the goal has two values to replace."""
+UNKNOWN = ("Stock not found", "Unknown", "00000", "Invalid")
+"""How lookups begin to say that they know nothing."""
 GIVEN_UP = 0.15
 """Share of failures whose real hint says that no tool helps, and after which the user is told so."""
 PAYS = 0.8
@@ -108,7 +112,9 @@ class Pairs:
             calls = [calls[0] for calls in task.ground_truth]
             turns = list(zip(task.kinds, task.user_turns, calls, strict=True))
             scenes = [scene for pair in itertools.permutations(turns, 2) for scene in self._scenes(task, turns, *pair)]
-            for scene in self._rng.sample(scenes, min(PER_TASK, len(scenes))):
+            self._rng.shuffle(scenes)
+            scenes.sort(key=lambda scene: len(scene.helpers), reverse=True)  # two lookups are rare
+            for scene in scenes[:PER_TASK]:
                 if dialogue := self._play(scene):
                     if self._rng.random() < RENAMED:
                         for helper in dict.fromkeys(call.name for call in (scene.helpers[0], scene.later) if call):
@@ -206,9 +212,12 @@ def _value_scene(rng: random.Random, task: Task, goal: _Request, helper: _Reques
     slots = [key for key, value in call.arguments.items() if text.count(str(value)) == 1 and not _is_switch(value)]
     if not slots:
         return None
-    slots, helpers = rng.sample(slots, 1), [first]
-    if call.name in ("estimate_distance", "get_flight_cost") and kind in TABLES:
-        slots = list(call.arguments)[:2]
+    helpers = [first]
+    if len(slots) < 2 or kind not in TABLES or rng.random() > TWO_LOOKUPS:
+        slots = rng.sample(slots, 1)
+    else:
+        first_slot = rng.randrange(len(slots) - 1)
+        slots = slots[first_slot : first_slot + 2]
         item = rng.choice(POOLS[TABLES[kind]].of("train", kind))
         helpers.append(ToolCall(first.name, dict.fromkeys(first.arguments, item.name)))
     arguments = dict(call.arguments)
@@ -295,7 +304,7 @@ def _carried(scene: _Scene, found: list[str]) -> ToolCall | None:
     arguments = dict(scene.goal.arguments)
     for slot, wanted, text in zip(scene.slots, scene.types, found, strict=False):
         value = next((v for v in _scalars(ast.literal_eval(_python(text))) if v != arguments[slot]), None)
-        if value is None:
+        if value is None or str(value).startswith(UNKNOWN):
             return None
         if wanted is not str and isinstance(value, str) and value.isdigit():
             value = int(value)
