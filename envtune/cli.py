@@ -256,7 +256,7 @@ def card(
 def arms(
     params: Annotated[Path, typer.Argument(help="Parameter file, such as params/laptop-hints.yaml.")],
 ) -> None:
-    """Run the hint experiment: faded, no and abruptly ended hints, some seeds each. A killed run goes on."""
+    """Run the arms of an experiment (hints; PPO against GRPO), some seeds each. A killed run goes on."""
     from envtune.workbook.experiment import run_arms
 
     typer.echo(f"tables in {run_arms(params, typer.echo)}")

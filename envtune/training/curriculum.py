@@ -366,7 +366,8 @@ _LAPTOP_PPO = replace(
     steps=60,
     prompts_per_step=8,
     num_generations=8,
-    learning_rate=1e-3,
+    learning_rate=5e-4,
+    lora_rank=0,
     max_steps_per_turn=8,
     max_steps=None,
     message_tokens=96,
@@ -379,9 +380,9 @@ RECIPES = {
         Recipe("paper", (_PAPER_1, _PAPER_2, _PAPER_3, _PAPER_4)),
         Recipe("t3rl", (_T3RL_1, _T3RL_2)),
         Recipe("single", (replace(_PAPER_4, name="single"),)),
+        Recipe("laptop", (_LAPTOP_1, _LAPTOP_2, _LAPTOP_3, _LAPTOP_4)),
         Recipe("qwen-tool", (_QWEN_TOOL,)),
         Recipe("laptop-ppo", (_LAPTOP_PPO,)),
-        Recipe("laptop", (_LAPTOP_1, _LAPTOP_2, _LAPTOP_3, _LAPTOP_4)),
     )
 }
 
