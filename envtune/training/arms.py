@@ -9,9 +9,9 @@ Hints, of a recipe such as `laptop`:
 What is learned from, of a recipe of `PPOStage`s such as `laptop-ppo`:
 
 - `ppo`: the recipe as it is; PPO on the execution reward of every step.
-- `grpo`: GRPO on turn progress, on all weights; as many episodes of the same tasks under the same conditions. A step
-  makes one update, as ever in GRPO here, at a learning rate that is as many times higher as PPO makes updates; groups
-  that teach nothing are left out.
+- `grpo`: GRPO on turn progress, on all weights; as many episodes a step under the same conditions, in groups of 8,
+  where PPO needs no groups and sees more tasks. A step makes one update, as ever in GRPO here; groups that teach
+  nothing are left out.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from envtune.training.curriculum import Fade, PPOStage, Stage
 
 ARMS = ("faded", "none", "abrupt")
 ALGORITHMS = ("ppo", "grpo")
+GROUP = 8
+"""Rollouts per task that GRPO compares."""
 
 
 def arm(name: str, stages: Sequence[Stage]) -> tuple[Stage, ...]:
@@ -46,8 +48,11 @@ def _with(algorithm: str, stage: Stage) -> Stage:
     if algorithm == "ppo":
         return stage
     shared = {field.name: getattr(stage, field.name) for field in fields(Stage)}
-    rate = stage.learning_rate * stage.updates
-    return Stage(**shared | {"reward": "progress", "drop_zero_spread": True, "learning_rate": rate})
+    shared |= {"reward": "progress", "drop_zero_spread": True}
+    episodes = stage.prompts_per_step * stage.num_generations
+    if episodes % GROUP == 0:  # a smoke test may be smaller
+        shared |= {"num_generations": GROUP, "prompts_per_step": episodes // GROUP}
+    return Stage(**shared)
 
 
 def _abrupt(stages: Sequence[Stage]) -> tuple[Stage, ...]:

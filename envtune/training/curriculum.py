@@ -169,6 +169,8 @@ class PPOStage(Stage):
     """Passes over the episodes of a step, an update each."""
     value_weight: float = 0.1
     """Of the value loss."""
+    value_learning_rate: float = 1e-3
+    """Of the critic's own layer."""
     value_clip: float = 0.2
     """How far a value may move from what it was when the episodes were played."""
     reward_scale: float = 0.1
@@ -364,9 +366,10 @@ _LAPTOP_PPO = replace(
     source="synth",
     tasks=512,
     steps=60,
-    prompts_per_step=8,
-    num_generations=8,
-    learning_rate=5e-4,
+    prompts_per_step=32,
+    num_generations=2,
+    learning_rate=1e-3,
+    value_learning_rate=3e-3,
     lora_rank=0,
     max_steps_per_turn=8,
     max_steps=None,

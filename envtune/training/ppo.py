@@ -115,7 +115,11 @@ def lora(stage: PPOStage) -> LoraConfig | None:
 
 
 class PPOTrainer(Trainer):
-    """`grpo.Trainer` with a critic; the arguments are the same, `stage` is a `PPOStage`."""
+    """`grpo.Trainer` with a critic; the arguments are the same, `stage` is a `PPOStage`.
+
+    Raises:
+        ValueError: the model is to be sharded over processes; the critic is not.
+    """
 
     stage: PPOStage
     beta: float
@@ -123,6 +127,8 @@ class PPOTrainer(Trainer):
 
     def __init__(self, model: Any, tokenizer: Any, stage: PPOStage, *rest: Any) -> None:
         super().__init__(model, tokenizer, stage, *rest, peft_config=lora(stage))  # type: ignore[misc]
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+            raise ValueError("PPO does not shard its critic: run it on one GPU or as data-parallel processes")
         hidden = self.model.config.get_text_config().hidden_size
         head = nn.Linear(hidden, 1).to(self.accelerator.device)
         nn.init.zeros_(head.weight)
@@ -133,6 +139,15 @@ class PPOTrainer(Trainer):
     def _whole(self) -> nn.Module:
         """The model as it was given, under whatever accelerate wrapped around it."""
         return self.accelerator.unwrap_model(self.model)
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        """TRL's; the critic's layer, which begins at nothing, learns at its own rate."""
+        optimizer: torch.optim.Optimizer = super().create_optimizer(model)
+        head = list(self._whole.get_submodule(VALUE_HEAD).parameters())
+        for group in optimizer.param_groups:
+            group["params"] = [p for p in group["params"] if all(p is not own for own in head)]
+        optimizer.add_param_group({"params": head, "lr": self.stage.value_learning_rate, "weight_decay": 0.0})
+        return optimizer
 
     def sample(self, tasks: Sequence[Task], clock: Clock) -> list[Rollout]:
         """This process's rollouts of the current step, kept for their step rewards."""
@@ -240,7 +255,8 @@ class PPOTrainer(Trainer):
         folder = Path(output_dir or self.args.output_dir)
         if _internal_call:
             super().save_model(str(folder), _internal_call=True)
-            torch.save(self._whole.get_submodule(VALUE_HEAD).state_dict(), folder / f"{VALUE_HEAD}.pt")
+            if self.args.should_save:
+                torch.save(self._whole.get_submodule(VALUE_HEAD).state_dict(), folder / f"{VALUE_HEAD}.pt")
         elif isinstance(self._whole, PeftModel) and self.args.should_save:
             actor = copy.deepcopy(self._whole)
             delattr(actor, VALUE_HEAD)

@@ -63,7 +63,9 @@ def test_ppo_is_the_recipe_and_grpo_plays_the_same_episodes():
         == ppo.steps * ppo.prompts_per_step * ppo.num_generations
     )
     assert [grpo.conditions(step) for step in range(9)] == [ppo.conditions(step) for step in range(9)]
-    assert grpo.learning_rate == ppo.learning_rate * ppo.updates
+    assert (grpo.num_generations, grpo.learning_rate, grpo.beta) == (8, ppo.learning_rate, ppo.beta)
+    small = arm("grpo", [replace(ppo, prompts_per_step=2)])
+    assert (small[0].prompts_per_step, small[0].num_generations) == (2, 2)
     with pytest.raises(
         ValueError, match=r"arm 'ppo' takes a recipe for PPO, such as 'laptop-ppo'; stage syntax is not"
     ):

@@ -176,6 +176,14 @@ def test_one_copy_of_the_base_and_who_learns(tmp_path):
     assert any("lora_" in name for name in learned)
 
 
+def test_the_critics_layer_has_its_own_rate(tmp_path):
+    trainer = make(tmp_path, replace(STAGE, value_learning_rate=0.25))
+    groups = trainer.create_optimizer().param_groups
+    assert [(group["lr"], len(group["params"])) for group in groups if group["lr"] == 0.25] == [(0.25, 2)]
+    optimised = [id(p) for group in groups for p in group["params"]]
+    assert sorted(optimised) == sorted(id(p) for p in trainer.model.parameters() if p.requires_grad)
+
+
 @pytest.fixture(scope="module")
 def policy(tmp_path_factory):
     folder = tmp_path_factory.mktemp("policy")
