@@ -355,6 +355,7 @@ _QWEN_TOOL = PPOStage(
     learning_rate=1e-5,
     beta=0.05,
     clip_high=0.2,
+    lam=0.99,
     lora_rank=32,
     max_steps_per_turn=10,
     max_steps=30,
