@@ -260,10 +260,42 @@ def card(
 def arms(
     params: Annotated[Path, typer.Argument(help="Parameter file, such as params/laptop-hints.yaml.")],
 ) -> None:
-    """Run the hint experiment: faded, no and abruptly ended hints, some seeds each. A killed run goes on."""
+    """Run the arms of an experiment (hints; PPO against GRPO), some seeds each. A killed run goes on."""
     from envtune.workbook.experiment import run_arms
 
     typer.echo(f"tables in {run_arms(params, typer.echo)}")
+
+
+@app.command()
+def mcp(
+    task: Annotated[str | None, typer.Option(help="A task of the benchmark, such as multi_turn_base_0.")] = None,
+    domains: Annotated[str | None, typer.Option(help="Or domains, such as GorillaFileSystem,MathAPI, empty.")] = None,
+    hints: Annotated[bool, typer.Option("--hints", help="Lay corrections over failed results.")] = False,
+    http: Annotated[int | None, typer.Option(metavar="PORT", help="Streamable HTTP instead of stdio.")] = None,
+    host: Annotated[str, typer.Option(help="With --http: where to listen.")] = "127.0.0.1",
+    sessions: Annotated[int, typer.Option(min=1, help="With --http: most sessions at once.")] = 64,
+    idle: Annotated[float, typer.Option(min=1, help="With --http: seconds after which a silent session ends.")] = 600,
+) -> None:
+    """Serve simulated tools to any MCP client; every session has its own copy of them."""
+    if (task is None) == (domains is None):
+        raise typer.BadParameter("give either --task ID or --domains A,B")
+    import anyio
+
+    from envtune.data import load_tasks
+    from envtune.interop import mcp_server
+
+    if domains is not None:
+        world = mcp_server.domains_task(name.strip() for name in domains.split(",") if name.strip())
+    else:
+        found = [each for each in load_tasks("bfcl") if each.id == task]
+        if not found:
+            raise ValueError(f"unknown task {task!r}; the benchmark's are multi_turn_<category>_<0 to 199>")
+        world = found[0]
+    server = mcp_server.tool_server(world, lambda: mcp_server.ToolSession(world, hints))
+    if http is None:
+        anyio.run(mcp_server.serve_stdio, server)
+    else:
+        mcp_server.serve_http(server, http, host, mcp_server.Limits(sessions, idle))
 
 
 bench_app = typer.Typer(help="Measure what things cost on this machine.", no_args_is_help=True)

@@ -18,9 +18,9 @@ from __future__ import annotations
 import json
 import random
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 from envtune.environment import guards
 from envtune.environment.hints import Strength, hint, hinted_text
@@ -66,6 +66,18 @@ class Observation:
     """The tool list changed and must be rendered anew: everything before this message reads differently."""
 
 
+class Tools(Protocol):
+    """What an episode's calls go to: `Simulators`, or the way to some elsewhere (`interop.gym_env`)."""
+
+    def call(self, call: ToolCall) -> RawResult:
+        """Run one call; never raises."""
+        ...
+
+    def reached(self, expected: Expected) -> bool:
+        """Whether the state is the one that the ground truth leaves behind."""
+        ...
+
+
 class ToolUseEnv:
     """A single-use environment: `reset()`, then `step(text)` until `Observation.done`.
 
@@ -79,6 +91,7 @@ class ToolUseEnv:
         hint_seed: which ones, together with the task and the number of the failure in the episode.
         turn_feedback: where the agent acted in a turn that expects no call, say so before the next user message. For
             training only: this is the one place where the agent is told something about the ground truth.
+        simulators: makes what the calls of an episode go to.
 
     Raises:
         ValueError: a setting is out of its range.
@@ -95,6 +108,7 @@ class ToolUseEnv:
         hint_rate: float = 1.0,
         hint_seed: int = 0,
         turn_feedback: bool = False,
+        simulators: Callable[[Task], Tools] = Simulators,
     ) -> None:
         if reveal not in ("message", "recompile"):
             raise ValueError(f"reveal is {reveal!r}; it must be 'message' or 'recompile'")
@@ -110,6 +124,7 @@ class ToolUseEnv:
         self.turn_feedback = turn_feedback
         self.max_steps_per_turn = max_steps_per_turn
         self.reveal = reveal
+        self._open = simulators
         self._first = self._load()
 
     def reset(self) -> Observation:
@@ -119,7 +134,7 @@ class ToolUseEnv:
         return self._first
 
     def _load(self) -> Observation:
-        self._simulators = Simulators(self.task)
+        self._simulators = self._open(self.task)
         self._expected: tuple[Expected, ...] = ground_truth_run(self.task)
         self._responses: defaultdict[str, int] = defaultdict(int)
         self._observed: list[str] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from functools import cache
 
@@ -10,7 +11,7 @@ import pandas as pd
 from envtune import rewards
 from envtune.data import bfcl
 from envtune.evaluation.stats import cluster_mean
-from envtune.types import Episode
+from envtune.types import Episode, FormatErrorKind
 
 
 @cache
@@ -81,3 +82,27 @@ def rates(frame: pd.DataFrame, by: list[str], value: str) -> pd.DataFrame:
         keys = dict(zip(by, key if isinstance(key, tuple) else (key,), strict=True))
         rows.append(keys | {"n": e.n, "rate": e.value, "low": e.low, "high": e.high})
     return pd.DataFrame(rows)
+
+
+def feedback_rates(episodes: Iterable[Episode]) -> dict[str, float]:
+    """What execution said of a set of episodes, together.
+
+    Keys: `execution` (reward, per episode), `error_rate` (of calls), `unknown_tool_rate` (of calls: the tool does not
+    exist), `invalid_json_rate` and `structure_rate` (of messages: the two kinds that cannot be parsed). Rates without
+    a denominator are NaN.
+    """
+    played = list(episodes)
+    steps = [step for episode in played for step in episode.steps]
+    results = [result for step in steps for result in step.results]
+    kinds = [step.format_error.kind for step in steps if step.format_error is not None]
+    return {
+        "execution": _share(sum(map(rewards.execution, played)), len(played)),
+        "error_rate": _share(sum(result.error for result in results), len(results)),
+        "unknown_tool_rate": _share(sum(result.unknown_tool for result in results), len(results)),
+        "invalid_json_rate": _share(kinds.count(FormatErrorKind.INVALID_JSON), len(steps)),
+        "structure_rate": _share(kinds.count(FormatErrorKind.STRUCTURE), len(steps)),
+    }
+
+
+def _share(part: float, whole: int) -> float:
+    return part / whole if whole else math.nan

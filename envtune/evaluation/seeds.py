@@ -52,3 +52,24 @@ def arm_differences(summary: pd.DataFrame, arm: str, metric: str = "turn_accurac
         row = {"better": arm, "than": other, "seeds": len(pairs)}
         rows.append(row | {"difference": middle, "low": low, "high": high})
     return pd.DataFrame(rows)
+
+
+def base_gains(summary: pd.DataFrame, metric: str, base: str = "base") -> pd.DataFrame:
+    """How far each arm moved from the policy that all start from, all categories together.
+
+    Args:
+        summary: as in `arm_means`, with one row `base` per category that has no seed.
+        metric: a column of numbers.
+        base: name of that policy.
+
+    Returns:
+        One row per arm: `arm`, `metric`, `seeds`, `base`, `after`, `difference`, `low`, `high`.
+    """
+    whole = summary[summary.category == "all"]
+    before = float(whole[whole.arm == base][metric].iloc[0])
+    rows = []
+    for arm, own in whole[whole.arm != base].groupby("arm", sort=False):
+        middle, low, high = seed_mean((own[metric] - before).tolist())
+        row = {"arm": arm, "metric": metric, "seeds": len(own), "base": before, "after": before + middle}
+        rows.append(row | {"difference": middle, "low": low, "high": high})
+    return pd.DataFrame(rows)

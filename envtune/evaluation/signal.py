@@ -11,6 +11,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+PAIRS = ("agree", "only first", "only second", "opposed", "neither")
+"""What two rewards may say of a pair of episodes."""
+
 
 def separation(better: Sequence[float], worse: Sequence[float]) -> float:
     """Probability that a random better episode is paid more than a random worse one, ties counted half.
@@ -29,3 +32,20 @@ def separation(better: Sequence[float], worse: Sequence[float]) -> float:
 def zero_spread(rewards: Sequence[float]) -> bool:
     """Whether all episodes of a group earn the same, so that every advantage and the group's gradient is zero."""
     return max(rewards) - min(rewards) == 0
+
+
+def agreement(first: Sequence[float], second: Sequence[float]) -> dict[str, float]:
+    """Over all pairs of episodes of one group: which of two rewards tells them apart, and whether in the same order.
+
+    Returns:
+        Shares of the pairs, by `PAIRS`; all 0 if there is no pair.
+    """
+    n = len(first)
+    upper = np.triu_indices(n, 1)
+    signs = [
+        np.sign(np.subtract.outer(np.asarray(r, dtype=float), np.asarray(r, dtype=float)))[upper]
+        for r in (first, second)
+    ]
+    a, b = signs
+    found = (a * b > 0, (a != 0) & (b == 0), (a == 0) & (b != 0), a * b < 0, (a == 0) & (b == 0))
+    return {name: float(pairs.mean()) if n > 1 else 0.0 for name, pairs in zip(PAIRS, found, strict=True)}

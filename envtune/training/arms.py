@@ -1,33 +1,58 @@
-"""The arms of the hint experiment: one recipe under three schedules of hints, and nothing else changed.
+"""The arms of the experiments: one recipe with one thing changed. `workbook.experiment` runs them.
+
+Hints, of a recipe such as `laptop`:
 
 - `faded`: the recipe as it is; hints fade per failed call.
 - `none`: no hints at all (turn feedback stays as the recipe has it, in every arm).
 - `abrupt`: every failed call gets its hint for the first half of the hinted steps, none after.
 
-`workbook.experiment` runs them.
+What is learned from, of a recipe of `PPOStage`s such as `laptop-ppo`:
+
+- `ppo`: the recipe as it is; PPO on the execution reward of every step.
+- `grpo`: GRPO on turn progress, on all weights; as many episodes a step under the same conditions, in groups of 8,
+  where PPO needs no groups and sees more tasks. A step makes one update, as ever in GRPO here; groups that teach
+  nothing are left out.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 
-from envtune.training.curriculum import Fade, Stage
+from envtune.training.curriculum import Fade, PPOStage, Stage
 
 ARMS = ("faded", "none", "abrupt")
+ALGORITHMS = ("ppo", "grpo")
+GROUP = 8
+"""Rollouts per task that GRPO compares."""
 
 
 def arm(name: str, stages: Sequence[Stage]) -> tuple[Stage, ...]:
     """The stages of an arm.
 
     Raises:
-        ValueError: no such arm.
+        ValueError: no such arm, or not of such stages.
     """
-    if name not in ARMS:
-        raise ValueError(f"unknown arm {name!r}; known: {', '.join(ARMS)}")
+    if name not in (*ARMS, *ALGORITHMS):
+        raise ValueError(f"unknown arm {name!r}; known: {', '.join((*ARMS, *ALGORITHMS))}")
+    if name in ALGORITHMS:
+        return tuple(_with(name, stage) for stage in stages)
     if name == "none":
         return tuple(replace(stage, hint_rate=0.0) for stage in stages)
     return _abrupt(stages) if name == "abrupt" else tuple(stages)
+
+
+def _with(algorithm: str, stage: Stage) -> Stage:
+    if not isinstance(stage, PPOStage):
+        raise ValueError(f"arm {algorithm!r} takes a recipe for PPO, such as 'laptop-ppo'; stage {stage.name} is not")
+    if algorithm == "ppo":
+        return stage
+    shared = {field.name: getattr(stage, field.name) for field in fields(Stage)}
+    shared |= {"reward": "progress", "drop_zero_spread": True}
+    episodes = stage.prompts_per_step * stage.num_generations
+    if episodes % GROUP == 0:  # a smoke test may be smaller
+        shared |= {"num_generations": GROUP, "prompts_per_step": episodes // GROUP}
+    return Stage(**shared)
 
 
 def _abrupt(stages: Sequence[Stage]) -> tuple[Stage, ...]:

@@ -2,7 +2,7 @@
 
 A `Stage` says which tasks, which reward, how much the environment helps, and the trainer's numbers; nothing else
 differs between stages, and `changes` lists what does. Sources: arXiv 2510.10197 with its released configurations
-(`paper`, `single`), T3RL (`t3rl`). What a source does not state is marked "our choice".
+(`paper`, `single`), T3RL (`t3rl`), qwen-tool (`qwen-tool`). What a source does not state is marked "our choice".
 
 Departs from the paper on purpose in `laptop`: there hints fade per failed call instead of ending with a stage. When
 they end at once, the agent has never seen a raw error; notebook 05 is to measure it.
@@ -120,6 +120,11 @@ class Stage:
         """Whether the last step is played as the policy is judged: without hints."""
         return self.rate(self.steps) == 0
 
+    @property
+    def updates(self) -> int:
+        """Optimizer steps on the episodes of one step."""
+        return 1
+
     def conditions(self, step: int) -> Conditions:
         """How the episodes of step `step` are played."""
         return replace(
@@ -147,6 +152,48 @@ class Stage:
     def to_json(self) -> JSON:
         """Plain values, for records and comparisons."""
         return {**asdict(self), "categories": [str(category) for category in self.categories]}
+
+
+@dataclass(frozen=True)
+class PPOStage(Stage):
+    """A stage that `training.ppo` trains by the reward of every step, so `reward` is `execution`.
+
+    `beta` weighs the KL divergence in the reward; groups do not matter.
+    """
+
+    gamma: float = 1.0
+    """Discount per sampled token."""
+    lam: float = 0.95
+    """Of the generalised advantage estimate: 1 trusts the returns, 0 the critic."""
+    epochs: int = 2
+    """Passes over the episodes of a step, an update each."""
+    value_weight: float = 0.1
+    """Of the value loss."""
+    value_learning_rate: float = 1e-3
+    """Of the critic's own layer."""
+    value_clip: float = 0.2
+    """How far a value may move from what it was when the episodes were played."""
+    reward_scale: float = 0.1
+    """Step rewards are multiplied by it, so that success is worth 1."""
+    lora_rank: int = 0
+    """Of the actor's adapter on all linear layers; 0: all weights are trained and the reference is a copy."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        problems = [
+            (self.reward != "execution", f"reward {self.reward!r} is not given step by step; PPO takes 'execution'"),
+            (not (0 < self.gamma <= 1 and 0 <= self.lam <= 1), "gamma and lam are from 0 to 1"),
+            (self.epochs < 1 or self.lora_rank < 0, "epochs is at least 1, lora_rank at least 0"),
+            (min(self.value_clip, self.reward_scale) <= 0 or self.value_weight < 0, "value_clip and reward_scale > 0"),
+            (self.drop_zero_spread, "drop_zero_spread is for groups, which PPO does not compare"),
+        ]
+        if found := [text for wrong, text in problems if wrong]:
+            raise ValueError(f"stage {self.name}: {'; '.join(found)}")
+
+    @property
+    def updates(self) -> int:
+        """Optimizer steps on the episodes of one step."""
+        return self.epochs
 
 
 @dataclass(frozen=True)
@@ -183,7 +230,7 @@ def override(stages: Sequence[Stage], values: Mapping[str, Any]) -> tuple[Stage,
     Raises:
         ValueError: no such field, or a value that a stage refuses.
     """
-    known = [f.name for f in fields(Stage)][1:]
+    known = [f.name for f in fields(stages[0])][1:]
     if unknown := [name for name in values if name not in known]:
         raise ValueError(f"a stage has no field {unknown[0]!r}; it has {', '.join(known)}")
     return tuple(replace(stage, **values) for stage in stages)
@@ -191,7 +238,7 @@ def override(stages: Sequence[Stage], values: Mapping[str, Any]) -> tuple[Stage,
 
 def table(stages: Sequence[Stage]) -> list[dict[str, str]]:
     """One row per field: `field`, its text in each stage by the stage's name, and `changes` ("yes" or "")."""
-    names = [f.name for f in fields(Stage)][1:]
+    names = [f.name for f in fields(stages[0])][1:]
     changed = {name for change in changes(stages) for name in change}
     return [
         {"field": name}
@@ -298,6 +345,39 @@ _LAPTOP_2 = replace(
 _LAPTOP_3 = replace(_LAPTOP_2, name="hard", categories=ALL, steps=46, hint_rate=Fade(0.5, 0.0, 0.7), turn_feedback=True)
 _LAPTOP_4 = replace(_LAPTOP_3, name="independent", steps=14, hint_rate=0.0, turn_feedback=False)
 
+_QWEN_TOOL = PPOStage(
+    name="execution",
+    reward="execution",
+    tasks=400,
+    steps=_epochs(20, 400, 32),  # the source does not state its numbers: what follows is our choice
+    prompts_per_step=32,
+    num_generations=2,
+    learning_rate=1e-5,
+    beta=0.05,
+    clip_high=0.2,
+    lam=0.99,
+    lora_rank=32,
+    max_steps_per_turn=10,
+    max_steps=30,
+    message_tokens=4096,
+    episode_tokens=10_000,
+)
+_LAPTOP_PPO = replace(
+    _QWEN_TOOL,
+    source="synth",
+    tasks=512,
+    steps=60,
+    prompts_per_step=32,
+    num_generations=2,
+    learning_rate=1e-3,
+    value_learning_rate=3e-3,
+    lora_rank=0,
+    max_steps_per_turn=8,
+    max_steps=None,
+    message_tokens=96,
+    episode_tokens=640,
+)
+
 RECIPES = {
     recipe.name: recipe
     for recipe in (
@@ -305,6 +385,8 @@ RECIPES = {
         Recipe("t3rl", (_T3RL_1, _T3RL_2)),
         Recipe("single", (replace(_PAPER_4, name="single"),)),
         Recipe("laptop", (_LAPTOP_1, _LAPTOP_2, _LAPTOP_3, _LAPTOP_4)),
+        Recipe("qwen-tool", (_QWEN_TOOL,)),
+        Recipe("laptop-ppo", (_LAPTOP_PPO,)),
     )
 }
 

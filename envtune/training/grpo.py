@@ -8,8 +8,8 @@ normalised within the group of one task:
     L   = -1/N sum_t min(w_t A_i, clip(w_t, 1 - low, 1 + high) A_i) + beta KL_t - entropy H_t,   w_t capped at 10
 
 N counts the sampled tokens of the whole batch (token mean, as in verl; TRL's `dapo`). One optimizer step per
-generation: the policy that sampled is the policy that learns, so w_t = 1 and every step is a generation boundary, where
-a checkpoint resumes bit for bit.
+generation: the policy that sampled is the policy that learns, so w_t = 1. (PPO, `training.ppo`, makes several.) A step
+is one generation with all its updates, so every step is a boundary, where a checkpoint resumes bit for bit.
 
 Departs from TRL in four places: tasks come in our own order (`schedule`), so that a resumed run needs no sampler state;
 groups without reward spread can be left out; micro-batches hold rows of similar length without the batch's padding; no
@@ -47,6 +47,7 @@ from envtune.training.rollout import Backend, Clock, Rollout, play, rollout
 from envtune.types import JSON, Task
 
 if TYPE_CHECKING:
+    from peft import PeftConfig
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 WEIGHT_DECAY, MAX_GRAD_NORM = 0.01, 1.0
@@ -98,11 +99,11 @@ def grpo_config(stage: Stage, out: Path, *, seed: int, machine: Machine, save_ev
     vllm = {"vllm_mode": "colocate", "vllm_tensor_parallel_size": 1, "vllm_enable_sleep_mode": True}
     return GRPOConfig(
         output_dir=str(out),
-        max_steps=stage.steps,
+        max_steps=stage.steps * stage.updates,
         per_device_train_batch_size=machine.micro_batch,
         gradient_accumulation_steps=rows // at_once,
         num_generations=stage.num_generations,
-        num_iterations=1,
+        num_iterations=stage.updates,
         shuffle_dataset=False,
         max_completion_length=stage.message_tokens,
         temperature=stage.temperature,
@@ -124,9 +125,9 @@ def grpo_config(stage: Stage, out: Path, *, seed: int, machine: Machine, save_ev
         dataloader_pin_memory=torch.cuda.is_available(),
         use_vllm=machine.sampler == "vllm",
         **(vllm if machine.sampler == "vllm" else {}),
-        logging_steps=1,
+        logging_steps=stage.updates,
         save_strategy="steps",
-        save_steps=save_every,
+        save_steps=save_every * stage.updates,
         save_total_limit=1,
         report_to=list(machine.report_to),
         project="envtune",
@@ -155,6 +156,7 @@ class Trainer(GRPOTrainer):
         config: of `grpo_config`.
         machine: as given to it.
         on_step: called with each step's numbers before they are logged; what it returns is logged with them.
+        peft_config: train an adapter instead of the weights; without it (adapter off) the model is the KL's reference.
     """
 
     def __init__(
@@ -166,6 +168,7 @@ class Trainer(GRPOTrainer):
         config: GRPOConfig,
         machine: Machine,
         on_step: Callable[[JSON], JSON],
+        peft_config: PeftConfig | None = None,
     ) -> None:
         self.stage, self.machine, self._on_step = stage, machine, on_step
         self._tasks = {task.id: task for task in tasks}
@@ -180,14 +183,20 @@ class Trainer(GRPOTrainer):
             train_dataset=Dataset.from_dict({"prompt": [task.id for task in order]}),
             processing_class=tokenizer,
             rollout_func=_rollout_func,
+            peft_config=peft_config,
         )
         self.remove_callback(PrinterCallback)
 
     _buffered_inputs: Any
 
+    @property
+    def step(self) -> int:
+        """Steps done: generations with all their updates."""
+        return int(self.state.global_step) // self.stage.updates
+
     def sample(self, tasks: Sequence[Task], clock: Clock) -> list[Rollout]:
         """This process's rollouts of the current step."""
-        step, first = self.state.global_step, self.accelerator.process_index * len(tasks)
+        step, first = self.step, self.accelerator.process_index * len(tasks)
         seeds = [f"{self.args.seed}/{self.stage.name}/{step}/{first + i}" for i in range(len(tasks))]
         conditions = self.stage.conditions(step)
         with self._generating() as model:
@@ -238,7 +247,7 @@ class Trainer(GRPOTrainer):
         environment = clock.seconds["environment"]
         self._step_numbers = {
             **metrics.measure(summaries),
-            "hint_rate": self.stage.rate(self.state.global_step),
+            "hint_rate": self.stage.rate(self.step),
             "seconds/environment": environment,
             "seconds/sampling": self._played - self._began - environment,
         }
@@ -263,9 +272,9 @@ class Trainer(GRPOTrainer):
         return rewards
 
     def _prepare_inputs(self, generation_batch: Any) -> Any:
-        """Generate once per optimizer step, then hand out micro-batches (TRL shuffles and pads to the longest row)."""
+        """Generate once per step, then hand out micro-batches (TRL shuffles and pads to the longest row)."""
         n = self.args.steps_per_generation
-        if self._step % n == 0 or self._buffered_inputs is None:
+        if self._step % (n * self.stage.updates) == 0 or self._buffered_inputs is None:
             batch = self._generate_and_score_completions(generation_batch)
             live = self._live if self.stage.drop_zero_spread else torch.ones_like(self._live)
             total = self.accelerator.gather(loss_mask(batch)[live].sum()).sum()
@@ -279,12 +288,12 @@ class Trainer(GRPOTrainer):
             self._step_numbers |= {"seconds/update": now - self._played, "seconds/step": now - self._began}
             trainer: JSON = {key: logs[key] for key in ("loss", "grad_norm", "learning_rate") if key in logs}
             numbers = {**trainer, **self._token_means(), **self._step_numbers}
-            logs.update(self._on_step({"step": self.state.global_step, **numbers}))
+            logs.update(self._on_step({"step": self.step, **numbers}))
         super().log(logs, start_time)
 
     def _token_means(self) -> dict[str, float]:
         """KL and entropy per sampled token in the loss. TRL's own averages count every micro-batch alike."""
-        weights = [float(loss_mask(batch).sum()) for batch in self._buffered_inputs]
+        weights = [float(loss_mask(batch).sum()) for batch in self._buffered_inputs] * self.stage.updates
         found = {key: self._metrics["train"].get(key) for key in ("kl", "entropy")}
         return {
             key: sum(w * v for w, v in zip(weights, values, strict=True)) / sum(weights)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from envtune.training.rollout import Rollout
-from envtune.types import JSON, StepKind, Task
+from envtune.types import JSON, FormatErrorKind, Step, StepKind, Task
 
 
 def summary(rollout: Rollout, task: Task) -> JSON:
@@ -36,6 +36,8 @@ def summary(rollout: Rollout, task: Task) -> JSON:
         "calls": len(results),
         "errors": sum(result.error for result in results),
         "hints": sum(result.hint is not None for result in results),
+        "unknown": sum(result.unknown_tool for result in results),
+        "invalid_json": sum(_invalid_json(step) for step in steps),
         "unparsed": sum(step.kind is StepKind.FORMAT_ERROR for step in steps),
         "abstained": [sum(abstained), len(abstained)],
         "cut": rollout.cut_messages,
@@ -45,17 +47,23 @@ def summary(rollout: Rollout, task: Task) -> JSON:
     }
 
 
+def _invalid_json(step: Step) -> bool:
+    return step.format_error is not None and step.format_error.kind is FormatErrorKind.INVALID_JSON
+
+
 def measure(summaries: Sequence[JSON]) -> dict[str, float]:
     """The numbers of a set of episodes.
 
     Keys: `rewards/*` (means), `progress` (the share of turns right), `success`, `success/<category>`, `kind/<kind>`
-    (turns of that kind right), `error_rate` (of calls), `format_error_rate` (of messages), `abstention_rate` (of turns
-    that expect no call), `hints` (per episode), `calls_per_turn`, `steps_per_turn`, `cut_rate` (of messages),
-    `out_of_room` (of episodes), `tokens/sampled`, `tokens/environment` (sums), `tokens/episode` (mean).
+    (turns of that kind right), `error_rate` and `unknown_tool_rate` (of calls), `format_error_rate` and
+    `invalid_json_rate` (of messages), `abstention_rate` (of turns that expect no call), `hints` (per episode),
+    `calls_per_turn`, `steps_per_turn`, `cut_rate` (of messages), `out_of_room` (of episodes), `tokens/sampled`,
+    `tokens/environment` (sums), `tokens/episode` (mean).
     """
     n = len(summaries)
     total = {key: sum(s[key] for s in summaries) for key in ("success", "played", "steps", "calls", "errors", "hints")}
     total |= {key: sum(s[key] for s in summaries) for key in ("unparsed", "cut", "out_of_room", "sampled", "read")}
+    total |= {key: sum(s[key] for s in summaries) for key in ("unknown", "invalid_json")}
     abstained, could = (sum(s["abstained"][i] for s in summaries) for i in (0, 1))
     groups: dict[str, list[float]] = defaultdict(list)
     for s in summaries:
@@ -69,7 +77,9 @@ def measure(summaries: Sequence[JSON]) -> dict[str, float]:
         "success": total["success"] / n,
         **{key: math.fsum(values) / len(values) for key, values in sorted(groups.items())},
         **_ratio("error_rate", total["errors"], total["calls"]),
+        **_ratio("unknown_tool_rate", total["unknown"], total["calls"]),
         **_ratio("format_error_rate", total["unparsed"], total["steps"]),
+        **_ratio("invalid_json_rate", total["invalid_json"], total["steps"]),
         **_ratio("abstention_rate", abstained, could),
         **_ratio("cut_rate", total["cut"], total["steps"]),
         **_ratio("calls_per_turn", total["calls"], total["played"]),

@@ -32,8 +32,9 @@ from transformers.utils import logging as transformers_logging
 
 from envtune.policy.checkpoint import folder_of
 from envtune.training import metrics
-from envtune.training.curriculum import Recipe, Stage
+from envtune.training.curriculum import PPOStage, Recipe, Stage
 from envtune.training.grpo import Machine, Trainer, grpo_config
+from envtune.training.ppo import PPOTrainer
 from envtune.types import JSON, Task
 
 
@@ -173,11 +174,12 @@ class _StageRun:
         self.run, self.number, self.folder = run, number, folder
         self.stage = stage = run.stages[number]
         self.checkpoint = _last_checkpoint(folder)
-        self.step = int(self.checkpoint.name.rsplit("-", 1)[1]) if self.checkpoint else 0
+        self.step = int(self.checkpoint.name.rsplit("-", 1)[1]) // stage.updates if self.checkpoint else 0
         metrics.cut_back(run.metrics_path, number, self.step if self.checkpoint else -1)
         tasks = list(run.tasks.get(stage.name, ())) or stage.load()
         self.validation = self._validation_tasks()
-        self.trainer = Trainer(
+        kind: Any = PPOTrainer if isinstance(stage, PPOStage) else Trainer
+        self.trainer = kind(
             AutoModelForCausalLM.from_pretrained(entering, dtype="float32"),
             AutoTokenizer.from_pretrained(entering, padding_side="left"),
             stage,

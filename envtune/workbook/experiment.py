@@ -1,12 +1,13 @@
-"""The hint experiment: the arms of `training.arms`, some seeds each, trained alike and judged without hints.
+"""Experiments: the arms of `training.arms`, some seeds each, trained alike and judged without hints.
 
 Beside them stands `base`, the policy that all start from, judged alike.
 
-In: a parameter file such as `params/laptop-hints.yaml`. Out, in `results/<run>/`:
+In: a parameter file such as `params/laptop-hints.yaml` or `params/laptop-ppo.yaml`. Out, in `results/<run>/`:
 
-    summary.csv     one row per arm, seed and category (and `all`): the trained policy on the evaluation tasks
+    summary.csv     one row per arm, seed and category (and `all`): the trained policy on the evaluation tasks, what
+                    it got right and what execution said of its calls
     requests.csv    one row per arm, seed and kind of request: its turns, and the share that is right
-    curves.csv      one row per arm, seed and validated step: turns and episodes right, hint rate
+    curves.csv      one row per arm, seed and validated step: the columns of `CURVES`
     manifest.json   parameters, code, versions, machine
     runs/           per arm and seed, the training run and its evaluation; not needed afterwards
 
@@ -23,14 +24,15 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from envtune.data import load_tasks
 from envtune.evaluation import load_result
+from envtune.evaluation.frames import feedback_rates
 from envtune.evaluation.gains import CHAIN, turn_frame
 from envtune.workbook import provenance
 from envtune.workbook.errors import ParamsError, SeriesError
@@ -40,17 +42,29 @@ from envtune.workbook.paths import MANIFEST, find_root
 if TYPE_CHECKING:
     from envtune.evaluation.result import Result
     from envtune.training.curriculum import Stage
+    from envtune.training.grpo import Machine
     from envtune.types import Task
 
-Arm = Literal["faded", "none", "abrupt"]
+Arm = Literal["faded", "none", "abrupt", "ppo", "grpo"]
 BASE = "base"
 FINISHED = ".finished"
+CURVES = {
+    "turn_accuracy": "val/progress",
+    "accuracy": "val/success",
+    "execution": "val/rewards/execution",
+    "error_rate": "val/error_rate",
+    "invalid_json_rate": "val/invalid_json_rate",
+    "unknown_tool_rate": "val/unknown_tool_rate",
+    "hint_rate": "hint_rate",
+    "kl": "kl",
+}
+"""Column of `curves.csv` -> key of a line of `metrics.jsonl`."""
 Name = tuple[str, int | None]
 """An arm and a seed; the base has none."""
 
 
-class HintArms(BaseModel):
-    """What the parameter file says; every key is required."""
+class Arms(BaseModel):
+    """What the parameter file says; every key but `machine` is required."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -69,6 +83,8 @@ class HintArms(BaseModel):
     micro_batch: Count
     threads: Count
     jobs: Count
+    machine: Overrides = {}
+    """Other fields of `training.grpo.Machine`, which knows what they may be."""
 
 
 def run_arms(path: Path | str, echo: Callable[[str], None] = print) -> Path:
@@ -79,7 +95,7 @@ def run_arms(path: Path | str, echo: Callable[[str], None] = print) -> Path:
         echo: takes a line when a run begins, at each validation, and when it ends.
 
     Raises:
-        ParamsError: the file does not say what `HintArms` wants.
+        ParamsError: the file does not say what `Arms` wants.
         SeriesError: a run failed; the others have been finished.
     """
     began = time.monotonic()
@@ -99,20 +115,20 @@ def run_arms(path: Path | str, echo: Callable[[str], None] = print) -> Path:
     return folder
 
 
-def load(path: Path | str) -> HintArms:
+def load(path: Path | str) -> Arms:
     """The parameters in a file.
 
     Raises:
-        FileNotFoundError, ParamsError: no such file, or not what `HintArms` wants; one line per problem.
+        FileNotFoundError, ParamsError: no such file, or not what `Arms` wants; one line per problem.
     """
     try:
-        return HintArms.model_validate(load_params(path))
+        return Arms.model_validate(load_params(path))
     except ValidationError as error:
-        known = list(HintArms.model_fields)
+        known = list(Arms.model_fields)
         raise ParamsError("\n".join(f"{path}: {explain(line, known)}" for line in error.errors())) from None
 
 
-def _names(params: HintArms) -> list[Name]:
+def _names(params: Arms) -> list[Name]:
     return [(BASE, None), *((arm, seed) for seed in params.seeds for arm in params.arms)]
 
 
@@ -159,20 +175,29 @@ def run_one(path: Path | str, arm: str, seed: int | None = None) -> None:
     print(f"{name}: {params.split} split {judged.turn_accuracy:.1%} of turns right", flush=True)
 
 
-def _stages(params: HintArms) -> tuple[Stage, ...]:
+def _stages(params: Arms) -> tuple[Stage, ...]:
     from envtune.training.curriculum import override, recipe
 
     return override(recipe(params.recipe).stages, params.override)
 
 
-def _tasks(params: HintArms) -> list[Task]:
+def _tasks(params: Arms) -> list[Task]:
     """What judges the trained policies."""
-    return load_tasks(_stages(params)[-1].source, n=params.tasks, split=params.split)
+    return _stages(params)[-1].load(params.split, params.tasks)
 
 
-def _train(params: HintArms, arm: str, seed: int, folder: Path) -> Path:
-    from envtune.training import arms
+def _machine(params: Arms) -> Machine:
     from envtune.training.grpo import Machine
+
+    known = [field.name for field in fields(Machine)]
+    if unknown := [name for name in params.machine if name not in known]:
+        raise ParamsError(f"a machine has no field {unknown[0]!r}; it has {', '.join(known)}")
+    chosen: dict[str, Any] = {"micro_batch": params.micro_batch, **params.machine}
+    return Machine(**chosen)
+
+
+def _train(params: Arms, arm: str, seed: int, folder: Path) -> Path:
+    from envtune.training import arms
     from envtune.training.train import Schedule, train
 
     stages = arms.arm(arm, _stages(params))
@@ -188,7 +213,7 @@ def _train(params: HintArms, arm: str, seed: int, folder: Path) -> Path:
         params.policy,
         folder,
         seed=seed,
-        machine=Machine(micro_batch=params.micro_batch),
+        machine=_machine(params),
         schedule=Schedule(params.validate_every, params.validate_tasks, keep_best=False),
         on_step=tell,
         progress=False,
@@ -196,7 +221,7 @@ def _train(params: HintArms, arm: str, seed: int, folder: Path) -> Path:
     return trained.policy
 
 
-def write_tables(folder: Path, params: HintArms, seconds: float) -> None:
+def write_tables(folder: Path, params: Arms, seconds: float) -> None:
     """Write the tables and the manifest from the runs that are finished."""
     tasks = _tasks(params)
     tables: dict[str, list[pd.DataFrame]] = {"summary": [], "requests": [], "curves": []}
@@ -236,7 +261,7 @@ def _scores(result: Result) -> pd.DataFrame:
         turns = sum(row.n_turns for row in own)
         right = {"turn_accuracy": sum(row.correct_turns for row in own) / turns, "episodes": len(own)}
         right["accuracy"] = sum(row.success for row in own) / len(own)
-        rows.append({"category": category, "turns": turns} | right)
+        rows.append({"category": category, "turns": turns} | right | feedback_rates(row.episode for row in own))
     return pd.DataFrame(rows)
 
 
@@ -254,12 +279,7 @@ def _validations(run: Path) -> pd.DataFrame:
 
     placed, _ = along(metrics.read(run / "metrics.jsonl"))
     return pd.DataFrame(
-        {
-            "step": step,
-            "turn_accuracy": line["val/progress"],
-            "accuracy": line["val/success"],
-            "hint_rate": line.get("hint_rate"),
-        }
+        {"step": step} | {column: line.get(key) for column, key in CURVES.items()}
         for step, line in placed
         if "val/progress" in line
     )

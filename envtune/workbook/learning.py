@@ -11,6 +11,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from envtune.evaluation.seeds import seed_mean
 from envtune.training import metrics
 from envtune.workbook.figures import figure_files, figure_html
 
@@ -21,6 +22,15 @@ if TYPE_CHECKING:
 
     from envtune.training.grpo import Machine
 
+FEEDBACK = {
+    "execution": "execution reward",
+    "turn_accuracy": "turns right",
+    "accuracy": "episodes right",
+    "error_rate": "failed calls",
+    "invalid_json_rate": "messages that are not JSON",
+    "unknown_tool_rate": "calls of tools that do not exist",
+}
+"""Column of `curves.csv` (see `workbook.experiment`) -> title."""
 REDRAW = 10.0
 """Seconds between two drawings of a live figure: one costs about half a second."""
 CURVES = {
@@ -177,6 +187,30 @@ def arms_figure(frame: pd.DataFrame) -> Figure:
     top.set(ylabel="turns right, no hints", ylim=(-0.02, 1.02))
     bottom.set(ylabel="hint rate", xlabel="step", ylim=(-0.08, 1.08))
     _legend_beside(top)
+    return fig
+
+
+def feedback_figure(frame: pd.DataFrame) -> Figure:
+    """What validation without hints says while arms learn: the mean of the seeds with its 95 % interval.
+
+    Args:
+        frame: columns `arm`, `seed`, `step` and those of `FEEDBACK`.
+    """
+    from matplotlib import pyplot
+
+    fig, axes = pyplot.subplots(2, 3, figsize=(10, 5.4), sharex=True)
+    for ax, (column, title) in zip(axes.flat, FEEDBACK.items(), strict=True):
+        for i, (arm, own) in enumerate(frame.dropna(subset=[column]).groupby("arm", sort=False)):
+            steps = own.groupby("step")[column].agg(list)
+            middle, low, high = zip(*map(seed_mean, steps), strict=True)
+            ax.plot(steps.index, middle, color=f"C{i}", marker="o", markersize=4, label=arm)
+            ax.fill_between(steps.index, low, high, color=f"C{i}", alpha=0.15, linewidth=0)
+        ax.set_title(title, fontsize=10)
+        if column != "execution":  # the others are shares
+            ax.set_ylim(0, max(0.05, ax.get_ylim()[1]))
+    for ax in axes[1]:
+        ax.set(xlabel="step")
+    _legend_beside(axes[0][-1])
     return fig
 
 

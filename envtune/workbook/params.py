@@ -101,6 +101,13 @@ class Evaluation(Common):
     jobs: Count
 
 
+class ExecutionReward(Common):
+    """Notebook 07."""
+
+    group_size: Annotated[int, Field(ge=2)]
+    limit: Count | None
+
+
 @dataclass(frozen=True, slots=True)
 class Chapter:
     """One notebook of the series, `notebooks/<name>.ipynb`."""
@@ -115,6 +122,8 @@ class Chapter:
 
 HINTS = tuple(f"laptop-hints/{table}.csv" for table in ("summary", "curves", "requests"))
 """What `envtune arms params/laptop-hints.yaml` leaves."""
+PPO_SUMMARY, PPO_CURVES = "laptop-ppo/summary.csv", "laptop-ppo/curves.csv"
+"""What `envtune arms params/laptop-ppo.yaml` leaves."""
 
 CHAPTERS = (
     Chapter("01_data_prep", DataPrep),
@@ -123,6 +132,7 @@ CHAPTERS = (
     Chapter("04_stage1_training", Training),
     Chapter("05_stage2_training", Training, ("04_stage1_training",), HINTS),
     Chapter("06_evaluation", Evaluation, ("04_stage1_training", "05_stage2_training")),
+    Chapter("07_execution_reward", ExecutionReward, (), (PPO_SUMMARY, PPO_CURVES)),
 )
 
 

@@ -1,4 +1,4 @@
-"""The arms of the hint experiment differ in their hints and in nothing else."""
+"""Arms differ in one thing: in their hints, or in what is learned from."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from envtune.training.arms import ARMS, arm
-from envtune.training.curriculum import RECIPES, Fade, recipe
+from envtune.training.curriculum import RECIPES, Fade, PPOStage, Stage, recipe
 
 
 def rates(stages):
@@ -50,3 +50,23 @@ def test_a_fade_that_holds_and_one_that_drops():
     assert [drop.at(x) for x in (0, 0.49, 0.5, 1)] == [1, 1, 0, 0]
     with pytest.raises(ValueError, match="hold"):
         Fade(1.0, 0.0, 0.5, hold=0.6)
+
+
+def test_ppo_is_the_recipe_and_grpo_plays_the_same_episodes():
+    stages = recipe("laptop-ppo").stages
+    assert arm("ppo", stages) == stages
+    (ppo,), (grpo,) = stages, arm("grpo", stages)
+    assert type(grpo) is Stage and isinstance(ppo, PPOStage)
+    assert (grpo.reward, ppo.reward) == ("progress", "execution")
+    assert (
+        grpo.steps * grpo.prompts_per_step * grpo.num_generations
+        == ppo.steps * ppo.prompts_per_step * ppo.num_generations
+    )
+    assert [grpo.conditions(step) for step in range(9)] == [ppo.conditions(step) for step in range(9)]
+    assert (grpo.num_generations, grpo.learning_rate, grpo.beta) == (8, ppo.learning_rate, ppo.beta)
+    small = arm("grpo", [replace(ppo, prompts_per_step=2)])
+    assert (small[0].prompts_per_step, small[0].num_generations) == (2, 2)
+    with pytest.raises(
+        ValueError, match=r"arm 'ppo' takes a recipe for PPO, such as 'laptop-ppo'; stage syntax is not"
+    ):
+        arm("ppo", recipe("laptop").stages)

@@ -24,6 +24,8 @@ CHANGES = {
     ],
     "t3rl": [{"categories": (BASE, ALL), "tasks": (100, 400), "steps": (62, 250)}],
     "single": [],
+    "qwen-tool": [],
+    "laptop-ppo": [],
     "laptop": [
         {
             "reward": ("syntax", "progress"),
@@ -68,7 +70,9 @@ def test_every_recipe_ends_as_it_is_judged():
     for each in RECIPES.values():
         assert each.stages[-1].ends_without_hints
         assert all(stage.ends_without_hints == (stage.rate(stage.steps) == 0) for stage in each.stages)
-    with pytest.raises(ValueError, match=r"unknown recipe 'papers'; known: paper, t3rl, single, laptop"):
+    with pytest.raises(
+        ValueError, match=r"unknown recipe 'papers'; known: paper, t3rl, single, laptop, qwen-tool, laptop-ppo"
+    ):
         recipe("papers")
 
 

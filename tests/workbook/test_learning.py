@@ -10,10 +10,20 @@ import yaml
 from matplotlib import pyplot
 from stub_project import ROOT
 
+from envtune.evaluation.seeds import base_gains
 from envtune.training import metrics
-from envtune.workbook.errors import ParamsError
-from envtune.workbook.experiment import load, run_arms
-from envtune.workbook.learning import Live, along, arms_figure, curves, gains_figure, scores_figure
+from envtune.workbook.errors import ParamsError, SeriesError
+from envtune.workbook.experiment import CURVES, load, run_arms
+from envtune.workbook.learning import (
+    FEEDBACK,
+    Live,
+    along,
+    arms_figure,
+    curves,
+    feedback_figure,
+    gains_figure,
+    scores_figure,
+)
 
 LINES = [
     {"stage": 0, "name": "a", "step": 0, "val/progress": 0.1, "val/success": 0.0},
@@ -61,7 +71,8 @@ def test_the_other_figures():
         for p in ("x", "y")
         for c in ("base", "all")
     )
-    for fig in (gains_figure(gains), arms_figure(arms), scores_figure(scores)):
+    feedback = arms.assign(**dict.fromkeys(FEEDBACK, arms.turn_accuracy))
+    for fig in (gains_figure(gains), arms_figure(arms), scores_figure(scores), feedback_figure(feedback)):
         fig.canvas.draw()
         pyplot.close(fig)
 
@@ -82,6 +93,24 @@ def test_the_parameter_file_is_checked(small):
     small.write_text(small.read_text().replace("jobs: 2", "jobs: two\narm: faded"))
     with pytest.raises(ParamsError, match=r"key 'jobs': got 'two', expected an integer\n.*unknown key 'arm'"):
         load(small)
+    assert load(ROOT / "params/laptop-ppo.yaml").arms == ["ppo", "grpo"]
+    assert load(ROOT / "params/qwen-tool-ppo.yaml").machine["gradient_checkpointing"] is True
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("training")
+def test_ppo_against_grpo_writes_the_same_tables(small):
+    values = yaml.safe_load(small.read_text()) | {"recipe": "laptop-ppo", "arms": ["ppo", "grpo"]}
+    small.write_text(yaml.safe_dump(values | {"machine": {"max_rows": 4}}))
+    folder = run_arms(small, lambda line: None)
+    course = pd.read_csv(folder / "curves.csv")
+    assert course.groupby("arm").step.apply(list).to_dict() == {"ppo": [0, 1], "grpo": [0, 1]}
+    assert course.notna().all()[["execution", "turn_accuracy", "accuracy"]].all()
+    assert base_gains(pd.read_csv(folder / "summary.csv"), "error_rate").arm.tolist() == ["ppo", "grpo"]
+    small.write_text(yaml.safe_dump(values | {"run": "other", "machine": {"rows": 4}}))
+    with pytest.raises(SeriesError, match="these runs failed: ppo-0, grpo-0"):
+        run_arms(small, lambda line: None)
+    assert "a machine has no field 'rows'" in (folder.parent / "other/runs/ppo-0.log").read_text()
 
 
 @pytest.mark.slow
@@ -90,7 +119,8 @@ def test_the_hint_experiment_writes_its_tables_and_goes_on(small, tmp_path):
     said: list[str] = []
     folder = run_arms(small, said.append)
     summary, course = pd.read_csv(folder / "summary.csv"), pd.read_csv(folder / "curves.csv")
-    wanted = ["arm", "seed", "category", "turns", "turn_accuracy", "episodes", "accuracy"]
+    wanted = ["arm", "seed", "category", "turns", "turn_accuracy", "episodes", "accuracy", "execution", "error_rate"]
+    wanted += ["unknown_tool_rate", "invalid_json_rate", "structure_rate"]
     assert list(summary) == wanted
     assert summary.groupby("arm").category.apply(list)["none"] == [
         "base",
@@ -99,7 +129,7 @@ def test_the_hint_experiment_writes_its_tables_and_goes_on(small, tmp_path):
         "long_context",
         "all",
     ]
-    assert list(course) == ["arm", "seed", "step", "turn_accuracy", "accuracy", "hint_rate"]
+    assert list(course) == ["arm", "seed", "step", *CURVES]
     assert json.loads((folder / "manifest.json").read_text())["finished"] == 3
     assert any(line.startswith("none-0: test split ") for line in said)
     requests = pd.read_csv(folder / "requests.csv")

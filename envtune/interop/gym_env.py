@@ -1,0 +1,203 @@
+"""Tool use over MCP as a gymnasium environment: `gymnasium.make("envtune/MCP-v0")` once this module is imported.
+
+In: the agent's message, a text as `policy.chat` reads it. Out: what the agent reads next, as a text; the step's
+execution reward (qwen-tool's five rows, `rewards.ExecutionReward`); whether the episode has ended. The turn loop and
+the verdict are those of `ToolUseEnv`; its calls go through an MCP client session to a server of the environment's own,
+one session an episode, so what the agent reads has passed the protocol. Same task and actions, same results and
+verdict as without it (tested).
+
+`info` holds `task_id`, `turn` (0-based), `success`, `calls` and `results` of the step, and, for a policy with a chat
+template, `messages` (the observation as chat messages) and `tools` (schemas now available). Vectorise with
+`gymnasium.make_vec`; texts have no fixed size, so `vectorization_mode="async"` needs `shared_memory=False`.
+"""
+
+from __future__ import annotations
+
+import copy
+import string
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Any, cast
+
+from anyio.from_thread import BlockingPortal, start_blocking_portal
+
+from envtune.data import load_tasks
+from envtune.environment import Observation, ToolUseEnv
+from envtune.environment.simulator import Expected, RawResult
+from envtune.interop.mcp_server import ToolSession, from_mcp, tool_server
+from envtune.rewards import execution_steps
+from envtune.types import JSON, StopReason, Task, ToolCall
+
+try:
+    import gymnasium
+    from mcp import Client
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(f"{error}; install it with: pip install 'envtune[interop]'") from error
+
+ENV_ID = "envtune/MCP-v0"
+MAX_ACTION, MAX_OBSERVATION = 1_000_000, 20_000_000
+"""Longest texts, in characters: `policy.chat` reads no longer message, the guards let no longer result pass."""
+SAMPLE_LENGTH = 64
+
+
+class AnyText(gymnasium.Space[str]):
+    """All texts up to a length, in any script; gymnasium's own `Text` wants every character listed."""
+
+    def __init__(self, max_length: int, seed: int | None = None) -> None:
+        self.max_length = max_length
+        super().__init__(dtype=str, seed=seed)
+
+    @property
+    def is_np_flattenable(self) -> bool:
+        """A text is no array."""
+        return False
+
+    def contains(self, x: object) -> bool:
+        """Whether `x` is a text of at most `max_length` characters."""
+        return isinstance(x, str) and len(x) <= self.max_length
+
+    def sample(self, mask: None = None, probability: None = None) -> str:
+        """A short text of printable characters."""
+        letters = list(string.ascii_letters + string.digits + string.punctuation + " äßйの🙂")
+        return "".join(self.np_random.choice(letters, size=self.np_random.integers(SAMPLE_LENGTH + 1)))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, AnyText) and self.max_length == other.max_length
+
+    def __repr__(self) -> str:
+        return f"AnyText({self.max_length})"
+
+
+class MCPTools:
+    """The tools of one episode behind an MCP client session (`environment.env.Tools`).
+
+    The judge looks at the server's simulators directly; the agent's calls do not.
+    """
+
+    def __init__(self, portal: BlockingPortal, task: Task) -> None:
+        self._session = session = ToolSession(task)
+        self._portal = portal
+        self._connection = portal.wrap_async_context_manager(Client(tool_server(task, lambda: session), mode="legacy"))
+        self._client = self._connection.__enter__()
+
+    def call(self, call: ToolCall) -> RawResult:
+        """Run one call through the protocol."""
+        result = from_mcp(self._portal.call(self._client.call_tool, call.name, call.arguments))
+        return RawResult(result.text, result.error, result.guarded, result.unknown_tool)
+
+    def reached(self, expected: Expected) -> bool:
+        """Whether the state is the one that the ground truth leaves behind."""
+        return self._session.reached(expected)
+
+    def close(self) -> None:
+        """End the session."""
+        self._connection.__exit__(None, None, None)
+
+
+class MCPGymEnv(gymnasium.Env[str, str]):
+    """One task per episode: that of `reset(options={"task_id": ...})`, or one drawn at random.
+
+    Args:
+        tasks: what to draw from; default: `load_tasks(source, split=split)`.
+        source, split: see `load_tasks`.
+        max_steps_per_turn: tool steps allowed in one turn; an episode that goes beyond is truncated.
+        settings: others of `ToolUseEnv`, such as `hints`.
+    """
+
+    metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012  gymnasium's own declaration
+
+    def __init__(
+        self,
+        tasks: Sequence[Task] | None = None,
+        *,
+        source: str = "bfcl",
+        split: str = "train",
+        max_steps_per_turn: int = 20,
+        **settings: Any,
+    ) -> None:
+        self._tasks = list(load_tasks(source, split=split) if tasks is None else tasks)
+        self._by_id = {task.id: task for task in self._tasks}
+        self._settings = {"max_steps_per_turn": max_steps_per_turn, **settings}
+        self.action_space = AnyText(MAX_ACTION)
+        self.observation_space = AnyText(MAX_OBSERVATION)
+        self._loop: AbstractContextManager[BlockingPortal] | None = None
+        self._tools: MCPTools | None = None
+        self._env: ToolUseEnv | None = None
+
+    @property
+    def env(self) -> ToolUseEnv:
+        """The environment of the current episode; `env.episode` is its record.
+
+        Raises:
+            RuntimeError: no episode was begun.
+        """
+        if self._env is None:
+            raise RuntimeError("no episode was begun; call reset() first")
+        return self._env
+
+    def reset(self, *, seed: int | None = None, options: JSON | None = None) -> tuple[str, JSON]:
+        """Begin an episode: the first user message, and `info`.
+
+        Raises:
+            ValueError: an unknown option or `task_id`.
+        """
+        super().reset(seed=seed)
+        task = self._choose(options or {})
+        if self._loop is None:
+            self._loop = start_blocking_portal()
+            self._portal = self._loop.__enter__()
+        self._env = ToolUseEnv(task, simulators=self._open, **self._settings)
+        return self._seen(self._env.reset())
+
+    def step(self, action: str) -> tuple[str, float, bool, bool, JSON]:
+        """Play one assistant message: observation, reward of this step, terminated, truncated, `info`."""
+        observation, info = self._seen(self.env.step(action))
+        episode = self.env.episode
+        truncated = episode.stop is StopReason.STEP_LIMIT
+        return observation, float(execution_steps(episode)[-1]), self.env.done and not truncated, truncated, info
+
+    def close(self) -> None:
+        """End the session and its thread."""
+        self._end_session()
+        if self._loop is not None:
+            self._loop.__exit__(None, None, None)
+            self._loop = None
+
+    def _choose(self, options: JSON) -> Task:
+        if unknown := options.keys() - {"task_id"}:
+            raise ValueError(f"unknown option {sorted(unknown)[0]!r}; known: 'task_id'")
+        if "task_id" not in options:
+            return self._tasks[int(self.np_random.integers(len(self._tasks)))]
+        if options["task_id"] not in self._by_id:
+            raise ValueError(f"unknown task {options['task_id']!r}; this environment has {len(self._tasks)} tasks")
+        return self._by_id[options["task_id"]]
+
+    def _open(self, task: Task) -> MCPTools:
+        self._end_session()
+        self._tools = MCPTools(self._portal, task)
+        return self._tools
+
+    def _end_session(self) -> None:
+        if self._tools is not None:
+            self._tools.close()
+            self._tools = None
+
+    def _seen(self, observation: Observation) -> tuple[str, JSON]:
+        """The observation as a text, and `info`."""
+        episode = self.env.episode
+        steps = episode.steps
+        step = steps[-1] if steps else None
+        info = {
+            "task_id": episode.task_id,
+            "turn": self.env.turn,
+            "success": episode.success,
+            "calls": step.calls if step else (),
+            "results": step.results if step else (),
+            "messages": observation.messages,
+            "tools": observation.tools,
+        }
+        info = copy.deepcopy(info)  # whoever keeps it may change it
+        return "\n".join(str(message["content"]) for message in observation.messages), cast(JSON, info)
+
+
+gymnasium.register(ENV_ID, entry_point="envtune.interop.gym_env:MCPGymEnv")

@@ -1,0 +1,215 @@
+"""The simulators behind the Model Context Protocol, with the official `mcp` SDK, over stdio and streamable HTTP.
+
+In: a `Task`, which says which simulators there are and how they begin. Out: a server whose tools are those of the
+task's domains, with names, descriptions and JSON schemas from the benchmark's tool documents. A result is one text,
+byte for byte what `ToolUseEnv` returns; a failed call is a tool error with that text. `_meta` of a result says
+`envtune/guarded` or `envtune/unknown_tool` where that is so. Output schemas are left out: the documents describe
+results, but the simulators do not keep to them.
+
+One simulator set per client session, made at its first call and freed when it ends. A session needs a connection that
+lasts, so the server speaks the handshake revisions of the protocol (up to 2025-11-25) and refuses the sessionless one
+(2026-07-28); clients that know both fall back. Calls run one after the other, in the server's own thread:
+`environment.guards` bounds each, so none needs a timer and no two can meet in one simulator.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from envtune.data.bfcl import TOOL_DOCS, make_task, tool_documents, tool_schema
+from envtune.environment.hints import Strength, hint, hinted_text
+from envtune.environment.simulator import Expected, Simulators
+from envtune.types import JSON, Task, ToolCall, ToolResult
+
+try:
+    from mcp import MCPError, types
+    from mcp.server import Server, ServerRequestContext
+    from mcp.server.runner import serve_loop
+    from mcp.server.stdio import stdio_server
+    from mcp_types import UNSUPPORTED_PROTOCOL_VERSION
+    from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(f"{error}; install it with: pip install 'envtune[interop]'") from error
+
+if TYPE_CHECKING:
+    from mcp.server.context import CallNext, HandlerResult
+    from starlette.applications import Starlette
+
+GUARDED, UNKNOWN_TOOL = "envtune/guarded", "envtune/unknown_tool"
+"""Keys of a result's `_meta`."""
+LOOPBACK = "127.0.0.1"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What clients over HTTP may use."""
+
+    sessions: int = 64
+    """Open sessions; a further client is told to come back later (503)."""
+    idle_seconds: float = 600.0
+    """A session without a request for so long is closed; its client gets 404 and begins anew."""
+    body_bytes: int = 1 << 20
+    """Largest request (413 above); the guards bound the arguments of a call to 100,000 characters."""
+
+    def __post_init__(self) -> None:
+        if self.sessions < 1 or self.idle_seconds <= 0 or self.body_bytes < 1:
+            raise ValueError(f"{self}: all limits must be above 0")
+
+
+class ToolSession:
+    """What one client plays with: simulators of its own.
+
+    Args:
+        task: which simulators, and how they begin.
+        hints: lay corrections over failed results, as in `ToolUseEnv`; what the user says is not known here, so hints
+            go by the call, the schemas and the results so far.
+        strength: how much a hint gives away.
+    """
+
+    def __init__(self, task: Task, hints: bool = False, strength: Strength = Strength.ONE) -> None:
+        self._simulators = Simulators(task)
+        self._schemas = schemas(task) if hints else ()
+        self._strength = strength
+        self._observed: list[str] = []
+
+    def call(self, call: ToolCall) -> ToolResult:
+        """Run one call. Never raises."""
+        raw = self._simulators.call(call)
+        text, advice = raw.text, None
+        if self._schemas and (found := hint(call, raw, self._schemas, self._observed, strength=self._strength)):
+            text, advice = hinted_text(raw.text, found), found.text
+        self._observed.append(text)
+        return ToolResult(text, raw.error, advice, raw.guarded, raw.unknown_tool)
+
+    def reached(self, expected: Expected) -> bool:
+        """Whether the simulators are as the ground truth leaves them: for the judge, not for a client."""
+        return self._simulators.reached(expected)
+
+
+def domains_task(domains: Iterable[str]) -> Task:
+    """A task without a script: these simulators, each empty as it is made.
+
+    Args:
+        domains: simulator classes, such as `GorillaFileSystem`; where two have the same tool, the later one wins.
+
+    Raises:
+        ValueError: an unknown domain, or none.
+    """
+    names = list(domains)
+    if unknown := [name for name in names if name not in TOOL_DOCS] or not names:
+        raise ValueError(f"unknown domains {unknown or 'none given'}; known: {', '.join(TOOL_DOCS)}")
+    world = {"id": "domains_base_0", "question": [[]], "involved_classes": names}
+    return make_task(world | {"initial_config": {name: {} for name in names}}, [[]], tool_documents())
+
+
+def schemas(task: Task) -> Sequence[JSON]:
+    """The schema of every tool that the task's simulators have."""
+    return _schemas(task.involved_classes)
+
+
+@cache
+def _schemas(classes: tuple[str, ...]) -> tuple[JSON, ...]:
+    docs = tool_documents()
+    named = {doc["name"]: doc for cls in classes for doc in docs[cls]}
+    return tuple(tool_schema(doc) for doc in named.values())
+
+
+def tool_server(task: Task, open_session: Callable[[], ToolSession] | None = None) -> Server[Any]:
+    """A server for the tools of `task`.
+
+    Args:
+        task: whose simulators to serve.
+        open_session: makes what a client plays with, called once per client; default: `ToolSession(task)`.
+    """
+    open_session = open_session or (lambda: ToolSession(task))
+    functions = [schema["function"] for schema in schemas(task)]
+    listed = [types.Tool(name=f["name"], description=f["description"], input_schema=f["parameters"]) for f in functions]
+
+    async def list_tools(
+        ctx: ServerRequestContext[Any], params: types.PaginatedRequestParams | None
+    ) -> types.ListToolsResult:
+        return types.ListToolsResult(tools=listed)
+
+    async def call_tool(ctx: ServerRequestContext[Any], params: types.CallToolRequestParams) -> types.CallToolResult:
+        # The SDK has no public way from a request to its connection, whose `state` lives as long as the session.
+        state = ctx.session._connection.state
+        session: ToolSession = state.get("session") or state.setdefault("session", open_session())
+        return to_mcp(session.call(ToolCall(params.name, params.arguments or {})))
+
+    server: Server[Any] = Server(
+        "envtune",
+        version=_version(),
+        instructions=f"Simulated tools of {', '.join(task.involved_classes)}; every session has its own copy.",
+        on_list_tools=list_tools,
+        on_call_tool=call_tool,
+    )
+    server.middleware.append(_sessions_only)
+    return server
+
+
+async def _sessions_only(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
+    """Refuse what comes without a session, naming the revisions that have one."""
+    if ctx.protocol_version not in HANDSHAKE_PROTOCOL_VERSIONS:
+        supported = {"supported": list(HANDSHAKE_PROTOCOL_VERSIONS), "requested": ctx.protocol_version}
+        message = "these tools keep state per session; open one with the initialize handshake"
+        raise MCPError(code=UNSUPPORTED_PROTOCOL_VERSION, message=message, data=supported)
+    return await call_next(ctx)
+
+
+def to_mcp(result: ToolResult) -> types.CallToolResult:
+    """A result as a client gets it."""
+    marks = {GUARDED: result.guarded, UNKNOWN_TOOL: result.unknown_tool}
+    return types.CallToolResult(
+        content=[types.TextContent(type="text", text=result.text)],
+        is_error=result.error,
+        _meta={key: True for key, value in marks.items() if value} or None,
+    )
+
+
+def from_mcp(result: types.CallToolResult) -> ToolResult:
+    """The inverse of `to_mcp`; a hint is part of the text by then."""
+    text = "".join(part.text for part in result.content if isinstance(part, types.TextContent))
+    marks = result.meta or {}
+    return ToolResult(text, result.is_error, None, bool(marks.get(GUARDED)), bool(marks.get(UNKNOWN_TOOL)))
+
+
+async def serve_stdio(server: Server[Any]) -> None:
+    """Serve one client on standard input and output, until it leaves."""
+    async with stdio_server() as (read, write), server.lifespan(server) as state:
+        await serve_loop(server, read, write, lifespan_state=state)
+
+
+def http_app(server: Server[Any], limits: Limits | None = None, host: str = LOOPBACK) -> Starlette:
+    """Serve many clients at `/mcp`, as an ASGI application.
+
+    Args:
+        server: of `tool_server`.
+        limits: see `Limits`.
+        host: where it will listen; on loopback, requests that a web page sends under another name are refused.
+    """
+    limits = limits or Limits()
+    return server.streamable_http_app(
+        max_sessions=limits.sessions,
+        session_idle_timeout=limits.idle_seconds,
+        max_request_body_size=limits.body_bytes,
+        host=host,
+    )
+
+
+def serve_http(server: Server[Any], port: int, host: str = LOOPBACK, limits: Limits | None = None) -> None:
+    """Serve at `http://host:port/mcp` until interrupted."""
+    import uvicorn
+
+    app = http_app(server, limits, host)
+    print(f"envtune: serving http://{host}:{port}/mcp", file=sys.stderr, flush=True)
+    uvicorn.run(app, host=host, port=port, log_level="warning", timeout_graceful_shutdown=2)
+
+
+def _version() -> str:
+    from envtune import __version__
+
+    return __version__

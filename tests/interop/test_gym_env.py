@@ -1,0 +1,152 @@
+"""The gymnasium environment: its interface, the five rewards, and that MCP changes nothing."""
+
+from __future__ import annotations
+
+import json
+
+import gymnasium
+import pytest
+from gymnasium.utils.env_checker import check_env
+from gymnasium.vector import AutoresetMode
+
+import envtune
+from envtune.interop.gym_env import ENV_ID, MCPGymEnv
+from envtune.policy import Chat
+from envtune.policy.chat import render_calls
+from envtune.rewards import ExecutionReward, execution
+from envtune.types import ToolCall
+
+TASK = "multi_turn_base_0"
+VECTOR = {"autoreset_mode": AutoresetMode.DISABLED}
+
+
+@pytest.fixture
+def env():
+    env = MCPGymEnv()
+    yield env
+    env.close()
+
+
+def say(name: str, **arguments) -> str:
+    return render_calls([ToolCall(name, arguments)])
+
+
+def written(task) -> list[str]:
+    """The ground truth as messages: one call each, and an answer at the end of a turn."""
+    return [text for turn in task.ground_truth for text in (*(render_calls([call]) for call in turn), "Done.")]
+
+
+def test_gymnasium_accepts_it():
+    env = gymnasium.make(ENV_ID).unwrapped
+    check_env(env)
+    env.close()
+
+
+def test_the_five_rewards(env, by_id):
+    env.reset(options={"task_id": TASK})
+    seen = [
+        (say("ls"), ExecutionReward.EXECUTED),
+        (say("cd", folder="nowhere"), ExecutionReward.TOOL_ERROR),
+        (say("launch"), ExecutionReward.STRUCTURE),
+    ]
+    for text, reward in seen:
+        assert env.step(text)[1] == reward
+    assert env.step("<tool_call>\n{nonsense}\n</tool_call>")[1] == ExecutionReward.INVALID_JSON  # ends the turn
+    assert env.step("<tool_call>\n[]\n</tool_call>")[1] == ExecutionReward.STRUCTURE
+    env.reset(options={"task_id": TASK})
+    rewards = [env.step(text)[1] for text in written(by_id[TASK])]
+    assert rewards.count(ExecutionReward.SUCCESS) == by_id[TASK].n_turns
+    assert sum(rewards) == execution(env.env.episode)
+
+
+def test_the_five_values_and_info(env, by_id):
+    observation, info = env.reset(options={"task_id": TASK})
+    assert observation == by_id[TASK].user_turns[0]
+    assert (info["task_id"], info["turn"], info["success"], info["calls"]) == (TASK, 0, False, ())
+    assert [tool["function"]["name"] for tool in info["tools"]] == [t["function"]["name"] for t in by_id[TASK].tools]
+    for text in written(by_id[TASK]):
+        observation, _, terminated, truncated, info = env.step(text)
+        assert len(info["calls"]) == len(info["results"]) == len(info["messages"]) * bool(info["calls"])
+    assert (terminated, truncated, info["success"], observation) == (True, False, True, "")
+    with pytest.raises(RuntimeError, match="is over"):
+        env.step("more")
+
+
+def test_the_step_limit_truncates(by_id):
+    env = MCPGymEnv([by_id[TASK]], max_steps_per_turn=1)
+    env.reset()
+    assert env.step(say("ls"))[2:4] == (False, False)
+    assert env.step(say("ls"))[2:4] == (False, True)
+    env.close()
+
+
+def test_unicode_survives(env):
+    env.reset(options={"task_id": TASK})
+    name = "naïve 文件 🗂\u200f.txt"
+    env.step(say("touch", file_name=name))
+    assert name in json.loads(env.step(say("ls"))[0])["current_directory_content"]
+    assert env.env.episode.steps[0].calls[0].arguments == {"file_name": name}
+
+
+def test_wrong_options_say_what_is_known(env):
+    with pytest.raises(ValueError, match="unknown task 'x'"):
+        env.reset(options={"task_id": "x"})
+    with pytest.raises(ValueError, match="unknown option 'task'"):
+        env.reset(options={"task": TASK})
+    with pytest.raises(RuntimeError, match="reset"):
+        env.step("hello")
+
+
+@pytest.mark.parametrize(("mode", "settings"), [("sync", {}), ("async", {"shared_memory": False})])
+def test_vectors(mode, settings):
+    envs = gymnasium.make_vec(ENV_ID, 3, vectorization_mode=mode, vector_kwargs=VECTOR | settings)
+    first, info = envs.reset(seed=[1, 2, 1])
+    assert first[0] == first[2] != first[1]
+    assert info["task_id"][0] == info["task_id"][2]
+    texts, rewards, ended, truncated, _ = envs.step((say("nosuch"), "äöü 🙂", "<tool_call>"))
+    assert rewards.tolist() == [-1.0, 0.0, -1.0]
+    assert "name 'nosuch' is not defined" in texts[0]
+    assert not ended.any() and not truncated.any()
+    envs.close()
+
+
+def act(policy, env) -> list[str]:
+    """Let a policy play; what it said."""
+    observation = env.reset()
+    chat, texts = Chat(env.task, list(observation.messages), observation.tools), []
+    while not env.done:
+        texts += policy.reply([chat])
+        env.step(texts[-1])
+        chat.step = chat.step + 1 if env.turn == chat.turn else 0
+        chat.turn = env.turn
+    return texts
+
+
+@pytest.mark.parametrize("settings", [{}, {"hints": True}])
+def test_same_results_and_verdict_as_without_mcp(settings):
+    """Every tenth train task, the ground truth and a noisy agent."""
+    compare(envtune.load_tasks("bfcl", split="train")[::10], ["oracle", "noisy:0.3"], **settings)
+
+
+@pytest.mark.slow
+def test_same_results_and_verdict_over_the_train_split():
+    compare(envtune.load_tasks("bfcl", split="train"), ["oracle", "noisy:0.2", "noisy:0.5", "silent"])
+
+
+def test_same_on_procedural_tasks():
+    compare(envtune.load_tasks("synth", n=24), ["oracle", "noisy:0.3"])
+
+
+def compare(tasks, policies, **settings) -> None:
+    """Let each policy play directly, then its messages through MCP; the records must be equal."""
+    over_mcp = MCPGymEnv(tasks, **settings)
+    for name in policies:
+        policy = envtune.load_policy(name)
+        for task in tasks:
+            direct = envtune.ToolUseEnv(task, **settings)
+            texts = act(policy, direct)
+            over_mcp.reset(options={"task_id": task.id})
+            rewards = [over_mcp.step(text)[1] for text in texts]
+            assert over_mcp.env.episode == direct.episode
+            assert sum(rewards) == pytest.approx(execution(direct.episode))
+    over_mcp.close()
