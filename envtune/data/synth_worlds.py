@@ -2,8 +2,8 @@
 
 In: `Values` and, later, the label of the state to start from. Out: a world (name -> value, or list of values to draw
 from) and its `initial_config`, in the benchmark's format. A label says how far the preconditions are met: `out` and
-`in` for a login, `parked` (two doors unlocked), `open` (all four), `locked`, `ready`, `running` for a car, `root` and `sub` for the
-working directory.
+`in` for a login, `parked` (two doors unlocked), `open` (all four), `locked`, `ready`, `running` for a car, `root` and
+`sub` for the working directory.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 
 import pytest
@@ -66,6 +67,15 @@ def test_it_learns(policy, tmp_path):
     result = run(policy, tmp_path, [stage], machine=Machine(micro_batch=16), schedule=Schedule(validate_every=0))
     rewards = [line["reward"] for line in result.lines() if line["step"]]
     assert sum(rewards[-5:]) / 5 > sum(rewards[:5]) / 5 + 0.3, rewards
+
+
+def test_bfloat16_trains_on_a_cpu_too(policy, tmp_path):
+    machine = Machine(micro_batch=4, bf16=True)
+    first, second = (run(policy, tmp_path / name, machine=machine) for name in "ab")
+    assert numbers(first) == numbers(second)
+    assert all(math.isfinite(line["loss"]) and line["grad_norm"] > 0 for line in first.lines()[1:])
+    assert not same_weights(first.policy, policy)
+    assert numbers(first) != numbers(run(policy, tmp_path / "c"))
 
 
 def test_a_run_repeats_and_leaves_its_numbers(policy, tmp_path):
