@@ -27,7 +27,8 @@ from envtune.policy.chat import render_calls
 from envtune.policy.miniature import miniature_model, miniature_tokenizer
 from envtune.policy.tokens import ChatTokens
 from envtune.training.curriculum import Stage
-from envtune.training.grpo import Machine, Trainer, grpo_config
+from envtune.training.grpo import Trainer, grpo_config
+from envtune.training.machine import Machine
 from envtune.training.rollout import Conditions, play
 from envtune.types import Category, Task, ToolCall
 
