@@ -96,6 +96,7 @@ def grpo_config(stage: Stage, out: Path, *, seed: int, machine: Machine, save_ev
         epsilon_high=stage.clip_high,
         delta=RATIO_CAP,
         disable_dropout=True,
+        ddp_find_unused_parameters=False,
         bf16=machine.bf16,
         gradient_checkpointing=machine.gradient_checkpointing,
         use_cpu=not torch.cuda.is_available(),
@@ -322,7 +323,8 @@ class Trainer(GRPOTrainer):
             batch = self._generate_and_score_completions(generation_batch)
             live = self._live if self.stage.drop_zero_spread else torch.ones_like(self._live)
             total = self.accelerator.gather(loss_mask(batch)[live].sum()).sum()
-            self._buffered_inputs = micro_batches(batch, n, live, total)
+            most = int(self.accelerator.gather(live.sum()).max())
+            self._buffered_inputs = micro_batches(batch, n, live, total, most)
         return self._buffered_inputs[self._step % n]
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -337,7 +339,8 @@ class Trainer(GRPOTrainer):
 
     def _token_means(self) -> dict[str, float]:
         """KL and entropy per sampled token in the loss. TRL's own averages count every micro-batch alike."""
-        weights = [float(loss_mask(batch).sum()) for batch in self._buffered_inputs] * self.stage.updates
+        tokens = torch.stack([loss_mask(batch).sum() for batch in self._buffered_inputs])
+        weights = self.accelerator.reduce(tokens, "sum").tolist() * self.stage.updates
         found = {key: self._metrics["train"].get(key) for key in ("kl", "entropy")}
         return {
             key: sum(w * v for w, v in zip(weights, values, strict=True)) / sum(weights)

@@ -78,7 +78,7 @@ def train(
     config, folder = config_file(launch), Path(out).resolve()
     folder.mkdir(parents=True, exist_ok=True)
     spec = folder / "launch.json"
-    told = {"policy": str(policy), "out": str(folder), "seed": seed}
+    told: JSON = {"policy": str(policy), "out": str(folder), "seed": seed, "processes": processes(config)}
     told |= {"stages": [stage.to_json() for stage in stages], "machine": asdict(machine), "schedule": asdict(schedule)}
     spec.write_text(json.dumps(told, indent=2) + "\n")
     result = TrainResult(folder / "policy", folder / "metrics.jsonl")

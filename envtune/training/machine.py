@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from accelerate import PartialState
 
 from envtune.training.curriculum import PPOStage, Stage
 
@@ -98,6 +99,11 @@ def machine_from(values: Mapping[str, Any]) -> Machine:
     if isinstance(trackers := chosen.get("report_to"), str):
         chosen["report_to"] = tuple(name.strip() for name in trackers.split(",") if name.strip())
     return Machine(**chosen)
+
+
+def world() -> PartialState:
+    """The processes that train together; on a machine without a GPU they talk through gloo."""
+    return PartialState(cpu=not torch.cuda.is_available())
 
 
 def sharding() -> str:

@@ -33,7 +33,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import PartialState
 from tqdm.auto import tqdm
 from transformers import AutoTokenizer
 from transformers.utils import logging as transformers_logging
@@ -42,7 +41,7 @@ from envtune.policy.checkpoint import folder_of
 from envtune.training import metrics, watch
 from envtune.training.curriculum import PPOStage, Recipe, Stage
 from envtune.training.grpo import Trainer, grpo_config
-from envtune.training.machine import Machine, load_model, require
+from envtune.training.machine import Machine, load_model, require, world
 from envtune.training.ppo import PPOTrainer
 from envtune.types import JSON, Task
 
@@ -150,7 +149,7 @@ class _Run:
                     "stages": [stage.to_json() for stage in self.stages],
                     "machine": asdict(self.machine),
                     "schedule": asdict(self.schedule),
-                    "processes": PartialState().num_processes,
+                    "processes": world().num_processes,
                 }
             )
         )
@@ -170,18 +169,18 @@ class _Run:
         """Run one stage, or what is left of it; returns the folder of the weights it hands on."""
         stage, folder = self.stages[number], self.out / f"{number + 1}_{self.stages[number].name}"
         done = folder / "done.json"
-        PartialState().wait_for_everyone()
+        world().wait_for_everyone()
         if done.exists():
             return folder / str(json.loads(done.read_text())["policy"])
         worker = _StageRun(self, number, folder, entering)
         with tqdm(total=stage.steps, initial=worker.step, desc=f"stage {stage.name}", disable=not progress) as bar:
             kept = worker.train(bar)
-        PartialState().wait_for_everyone()
+        world().wait_for_everyone()
         if self.is_main:
             _write_json(done, {"policy": kept})
             for checkpoint in folder.glob("checkpoint-*"):
                 shutil.rmtree(checkpoint)
-        PartialState().wait_for_everyone()
+        world().wait_for_everyone()
         return folder / kept
 
 
@@ -194,10 +193,10 @@ class _StageRun:
         require(stage, run.machine)
         self.checkpoint = _last_checkpoint(folder)
         self.step = int(self.checkpoint.name.rsplit("-", 1)[1]) // stage.updates if self.checkpoint else 0
-        PartialState().wait_for_everyone()  # all have found the same checkpoint
+        world().wait_for_everyone()  # all have found the same checkpoint
         if run.is_main:
             metrics.cut_back(run.metrics_path, number, self.step if self.checkpoint else -1)
-        PartialState().wait_for_everyone()
+        world().wait_for_everyone()
         self.lines = [line for line in metrics.read(run.metrics_path) if line["stage"] == number]
         tasks = list(run.tasks.get(stage.name, ())) or stage.load()
         self.validation = self._validation_tasks()
@@ -327,6 +326,8 @@ def main(spec: str) -> None:
     told: JSON = json.loads(Path(spec).read_text())
     told["machine"]["report_to"] = tuple(told["machine"]["report_to"])
     try:
+        if (found := world().num_processes) != told["processes"]:
+            raise ValueError(f"{told['processes']} processes were asked for, {found} started; check the configuration")
         train(
             [Stage.from_json(stage) for stage in told["stages"]],
             told["policy"],
