@@ -64,11 +64,59 @@ def run(
     params: Annotated[Path, typer.Argument(help="Parameter file, such as params/tiny.yaml.")],
     only: Annotated[str | None, typer.Option(metavar="NN", help="Run one notebook, such as 03.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Run what is up to date, too, from scratch.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Print what would be trained, try a step of each stage, and stop.")
+    ] = False,
+    device: Annotated[str, typer.Option(help="With --check, plan for: H200, H100, A100, RTX 4090.")] = "H100",
 ) -> None:
     """Run the notebook series and render its reports; what is up to date is skipped."""
+    if check:
+        return _check(params, device)
     from envtune.workbook.series import run_series
 
     run_series(params, only=only, force=force, echo=typer.echo)
+    return None
+
+
+def _check(params: Path, device: str) -> None:
+    from envtune.training import cost
+    from envtune.training.check import check
+    from envtune.workbook.plan import training_plan
+
+    if device not in cost.DEVICES:
+        raise typer.BadParameter(f"unknown device {device!r}; known: {', '.join(cost.DEVICES)}")
+    plan = training_plan(params)
+    check(
+        plan.stages,
+        plan.policy,
+        plan.machine,
+        plan.schedule,
+        plan.launch,
+        seed=plan.seed,
+        device=cost.DEVICES[device],
+        echo=typer.echo,
+    )
+
+
+@app.command()
+def train(
+    params: Annotated[Path, typer.Argument(help="Parameter file, such as params/single-stage.yaml.")],
+) -> None:
+    """Train the whole recipe without notebooks, into results/<run>/train/. A killed run goes on."""
+    from envtune.training.launch import train as launch
+    from envtune.workbook.plan import training_plan
+
+    plan = training_plan(params)
+    trained = launch(
+        plan.stages,
+        plan.policy,
+        plan.run_dir / "train",
+        seed=plan.seed,
+        machine=plan.machine,
+        schedule=plan.schedule,
+        launch=plan.launch,
+    )
+    typer.echo(f"policy {trained.policy}")
 
 
 @app.command()

@@ -238,7 +238,7 @@ class Recipe:
         if not found or len(found) == len(self.stages):
             raise ValueError(
                 f"recipe {self.name!r} does not train on the base split first; chapters 4 and 5 take one that does, "
-                "others run through training.train"
+                "`envtune train PARAMS` trains any"
             )
         return found
 

@@ -61,14 +61,16 @@ CONTINUOUS_MEMORY = 0.3
 GREEDY = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None, "min_p": None}
 
 
-def grpo_config(stage: Stage, out: Path, *, seed: int, machine: Machine, save_every: int) -> GRPOConfig:
-    """The trainer's settings for a stage.
+def grpo_config(
+    stage: Stage, out: Path, *, seed: int, machine: Machine, save_every: int, processes: int | None = None
+) -> GRPOConfig:
+    """The trainer's settings for a stage; without `processes`, for as many as there are.
 
     Raises:
         ValueError: the batch does not divide into micro-batches.
     """
     rows = stage.prompts_per_step * stage.num_generations
-    at_once = machine.micro_batch * int(os.environ.get("WORLD_SIZE", "1"))
+    at_once = machine.micro_batch * (processes or int(os.environ.get("WORLD_SIZE", "1")))
     if rows % at_once:
         raise ValueError(
             f"stage {stage.name}: {stage.prompts_per_step} prompts x {stage.num_generations} generations = {rows} rows "

@@ -185,7 +185,8 @@ def _tasks(params: Arms) -> list[Task]:
     return _stages(params)[-1].load(params.split, params.tasks)
 
 
-def _machine(params: Arms) -> Machine:
+def machine(params: Arms) -> Machine:
+    """Where the arms are trained."""
     from envtune.training.machine import machine_from
 
     return machine_from({"micro_batch": params.micro_batch, **params.machine})
@@ -208,7 +209,7 @@ def _train(params: Arms, arm: str, seed: int, folder: Path) -> Path:
         params.policy,
         folder,
         seed=seed,
-        machine=_machine(params),
+        machine=machine(params),
         schedule=Schedule(params.validate_every, params.validate_tasks, keep_best=False),
         on_step=tell,
         progress=False,
