@@ -5,7 +5,8 @@ of files one call at a time (so that episodes have about six tool rounds), and l
 tasks: TRL through `environment_factory`, which reads the whole conversation again for every message, and
 `training.rollout`, which keeps the cache. Counted are sampled tokens per second of wall time, environment included.
 
-The share of a training step that the environment takes is measured on one step of `training.grpo` over the same tasks.
+The share of a training step that the environment takes is measured on one step of `training.grpo` over the same tasks;
+`training.bench_step` measures the other phases.
 """
 
 from __future__ import annotations

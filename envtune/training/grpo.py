@@ -327,13 +327,16 @@ class Trainer(GRPOTrainer):
             total = self.accelerator.gather(loss_mask(batch)[live].sum()).sum()
             most = int(self.accelerator.gather(live.sum()).max())
             self._buffered_inputs = micro_batches(batch, n, live, total, most)
+            self._scored_at = time.perf_counter()
         return self._buffered_inputs[self._step % n]
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the step's own numbers to TRL's."""
         if "loss" in logs:
             now = time.perf_counter()
-            self._step_numbers |= {"seconds/update": now - self._played, "seconds/step": now - self._began}
+            phases = {"scoring": self._scored_at - self._played, "update": now - self._scored_at}
+            phases["step"] = now - self._began
+            self._step_numbers |= {f"seconds/{name}": value for name, value in phases.items()}
             trainer: JSON = {key: logs[key] for key in ("loss", "grad_norm", "learning_rate") if key in logs}
             numbers = {**trainer, **self._token_means(), **self._mismatch(), **self._step_numbers}
             logs.update(self._on_step({"step": self.step, **numbers}))
