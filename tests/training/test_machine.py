@@ -1,4 +1,4 @@
-"""What a machine may be told: each saver alone trains on a CPU where its library can, and is refused where it cannot."""
+"""What a machine may be told: each saver trains on a CPU where its library can, and is refused where it cannot."""
 
 from __future__ import annotations
 
@@ -83,7 +83,9 @@ def test_checkpointing_changes_memory_and_not_the_numbers(policy, tmp_path):
     plain, _ = run(policy, tmp_path / "a", STAGE, BASE)
     saving, _ = run(policy, tmp_path / "b", STAGE, replace(BASE, gradient_checkpointing=True))
     for mine, theirs in zip(numbers(plain), numbers(saving), strict=True):
-        assert mine == pytest.approx(theirs, rel=1e-4, nan_ok=True)
+        assert mine.keys() == theirs.keys()
+        for key, value in mine.items():
+            assert theirs[key] == (value if isinstance(value, str) else pytest.approx(value, rel=1e-3, abs=1e-5)), key
 
 
 @pytest.mark.xdist_group("machine")
