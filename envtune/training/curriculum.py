@@ -372,8 +372,8 @@ _LAPTOP_2 = replace(
     hint_rate=Fade(1.0, 0.5, 1.0),
     hint_strength=Strength.LIST,
 )
-_LAPTOP_3 = replace(_LAPTOP_2, name="hard", categories=ALL, steps=46, hint_rate=Fade(0.5, 0.0, 0.7), turn_feedback=True)
-_LAPTOP_4 = replace(_LAPTOP_3, name="independent", steps=14, hint_rate=0.0, turn_feedback=False)
+_LAPTOP_3 = replace(_LAPTOP_2, name="hard", categories=ALL, steps=48, hint_rate=Fade(0.5, 0.0, 0.7), turn_feedback=True)
+_LAPTOP_4 = replace(_LAPTOP_3, name="independent", steps=12, hint_rate=0.0, turn_feedback=False, learning_rate=3e-4)
 
 _QWEN_TOOL = PPOStage(
     name="execution",

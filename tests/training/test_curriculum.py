@@ -52,11 +52,16 @@ CHANGES = {
         },
         {
             "categories": (BASE, ALL),
-            "steps": (16, 46),
+            "steps": (16, 48),
             "hint_rate": (Fade(1.0, 0.5, 1.0), Fade(0.5, 0.0, 0.7)),
             "turn_feedback": (False, True),
         },
-        {"steps": (46, 14), "hint_rate": (Fade(0.5, 0.0, 0.7), 0.0), "turn_feedback": (True, False)},
+        {
+            "steps": (48, 12),
+            "hint_rate": (Fade(0.5, 0.0, 0.7), 0.0),
+            "turn_feedback": (True, False),
+            "learning_rate": (1e-3, 3e-4),
+        },
     ],
 }
 
