@@ -64,11 +64,59 @@ def run(
     params: Annotated[Path, typer.Argument(help="Parameter file, such as params/tiny.yaml.")],
     only: Annotated[str | None, typer.Option(metavar="NN", help="Run one notebook, such as 03.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Run what is up to date, too, from scratch.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Print what would be trained, try a step of each stage, and stop.")
+    ] = False,
+    device: Annotated[str, typer.Option(help="With --check, plan for: H200, H100, A100, RTX 4090.")] = "H100",
 ) -> None:
     """Run the notebook series and render its reports; what is up to date is skipped."""
+    if check:
+        return _check(params, device)
     from envtune.workbook.series import run_series
 
     run_series(params, only=only, force=force, echo=typer.echo)
+    return None
+
+
+def _check(params: Path, device: str) -> None:
+    from envtune.training import cost
+    from envtune.training.check import check
+    from envtune.workbook.plan import training_plan
+
+    if device not in cost.DEVICES:
+        raise typer.BadParameter(f"unknown device {device!r}; known: {', '.join(cost.DEVICES)}")
+    plan = training_plan(params)
+    check(
+        plan.stages,
+        plan.policy,
+        plan.machine,
+        plan.schedule,
+        plan.launch,
+        seed=plan.seed,
+        device=cost.DEVICES[device],
+        echo=typer.echo,
+    )
+
+
+@app.command()
+def train(
+    params: Annotated[Path, typer.Argument(help="Parameter file, such as params/single-stage.yaml.")],
+) -> None:
+    """Train the whole recipe without notebooks, into results/<run>/train/. A killed run goes on."""
+    from envtune.training.launch import train as launch
+    from envtune.workbook.plan import training_plan
+
+    plan = training_plan(params)
+    trained = launch(
+        plan.stages,
+        plan.policy,
+        plan.run_dir / "train",
+        seed=plan.seed,
+        machine=plan.machine,
+        schedule=plan.schedule,
+        launch=plan.launch,
+    )
+    typer.echo(f"policy {trained.policy}")
 
 
 @app.command()
@@ -339,6 +387,54 @@ def bench_rollout(
         f"{found.tool_rounds:.1f} tool rounds an episode, {found.parameters:,} parameters, {found.threads} threads; "
         f"environment {found.environment_share:.2%} of a training step"
     )
+
+
+@bench_app.command("step")
+def bench_step(
+    params: Annotated[Path, typer.Argument(help="Parameter file, such as params/tiny.yaml.")],
+    tokens: Annotated[
+        list[int] | None, typer.Option(min=64, help="Longest episode in tokens, prompt included; may be given again.")
+    ] = None,
+    stage: Annotated[str | None, typer.Option(help="Name of the stage; default: the last.")] = None,
+    steps: Annotated[int, typer.Option(min=1, help="Steps to count, after one to warm up.")] = 1,
+    prompts: Annotated[int | None, typer.Option(min=1, help="Tasks a step; default: the stage's.")] = None,
+    record: Annotated[bool, typer.Option("--record", help="Write it to results/bench/, with the machine.")] = False,
+) -> None:
+    """Seconds of a training step by phase, tokens per second, memory, share of the peak arithmetic."""
+    from dataclasses import asdict, replace
+
+    import pandas as pd
+
+    from envtune.training.bench_step import bench_step as measure
+    from envtune.workbook import provenance
+    from envtune.workbook.paths import find_root
+    from envtune.workbook.plan import training_plan
+
+    plan = training_plan(params)
+    found = [each for each in plan.stages if each.name == stage] if stage else [plan.stages[-1]]
+    if not found:
+        raise typer.BadParameter(f"no stage {stage!r}; known: {', '.join(each.name for each in plan.stages)}")
+    chosen = replace(found[0], prompts_per_step=prompts or found[0].prompts_per_step)
+    measured = measure(chosen, plan.policy, plan.machine, tokens or (), steps=steps, echo=typer.echo)
+    frame = pd.DataFrame([asdict(row) for row in measured])
+    formats = {"share_of_peak": "{:.1%}", "environment_share": "{:.2%}"}
+    shown = frame.astype(object)
+    for name in frame.columns:
+        shown[name] = frame[name].map(formats.get(name, "{:,.2f}" if frame[name].dtype == float else "{:,}").format)
+    shown = shown.set_index("tokens").T.reset_index(names="longest episode, tokens")
+    _print_table(shown, f"one GRPO step of stage {chosen.name}, {plan.policy}; seconds by phase")
+    if record:
+        where = provenance.gpus()[0].split(",")[0].replace(" ", "-") if provenance.gpus() else "cpu"
+        path = find_root() / "results" / "bench" / f"step_{plan.run_dir.name}_{where}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        told: dict[str, Any] = {
+            "stage": chosen.to_json(),
+            "machine_settings": asdict(plan.machine),
+            "policy": plan.policy,
+        }
+        told |= {"measured": [asdict(row) for row in measured], "machine": provenance.machine()}
+        provenance.write_json(path, {**told, "versions": provenance.versions(), "code": provenance.git_state()})
+        typer.echo(f"recorded in {path}")
 
 
 tiny = typer.Typer(help="The shipped policy of a million parameters.", no_args_is_help=True)

@@ -48,7 +48,7 @@ def _with(algorithm: str, stage: Stage) -> Stage:
     if algorithm == "ppo":
         return stage
     shared = {field.name: getattr(stage, field.name) for field in fields(Stage)}
-    shared |= {"reward": "progress", "drop_zero_spread": True}
+    shared |= {"reward": "progress", "drop_zero_spread": True, "lora_rank": 0}
     episodes = stage.prompts_per_step * stage.num_generations
     if episodes % GROUP == 0:  # a smoke test may be smaller
         shared |= {"num_generations": GROUP, "prompts_per_step": episodes // GROUP}

@@ -19,25 +19,38 @@ def loss_mask(batch: Batch) -> torch.Tensor:
     return mask * batch["tool_mask"] if "tool_mask" in batch else mask
 
 
-def micro_batches(batch: Batch, n: int, live: torch.Tensor, total: torch.Tensor) -> list[Batch]:
+def micro_batches(batch: Batch, n: int, live: torch.Tensor, total: torch.Tensor, rows: int = 0) -> list[Batch]:
     """`n` micro-batches of the rows that are `live` (B), their loss divided by `total` tokens.
 
-    Rows are sorted by length. If there are fewer live rows than micro-batches, a row without loss fills the rest: every
-    process must run the same number of passes.
+    Rows are sorted by length. Every process must run the same number of passes over the same number of rows, since TRL
+    gathers numbers from each pass; where there are fewer live rows, the shortest row of all fills in, without loss.
+
+    Args:
+        batch: B generated rows.
+        n: micro-batches.
+        live: (B), rows that enter the loss.
+        total: tokens of all processes that enter the loss.
+        rows: the most live rows that any process has; at least as many as here.
     """
     lengths = batch["prompt_mask"].sum(1) + batch["completion_mask"].sum(1)
     order = sorted(torch.nonzero(live)[:, 0].tolist(), key=lambda row: int(lengths[row]))
     filler = int(lengths.argmin())
-    chunks = torch.tensor_split(torch.tensor(order, dtype=torch.long), n)
+    missing = max(0, rows - len(order))
+    chunks = torch.tensor_split(torch.tensor([filler] * missing + order, dtype=torch.long), n)
     result = []
     for chunk in chunks:
-        empty = not len(chunk)
-        rows = _trim(_rows(batch, chunk if not empty else torch.tensor([filler])))
-        if empty:
-            rows["tool_mask"] = torch.zeros_like(rows["completion_mask"])
-            rows["advantages"] = torch.zeros_like(rows["advantages"])
-        rows["num_items_in_batch"] = total
-        result.append(rows)
+        without_loss = min(missing, len(chunk))
+        missing -= without_loss
+        if not len(chunk):
+            chunk, without_loss = torch.tensor([filler]), 1
+        part = _rows(batch, chunk)
+        if without_loss:
+            part["tool_mask"] = loss_mask(part).clone()
+            part["tool_mask"][:without_loss] = 0
+            part["advantages"][:without_loss] = 0
+        part = _trim(part)
+        part["num_items_in_batch"] = total
+        result.append(part)
     return result
 
 

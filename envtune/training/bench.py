@@ -5,7 +5,8 @@ of files one call at a time (so that episodes have about six tool rounds), and l
 tasks: TRL through `environment_factory`, which reads the whole conversation again for every message, and
 `training.rollout`, which keeps the cache. Counted are sampled tokens per second of wall time, environment included.
 
-The share of a training step that the environment takes is measured on one step of `training.grpo` over the same tasks.
+The share of a training step that the environment takes is measured on one step of `training.grpo` over the same tasks;
+`training.bench_step` measures the other phases.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ from envtune.policy.chat import render_calls
 from envtune.policy.miniature import miniature_model, miniature_tokenizer
 from envtune.policy.tokens import ChatTokens
 from envtune.training.curriculum import Stage
-from envtune.training.grpo import Machine, Trainer, grpo_config
+from envtune.training.grpo import Trainer, grpo_config
+from envtune.training.machine import Machine
 from envtune.training.rollout import Conditions, play
 from envtune.types import Category, Task, ToolCall
 

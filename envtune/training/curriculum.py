@@ -93,6 +93,14 @@ class Stage:
     max_steps_per_turn: int = 10
     max_steps: int | None = None
     """Assistant messages in one episode."""
+    calls: str = "native"
+    """`native`: the chat template renders tools and results; `tagged`: instructions and tags in plain messages do."""
+    lora_rank: int = 0
+    """Of an adapter on all linear layers, the base being the KL's reference; 0: all weights are trained."""
+    plateau: int = 0
+    """End after so many validations in a row without a better one, the gradient norm being stable; 0: by steps."""
+    watch: bool = True
+    """Stop a stage that collapses, see `training.watch`."""
 
     def __post_init__(self) -> None:
         problems = [
@@ -105,6 +113,8 @@ class Stage:
             (not self.categories, "categories is empty"),
             (isinstance(self.hint_rate, float | int) and not 0 <= self.hint_rate <= 1, "hint_rate must be 0 to 1"),
             (min(self.message_tokens, self.episode_tokens) < 1, "token limits must be at least 1"),
+            (self.calls not in ("native", "tagged"), f"calls {self.calls!r} is unknown; known: native, tagged"),
+            (min(self.lora_rank, self.plateau) < 0, "lora_rank and plateau are at least 0"),
         ]
         if found := [text for wrong, text in problems if wrong]:
             raise ValueError(f"stage {self.name}: {'; '.join(found)}")
@@ -138,7 +148,12 @@ class Stage:
     def validation(self) -> Conditions:
         """The same limits, greedy, without hints and without feedback."""
         return Conditions(
-            self.message_tokens, self.episode_tokens, self.max_steps_per_turn, self.max_steps, temperature=0.0
+            self.message_tokens,
+            self.episode_tokens,
+            self.max_steps_per_turn,
+            self.max_steps,
+            temperature=0.0,
+            calls=self.calls,
         )
 
     def load(self, split: str | None = None, tasks: int | None = None) -> list[Task]:
@@ -152,6 +167,17 @@ class Stage:
     def to_json(self) -> JSON:
         """Plain values, for records and comparisons."""
         return {**asdict(self), "categories": [str(category) for category in self.categories]}
+
+    @staticmethod
+    def from_json(values: JSON) -> Stage:
+        """The stage that `to_json` wrote, of either kind."""
+        rate = values["hint_rate"]
+        typed = {
+            "categories": tuple(Category(name) for name in values["categories"]),
+            "hint_rate": Fade(**rate) if isinstance(rate, dict) else rate,
+            "hint_strength": Strength(values["hint_strength"]),
+        }
+        return (PPOStage if "gamma" in values else Stage)(**values | typed)
 
 
 @dataclass(frozen=True)
@@ -175,15 +201,13 @@ class PPOStage(Stage):
     """How far a value may move from what it was when the episodes were played."""
     reward_scale: float = 0.1
     """Step rewards are multiplied by it, so that success is worth 1."""
-    lora_rank: int = 0
-    """Of the actor's adapter on all linear layers; 0: all weights are trained and the reference is a copy."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         problems = [
             (self.reward != "execution", f"reward {self.reward!r} is not given step by step; PPO takes 'execution'"),
             (not (0 < self.gamma <= 1 and 0 <= self.lam <= 1), "gamma and lam are from 0 to 1"),
-            (self.epochs < 1 or self.lora_rank < 0, "epochs is at least 1, lora_rank at least 0"),
+            (self.epochs < 1, "epochs is at least 1"),
             (min(self.value_clip, self.reward_scale) <= 0 or self.value_weight < 0, "value_clip and reward_scale > 0"),
             (self.drop_zero_spread, "drop_zero_spread is for groups, which PPO does not compare"),
         ]
@@ -214,7 +238,7 @@ class Recipe:
         if not found or len(found) == len(self.stages):
             raise ValueError(
                 f"recipe {self.name!r} does not train on the base split first; chapters 4 and 5 take one that does, "
-                "others run through training.train"
+                "`envtune train PARAMS` trains any"
             )
         return found
 
@@ -289,6 +313,8 @@ _PAPER_1 = Stage(
     max_steps_per_turn=5,
     message_tokens=4096,  # our choice
     episode_tokens=10_000,
+    calls="tagged",
+    plateau=3,  # our choice: the paper names the rule, not the number
 )
 _PAPER_2 = replace(
     _PAPER_1,
@@ -301,6 +327,10 @@ _PAPER_2 = replace(
 )
 _PAPER_3 = replace(_PAPER_2, name="hard", categories=ALL, tasks=400, steps=_epochs(20, 400, 32), episode_tokens=24_576)
 _PAPER_4 = replace(_PAPER_3, name="independent", hint_rate=0.0)
+# The paper's ablations. Without hints stages 3 and 4 are the same, so they are one, as long as both.
+_UNHINTED_2 = replace(_PAPER_2, name="base", hint_rate=0.0)
+_UNHINTED_3 = replace(_PAPER_3, name="hard", hint_rate=0.0, steps=_PAPER_3.steps + _PAPER_4.steps)
+_BINARY = tuple(replace(stage, reward="binary") for stage in (_PAPER_2, _PAPER_3, _PAPER_4))
 
 _T3RL_1 = Stage(
     name="base",
@@ -383,7 +413,9 @@ RECIPES = {
     for recipe in (
         Recipe("paper", (_PAPER_1, _PAPER_2, _PAPER_3, _PAPER_4)),
         Recipe("t3rl", (_T3RL_1, _T3RL_2)),
-        Recipe("single", (replace(_PAPER_4, name="single"),)),
+        Recipe("single", (replace(_PAPER_4, name="single", plateau=0),)),
+        Recipe("paper-no-hints", (_PAPER_1, _UNHINTED_2, _UNHINTED_3)),
+        Recipe("paper-binary", (_PAPER_1, *_BINARY)),
         Recipe("laptop", (_LAPTOP_1, _LAPTOP_2, _LAPTOP_3, _LAPTOP_4)),
         Recipe("qwen-tool", (_QWEN_TOOL,)),
         Recipe("laptop-ppo", (_LAPTOP_PPO,)),

@@ -23,7 +23,6 @@ import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +31,8 @@ os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
 import torch
 from accelerate.utils import gather_object
 from datasets import Dataset
-from transformers import PrinterCallback
+from peft import PeftModel
+from transformers import GenerationConfig, PrinterCallback
 from trl import GRPOConfig, GRPOTrainer
 from trl.models import unwrap_model_for_generation
 
@@ -42,61 +42,40 @@ from envtune.policy.tokens import ChatTokens
 from envtune.training import metrics
 from envtune.training.batches import loss_mask, micro_batches
 from envtune.training.curriculum import Stage
-from envtune.training.engine import TurnEngine
-from envtune.training.rollout import Backend, Clock, Rollout, play, rollout
+from envtune.training.engine import Generate, TurnEngine
+from envtune.training.machine import Machine, lora, save_merged
+from envtune.training.rollout import Backend, Clock, Conditions, Rollout, rollout
 from envtune.types import JSON, Task
 
 if TYPE_CHECKING:
-    from peft import PeftConfig
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 WEIGHT_DECAY, MAX_GRAD_NORM = 0.01, 1.0
 """T3RL's optimizer: AdamW, constant learning rate."""
 RATIO_CAP = 10.0
 """Cap of the importance ratio for negative advantages (released configurations of the paper)."""
+PROMPT_TOKENS = 8192
+"""Longest prompt that an engine with a fixed length must hold (released configurations of the paper)."""
+CONTINUOUS_MEMORY = 0.3
+"""Share of the free memory that continuous batching takes for its cache."""
+GREEDY = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None, "min_p": None}
 
 
-@dataclass(frozen=True)
-class Machine:
-    """What depends on where it runs and not on what is learned."""
-
-    micro_batch: int = 8
-    """Rows in one forward and backward pass."""
-    max_rows: int = 64
-    """Episodes in flight at once."""
-    sampler: str = "cached"
-    """`cached`: `policy.generate` on the training weights; `vllm`: colocated, tensor parallel 1."""
-    bf16: bool = False
-    gradient_checkpointing: bool = False
-    report_to: tuple[str, ...] = ()
-    """Trackers of transformers beside `metrics.jsonl`, such as `trackio`."""
-
-    def __post_init__(self) -> None:
-        if self.sampler == "vllm-server":
-            raise ValueError(
-                "sampler 'vllm-server': TRL 1.16 mixes up ragged multi-turn rollouts between processes in server mode; "
-                "use 'vllm' (colocated)"
-            )
-        if self.sampler not in ("cached", "vllm"):
-            raise ValueError(f"unknown sampler {self.sampler!r}; known: 'cached', 'vllm'")
-        if self.micro_batch < 1 or self.max_rows < 1:
-            raise ValueError(f"micro_batch {self.micro_batch}, max_rows {self.max_rows}: both at least 1")
-
-
-def grpo_config(stage: Stage, out: Path, *, seed: int, machine: Machine, save_every: int) -> GRPOConfig:
-    """The trainer's settings for a stage.
+def grpo_config(
+    stage: Stage, out: Path, *, seed: int, machine: Machine, save_every: int, processes: int | None = None
+) -> GRPOConfig:
+    """The trainer's settings for a stage; without `processes`, for as many as there are.
 
     Raises:
         ValueError: the batch does not divide into micro-batches.
     """
     rows = stage.prompts_per_step * stage.num_generations
-    at_once = machine.micro_batch * int(os.environ.get("WORLD_SIZE", "1"))
+    at_once = machine.micro_batch * (processes or int(os.environ.get("WORLD_SIZE", "1")))
     if rows % at_once:
         raise ValueError(
             f"stage {stage.name}: {stage.prompts_per_step} prompts x {stage.num_generations} generations = {rows} rows "
             f"do not divide into micro-batches of {at_once} (rows x processes); change micro_batch"
         )
-    vllm = {"vllm_mode": "colocate", "vllm_tensor_parallel_size": 1, "vllm_enable_sleep_mode": True}
     return GRPOConfig(
         output_dir=str(out),
         max_steps=stage.steps * stage.updates,
@@ -119,12 +98,14 @@ def grpo_config(stage: Stage, out: Path, *, seed: int, machine: Machine, save_ev
         epsilon_high=stage.clip_high,
         delta=RATIO_CAP,
         disable_dropout=True,
+        ddp_find_unused_parameters=False,
         bf16=machine.bf16,
         gradient_checkpointing=machine.gradient_checkpointing,
         use_cpu=not torch.cuda.is_available(),
         dataloader_pin_memory=torch.cuda.is_available(),
-        use_vllm=machine.sampler == "vllm",
-        **(vllm if machine.sampler == "vllm" else {}),
+        use_liger_kernel=machine.liger,
+        **_sampler_settings(stage, machine),
+        **({} if machine.optimizer == "adamw" else {"optim": machine.optimizer}),
         logging_steps=stage.updates,
         save_strategy="steps",
         save_steps=save_every * stage.updates,
@@ -136,6 +117,23 @@ def grpo_config(stage: Stage, out: Path, *, seed: int, machine: Machine, save_ev
         seed=seed,
         data_seed=seed,
     )
+
+
+def _sampler_settings(stage: Stage, machine: Machine) -> JSON:
+    if machine.sampler == "continuous":
+        cache = {"max_memory_percent": CONTINUOUS_MEMORY}
+        return {"use_transformers_continuous_batching": True, "transformers_continuous_batching_config": cache}
+    if machine.sampler != "vllm":
+        return {}
+    return {
+        "use_vllm": True,
+        "vllm_mode": "colocate",
+        "vllm_tensor_parallel_size": 1,
+        "vllm_enable_sleep_mode": True,
+        "vllm_gpu_memory_utilization": machine.vllm_memory,
+        "vllm_max_model_length": PROMPT_TOKENS + stage.episode_tokens,
+        "vllm_importance_sampling_correction": True,
+    }
 
 
 def schedule(tasks: Sequence[Task], n: int, seed: int | str) -> list[Task]:
@@ -156,7 +154,8 @@ class Trainer(GRPOTrainer):
         config: of `grpo_config`.
         machine: as given to it.
         on_step: called with each step's numbers before they are logged; what it returns is logged with them.
-        peft_config: train an adapter instead of the weights; without it (adapter off) the model is the KL's reference.
+
+    With `stage.lora_rank` an adapter is trained instead of the weights; the model without it is the KL's reference.
     """
 
     def __init__(
@@ -168,7 +167,6 @@ class Trainer(GRPOTrainer):
         config: GRPOConfig,
         machine: Machine,
         on_step: Callable[[JSON], JSON],
-        peft_config: PeftConfig | None = None,
     ) -> None:
         self.stage, self.machine, self._on_step = stage, machine, on_step
         self._tasks = {task.id: task for task in tasks}
@@ -183,11 +181,12 @@ class Trainer(GRPOTrainer):
             train_dataset=Dataset.from_dict({"prompt": [task.id for task in order]}),
             processing_class=tokenizer,
             rollout_func=_rollout_func,
-            peft_config=peft_config,
+            peft_config=lora(stage),
         )
         self.remove_callback(PrinterCallback)
 
     _buffered_inputs: Any
+    generation_config: Any
 
     @property
     def step(self) -> int:
@@ -199,26 +198,61 @@ class Trainer(GRPOTrainer):
         step, first = self.step, self.accelerator.process_index * len(tasks)
         seeds = [f"{self.args.seed}/{self.stage.name}/{step}/{first + i}" for i in range(len(tasks))]
         conditions = self.stage.conditions(step)
-        with self._generating() as model:
-            return rollout(
-                self._backend(model), self._chat, tasks, conditions, seeds, max_rows=self.machine.max_rows, clock=clock
-            )
+        return self._play(tasks, conditions, seeds, clock)
 
     def validate(self, tasks: Sequence[Task]) -> dict[str, float]:
         """Play `tasks` greedily, without hints; the numbers of `metrics.measure`."""
         mine = tasks[self.accelerator.process_index :: self.accelerator.num_processes]
-        with self._generating() as model:
-            rows = self.machine.max_rows
-            played = play(model, self.processing_class, mine, self.stage.validation(), max_rows=rows) if mine else []
+        seeds = [f"0/{index}" for index in range(len(mine))]
+        played = self._play(mine, self.stage.validation(), seeds, Clock())
         summaries = [metrics.summary(r, t) for r, t in zip(played, mine, strict=True)]
         return metrics.measure(gather_object(summaries))
 
-    def _backend(self, model: PreTrainedModel) -> Backend:
+    def _play(self, tasks: Sequence[Task], conditions: Conditions, seeds: Sequence[str], clock: Clock) -> list[Rollout]:
+        """Rollouts by whichever backend the machine has."""
+        with self._backend(conditions.temperature) as backend:
+            rows = self.machine.max_rows
+            return rollout(backend, self._chat, tasks, conditions, seeds, max_rows=rows, clock=clock)
+
+    @contextmanager
+    def _backend(self, temperature: float) -> Iterator[Backend]:
         if self.machine.sampler == "cached":
-            return Sampler(model, self._chat.stop_ids, temperature=self.stage.temperature)
-        limit = int(model.config.get_text_config().max_position_embeddings)
-        generate = lambda prompts: self._generate_single_turn(prompts, None, {}, 1)  # noqa: E731
-        return TurnEngine(generate, self._chat.stop_ids, limit)
+            with self._generating() as model:
+                yield Sampler(model, self._chat.stop_ids, temperature=temperature)
+            return
+        longest = int(self.model.config.get_text_config().max_position_embeddings)
+        if self.use_vllm:
+            longest = min(longest, PROMPT_TOKENS + self.stage.episode_tokens)
+        with self._engine(temperature) as generate:
+            yield TurnEngine(generate, self._chat.stop_ids, longest)
+
+    @contextmanager
+    def _engine(self, temperature: float) -> Iterator[Generate]:
+        """TRL's generation at a temperature, with vLLM awake from the first message to the last.
+
+        TRL lets vLLM sleep after every call, which throws its cache and weights away. Between two messages of an
+        episode that would cost a transfer of all weights; sharded, it would be one for which processes with fewer
+        messages never come.
+        """
+        engine = self.vllm_generation if self.use_vllm else None
+        held = (engine.temperature, engine.enable_sleep_mode) if engine else None
+        config = None if engine else self.generation_config
+        if engine:
+            engine.sync_weights()
+            engine.llm.wake_up(tags=["kv_cache"])
+            self._last_loaded_step = self.state.global_step
+            engine.temperature, engine.enable_sleep_mode = temperature, False
+        elif temperature == 0:
+            self.generation_config = GenerationConfig(**{**self.generation_kwargs, **GREEDY}, disable_compile=True)
+        try:
+            yield lambda prompts: self._generate_single_turn(prompts, None, {}, 1)
+        finally:
+            if config:
+                self.generation_config = config
+            if engine and held:
+                engine.temperature, engine.enable_sleep_mode = held
+                engine.llm.sleep(level=2)
+                engine._llm_weights_sleeping = True
 
     @contextmanager
     def _generating(self) -> Iterator[PreTrainedModel]:
@@ -244,6 +278,7 @@ class Trainer(GRPOTrainer):
         played = self.sample(tasks, clock)
         summaries = gather_object([metrics.summary(r, task) for r, task in zip(played, tasks, strict=True)])
         self._played = time.perf_counter()
+        self._keep(played)
         environment = clock.seconds["environment"]
         self._step_numbers = {
             **metrics.measure(summaries),
@@ -258,6 +293,18 @@ class Trainer(GRPOTrainer):
             "env_mask": [r.env_mask for r in played],
             "rollout_reward": [r.rewards[self.stage.reward] for r in played],
         }
+
+    def _keep(self, played: Sequence[Rollout]) -> None:
+        """Write the episodes of this step down, if its turn has come: a line of JSON each, as in an evaluation."""
+        every, step = self.machine.keep_rollouts, self.step + 1
+        if not every or (step - 1) % every:
+            return
+        lines = gather_object([r.episode.to_json() for r in played])
+        if self.accelerator.is_main_process:
+            out = Path(self.args.output_dir)
+            path = out.parent / "rollouts" / f"{out.name}_{step:05d}.jsonl"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
     def _calculate_rewards(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         rewards: torch.Tensor = super()._calculate_rewards(*args, **kwargs)
@@ -278,28 +325,58 @@ class Trainer(GRPOTrainer):
             batch = self._generate_and_score_completions(generation_batch)
             live = self._live if self.stage.drop_zero_spread else torch.ones_like(self._live)
             total = self.accelerator.gather(loss_mask(batch)[live].sum()).sum()
-            self._buffered_inputs = micro_batches(batch, n, live, total)
+            most = int(self.accelerator.gather(live.sum()).max())
+            self._buffered_inputs = micro_batches(batch, n, live, total, most)
+            self._scored_at = time.perf_counter()
         return self._buffered_inputs[self._step % n]
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the step's own numbers to TRL's."""
         if "loss" in logs:
             now = time.perf_counter()
-            self._step_numbers |= {"seconds/update": now - self._played, "seconds/step": now - self._began}
+            phases = {"scoring": self._scored_at - self._played, "update": now - self._scored_at}
+            phases["step"] = now - self._began
+            self._step_numbers |= {f"seconds/{name}": value for name, value in phases.items()}
             trainer: JSON = {key: logs[key] for key in ("loss", "grad_norm", "learning_rate") if key in logs}
-            numbers = {**trainer, **self._token_means(), **self._step_numbers}
+            numbers = {**trainer, **self._token_means(), **self._mismatch(), **self._step_numbers}
             logs.update(self._on_step({"step": self.step, **numbers}))
         super().log(logs, start_time)
 
     def _token_means(self) -> dict[str, float]:
         """KL and entropy per sampled token in the loss. TRL's own averages count every micro-batch alike."""
-        weights = [float(loss_mask(batch).sum()) for batch in self._buffered_inputs] * self.stage.updates
+        tokens = torch.stack([loss_mask(batch).sum() for batch in self._buffered_inputs])
+        weights = self.accelerator.reduce(tokens, "sum").tolist() * self.stage.updates
         found = {key: self._metrics["train"].get(key) for key in ("kl", "entropy")}
         return {
             key: sum(w * v for w, v in zip(weights, values, strict=True)) / sum(weights)
             for key, values in found.items()
             if values and sum(weights)
         }
+
+    def _mismatch(self) -> dict[str, float]:
+        """How far vLLM's log-probabilities are from those of the weights in training, as TRL measures and corrects."""
+        found = {
+            key: values for key, values in self._metrics["train"].items() if key.startswith("sampling/") and values
+        }
+        return {key: sum(values) / len(values) for key, values in found.items()}
+
+    def stop(self) -> None:
+        """End after this step. Nothing is saved: a run that is killed now must come to this step again."""
+        self.control.should_training_stop = True
+        self.control.should_save = False
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """In a checkpoint, the weights or the adapter as they are; else a whole model for `load_policy`."""
+        folder, model = Path(output_dir or self.args.output_dir), self.accelerator.unwrap_model(self.model)
+        if _internal_call or not isinstance(model, PeftModel):
+            super().save_model(str(folder), _internal_call=_internal_call)
+            return
+        state = self.accelerator.get_state_dict(self.model)  # of all processes, where they share it
+        if self.args.should_save:
+            adapter = {name: value for name, value in state.items() if "lora_" in name}
+            base: Any = model.get_base_model()
+            own: Any = model.peft_config["default"]
+            save_merged(folder, str(base.config._name_or_path), own, adapter, self.processing_class)
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """TRL would rewrite README.md at every checkpoint; the run writes its own record."""

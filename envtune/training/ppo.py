@@ -23,14 +23,13 @@ records are the same (tests/interop), only slower. What is handed on is a whole 
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftModel
+from peft import PeftModel
 from torch import Tensor, nn
 
 from envtune.rewards import execution_steps
@@ -41,8 +40,6 @@ from envtune.training.rollout import Clock, Rollout
 from envtune.types import Task
 
 VALUE_HEAD = "value_head"
-LORA_ALPHA = 2
-"""Times the rank."""
 
 
 def message_ends(mask: Tensor) -> Tensor:
@@ -106,14 +103,6 @@ def value_loss(values: Tensor, old: Tensor, returns: Tensor, clip: float) -> Ten
     return 0.5 * torch.max((values - returns).square(), (clipped - returns).square())
 
 
-def lora(stage: PPOStage) -> LoraConfig | None:
-    """The actor's adapter on all linear layers, or None where all weights are trained."""
-    if not stage.lora_rank:
-        return None
-    rank = stage.lora_rank
-    return LoraConfig(r=rank, lora_alpha=LORA_ALPHA * rank, target_modules="all-linear", task_type="CAUSAL_LM")
-
-
 class PPOTrainer(Trainer):
     """`grpo.Trainer` with a critic; the arguments are the same, `stage` is a `PPOStage`.
 
@@ -126,7 +115,7 @@ class PPOTrainer(Trainer):
     _rollouts: list[Rollout]
 
     def __init__(self, model: Any, tokenizer: Any, stage: PPOStage, *rest: Any) -> None:
-        super().__init__(model, tokenizer, stage, *rest, peft_config=lora(stage))  # type: ignore[misc]
+        super().__init__(model, tokenizer, stage, *rest)
         if self.is_fsdp_enabled or self.is_deepspeed_enabled:
             raise ValueError("PPO does not shard its critic: run it on one GPU or as data-parallel processes")
         hidden = self.model.config.get_text_config().hidden_size
@@ -251,19 +240,11 @@ class PPOTrainer(Trainer):
         return policy + self.stage.value_weight * (error * loss_mask(inputs)).sum() / tokens
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """In a checkpoint, the adapter or weights as they are, and the critic; else a whole model for `load_policy`."""
-        folder = Path(output_dir or self.args.output_dir)
-        if _internal_call:
-            super().save_model(str(folder), _internal_call=True)
-            if self.args.should_save:
-                torch.save(self._whole.get_submodule(VALUE_HEAD).state_dict(), folder / f"{VALUE_HEAD}.pt")
-        elif isinstance(self._whole, PeftModel) and self.args.should_save:
-            actor = copy.deepcopy(self._whole)
-            delattr(actor, VALUE_HEAD)
-            actor.merge_and_unload().save_pretrained(folder)
-            self.processing_class.save_pretrained(folder)
-        else:
-            super().save_model(str(folder))
+        """As in `Trainer`; a checkpoint holds the critic, too."""
+        super().save_model(output_dir, _internal_call)
+        if _internal_call and self.args.should_save:
+            folder = Path(output_dir or self.args.output_dir)
+            torch.save(self._whole.get_submodule(VALUE_HEAD).state_dict(), folder / f"{VALUE_HEAD}.pt")
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         state = self._whole.state_dict() if state_dict is None else state_dict

@@ -28,6 +28,7 @@ from envtune.environment import Observation, ToolUseEnv
 from envtune.environment.hints import Strength
 from envtune.policy.generate import Row, Sampler
 from envtune.policy.language import stop_ids_of
+from envtune.policy.protocol import Preset
 from envtune.policy.tokens import ChatTokens
 from envtune.types import Episode, Task
 
@@ -61,6 +62,13 @@ class Conditions:
     """Whether a hint names the one tool that helps, or lists several."""
     turn_feedback: bool = False
     """Tell the agent after a turn that it acted where nothing should be called."""
+    calls: str = "native"
+    """Who renders tools and results, see `policy.protocol.Preset`."""
+
+    @property
+    def rules(self) -> Preset:
+        """How messages are put to the model."""
+        return Preset(calls="tagged" if self.calls == "tagged" else "native")
 
     def env(self, task: Task, seed: str) -> ToolUseEnv:
         """A fresh environment; `seed` decides which failed calls get their hint."""
@@ -226,6 +234,7 @@ class _Player:
 
     def __init__(self, backend: Backend, tokens: ChatTokens, conditions: Conditions, clock: Clock) -> None:
         self.backend, self.tokens, self.conditions, self.clock = backend, tokens, conditions, clock
+        self.rules = conditions.rules
         self.playing: dict[Row, _Playing] = {}
         self.finished: dict[int, Rollout] = {}
         self._prompts: dict[Task, list[int]] = {}
@@ -235,7 +244,7 @@ class _Player:
             env = self.conditions.env(task, seed)
             seen = env.reset()
         if task not in self._prompts:
-            self._prompts[task] = self.tokens.prompt(seen.messages, seen.tools)
+            self._prompts[task] = self.tokens.prompt(*self.rules.opening(seen.messages, seen.tools))
         playing = _Playing(index, env, self._prompts[task])
         if (room := self._room(playing, 0)) < 1:
             raise ValueError(
@@ -263,7 +272,7 @@ class _Player:
         """Let the row read what the environment said; False if there is no room for another message."""
         if playing.steps == self.conditions.max_steps:
             return False
-        ids = self.tokens.continuation(seen.messages, row.ids[-1])
+        ids = self.tokens.continuation(self.rules.shown(seen.messages), row.ids[-1])
         if (room := self._room(playing, len(ids))) < 1:
             return False
         playing.append(ids, None)

@@ -2,13 +2,18 @@
 
 In: stages, a policy (path or hub name), a folder. Out: the trained policy under `<out>/policy`. The folder:
 
-    run.json              seed, policy, stages: what the run is; another run in the same folder is refused
+    run.json              seed, policy, stages, processes: what the run is; another run in the same folder is refused
     metrics.jsonl         one line per step; step 0 of a stage holds the validation before it
+    rollouts/             episodes of every n-th step, if the machine says so
     <n>_<stage>/          checkpoint-<step>/, best/, last/, done.json
     policy/               model and tokenizer of the last stage
 
 Killed anywhere, the same call goes on: finished stages are skipped, an unfinished one starts from its last checkpoint,
-and on a CPU with the same number of threads the result is the same bit for bit.
+and on a CPU with the same number of threads the result is the same bit for bit. What vLLM samples does not repeat, as
+its batches depend on time: such a run goes on from its checkpoint, but not with the same numbers.
+
+Several processes run the same call (`training.launch`): each plays its share of the episodes, the first alone writes.
+A stage ends after its steps, on a plateau, or with an error if it collapses (`training.watch`).
 
 Validation plays held-out tasks greedily, without hints, as the policy will be judged. A stage that ends without hints
 hands on the weights that earned the most of the stage's reward there, the later ones if equal; one that ends with hints
@@ -21,21 +26,27 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from tqdm.auto import tqdm
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from envtune.policy.checkpoint import folder_of
-from envtune.training import metrics
+from envtune.training import metrics, watch
 from envtune.training.curriculum import PPOStage, Recipe, Stage
-from envtune.training.grpo import Machine, Trainer, grpo_config
+from envtune.training.grpo import Trainer, grpo_config
+from envtune.training.machine import Machine, load_model, require, world
 from envtune.training.ppo import PPOTrainer
 from envtune.types import JSON, Task
+
+FAILED = "envtune: error:"
+"""Begins the line by which a launched process says why it cannot go on."""
 
 
 @dataclass(frozen=True)
@@ -94,11 +105,12 @@ def train(
     """
     stages = recipe.stages if isinstance(recipe, Recipe) else tuple(recipe)
     run = _Run(Path(out), stages, str(policy), seed, machine or Machine(), schedule or Schedule(), tasks or {}, on_step)
-    run.claim()
+    if run.is_main:
+        run.claim()
     transformers_logging.disable_progress_bar()
     entering = str(folder_of(str(policy)))
     for number in range(len(stages)):
-        entering = str(run.stage(number, entering, progress))
+        entering = str(run.stage(number, entering, progress and run.is_main))
     if run.is_main:
         _replace_folder(Path(entering), run.out / "policy")
     return TrainResult(run.out / "policy", run.metrics_path)
@@ -137,6 +149,7 @@ class _Run:
                     "stages": [stage.to_json() for stage in self.stages],
                     "machine": asdict(self.machine),
                     "schedule": asdict(self.schedule),
+                    "processes": world().num_processes,
                 }
             )
         )
@@ -156,14 +169,18 @@ class _Run:
         """Run one stage, or what is left of it; returns the folder of the weights it hands on."""
         stage, folder = self.stages[number], self.out / f"{number + 1}_{self.stages[number].name}"
         done = folder / "done.json"
+        world().wait_for_everyone()
         if done.exists():
             return folder / str(json.loads(done.read_text())["policy"])
         worker = _StageRun(self, number, folder, entering)
         with tqdm(total=stage.steps, initial=worker.step, desc=f"stage {stage.name}", disable=not progress) as bar:
             kept = worker.train(bar)
-        _write_json(done, {"policy": kept})
-        for checkpoint in folder.glob("checkpoint-*"):
-            shutil.rmtree(checkpoint)
+        world().wait_for_everyone()
+        if self.is_main:
+            _write_json(done, {"policy": kept})
+            for checkpoint in folder.glob("checkpoint-*"):
+                shutil.rmtree(checkpoint)
+        world().wait_for_everyone()
         return folder / kept
 
 
@@ -173,14 +190,19 @@ class _StageRun:
     def __init__(self, run: _Run, number: int, folder: Path, entering: str) -> None:
         self.run, self.number, self.folder = run, number, folder
         self.stage = stage = run.stages[number]
+        require(stage, run.machine)
         self.checkpoint = _last_checkpoint(folder)
         self.step = int(self.checkpoint.name.rsplit("-", 1)[1]) // stage.updates if self.checkpoint else 0
-        metrics.cut_back(run.metrics_path, number, self.step if self.checkpoint else -1)
+        world().wait_for_everyone()  # all have found the same checkpoint
+        if run.is_main:
+            metrics.cut_back(run.metrics_path, number, self.step if self.checkpoint else -1)
+        world().wait_for_everyone()
+        self.lines = [line for line in metrics.read(run.metrics_path) if line["stage"] == number]
         tasks = list(run.tasks.get(stage.name, ())) or stage.load()
         self.validation = self._validation_tasks()
         kind: Any = PPOTrainer if isinstance(stage, PPOStage) else Trainer
         self.trainer = kind(
-            AutoModelForCausalLM.from_pretrained(entering, dtype="float32"),
+            load_model(entering, stage, run.machine),
             AutoTokenizer.from_pretrained(entering, padding_side="left"),
             stage,
             tasks,
@@ -212,16 +234,30 @@ class _StageRun:
     def _on_step(self, numbers: JSON) -> JSON:
         extra = self._validate(int(numbers["step"]))
         self._record({**numbers, **extra})
+        self._stop_early()
         self.bar.update()
         self.bar.set_postfix_str(f"reward {numbers['reward']:.3f}, turns right {numbers['progress']:.0%}")
         return {**{key: value for key, value in numbers.items() if key != "step"}, **extra}
 
     def _record(self, numbers: JSON) -> None:
         line = {"stage": self.number, "name": self.stage.name, **numbers}
+        self.lines.append(line)
         if self.run.is_main:
             metrics.append(self.run.metrics_path, line)
-        if self.run.on_step:
-            self.run.on_step(line)
+            if self.run.on_step:
+                self.run.on_step(line)
+
+    def _stop_early(self) -> None:
+        if self.stage.watch and (why := watch.collapsed(self.lines)):
+            best = self.folder / "best"
+            kept = f", the best weights in {best}" if best.exists() else ""
+            raise ValueError(
+                f"stage {self.stage.name} collapsed at step {self.lines[-1]['step']}: {why}. The numbers are in "
+                f"{self.run.metrics_path}{kept}. Change the recipe by `override` (learning_rate, beta), or set "
+                "watch: false there to go on"
+            )
+        if watch.plateaued(self.lines, f"val/rewards/{self.stage.reward}", self.stage.plateau):
+            self.trainer.stop()
 
     def _validate(self, step: int) -> dict[str, float]:
         """Validation numbers if this step is due; keeps the weights if they are the best so far."""
@@ -237,8 +273,7 @@ class _StageRun:
 
     def _best_score(self, key: str, before: int) -> float | None:
         """The best score written down for an earlier step; a resumed run may find its own future in `best/`."""
-        lines = [line for line in metrics.read(self.run.metrics_path) if line["stage"] == self.number]
-        return max((line[key] for line in lines if line["step"] < before and key in line), default=None)
+        return max((line[key] for line in self.lines if line["step"] < before and key in line), default=None)
 
     def _save(self, name: str, note: JSON | None = None) -> None:
         """Write model and tokenizer to a folder of the stage, at once or not at all."""
@@ -281,3 +316,34 @@ def _replace_folder(source: Path, target: Path) -> None:
 def _move_folder(source: Path, target: Path) -> None:
     shutil.rmtree(target, ignore_errors=True)
     source.rename(target)
+
+
+def main(spec: str) -> None:
+    """Train what `launch` wrote down, as one of its processes; a refusal is one line behind `FAILED`."""
+    from envtune.training.launch import die_with_parent
+
+    die_with_parent()
+    told: JSON = json.loads(Path(spec).read_text())
+    told["machine"]["report_to"] = tuple(told["machine"]["report_to"])
+    try:
+        if (found := world().num_processes) != told["processes"]:
+            raise ValueError(f"{told['processes']} processes were asked for, {found} started; check the configuration")
+        train(
+            [Stage.from_json(stage) for stage in told["stages"]],
+            told["policy"],
+            told["out"],
+            seed=told["seed"],
+            machine=Machine(**told["machine"]),
+            schedule=Schedule(**told["schedule"]),
+            progress=False,
+        )
+    except ValueError as error:
+        print(f"{FAILED} {error}", file=sys.stderr)
+        raise SystemExit(1) from None
+    finally:
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -24,7 +24,6 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -42,7 +41,7 @@ from envtune.workbook.paths import MANIFEST, find_root
 if TYPE_CHECKING:
     from envtune.evaluation.result import Result
     from envtune.training.curriculum import Stage
-    from envtune.training.grpo import Machine
+    from envtune.training.machine import Machine
     from envtune.types import Task
 
 Arm = Literal["faded", "none", "abrupt", "ppo", "grpo"]
@@ -84,7 +83,7 @@ class Arms(BaseModel):
     threads: Count
     jobs: Count
     machine: Overrides = {}
-    """Other fields of `training.grpo.Machine`, which knows what they may be."""
+    """Other fields of `training.machine.Machine`, which knows what they may be."""
 
 
 def run_arms(path: Path | str, echo: Callable[[str], None] = print) -> Path:
@@ -186,14 +185,11 @@ def _tasks(params: Arms) -> list[Task]:
     return _stages(params)[-1].load(params.split, params.tasks)
 
 
-def _machine(params: Arms) -> Machine:
-    from envtune.training.grpo import Machine
+def machine(params: Arms) -> Machine:
+    """Where the arms are trained."""
+    from envtune.training.machine import machine_from
 
-    known = [field.name for field in fields(Machine)]
-    if unknown := [name for name in params.machine if name not in known]:
-        raise ParamsError(f"a machine has no field {unknown[0]!r}; it has {', '.join(known)}")
-    chosen: dict[str, Any] = {"micro_batch": params.micro_batch, **params.machine}
-    return Machine(**chosen)
+    return machine_from({"micro_batch": params.micro_batch, **params.machine})
 
 
 def _train(params: Arms, arm: str, seed: int, folder: Path) -> Path:
@@ -213,7 +209,7 @@ def _train(params: Arms, arm: str, seed: int, folder: Path) -> Path:
         params.policy,
         folder,
         seed=seed,
-        machine=_machine(params),
+        machine=machine(params),
         schedule=Schedule(params.validate_every, params.validate_tasks, keep_best=False),
         on_step=tell,
         progress=False,

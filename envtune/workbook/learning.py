@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from envtune.training.grpo import Machine
+    from envtune.training.machine import Machine
 
 FEEDBACK = {
     "execution": "execution reward",
@@ -45,15 +45,10 @@ CURVES = {
 
 def machine_of(params: Any) -> Machine:
     """What a chapter's parameters say of the machine."""
-    from envtune.training.grpo import Machine
+    from envtune.training.machine import machine_from
 
-    return Machine(
-        micro_batch=params.micro_batch,
-        max_rows=params.max_rows,
-        sampler=params.sampler,
-        bf16=params.bf16,
-        gradient_checkpointing=params.gradient_checkpointing,
-    )
+    own = ("micro_batch", "max_rows", "sampler", "bf16", "gradient_checkpointing")
+    return machine_from({**{name: getattr(params, name) for name in own}, **params.machine})
 
 
 class Live:

@@ -3,6 +3,9 @@
 In: a flat YAML mapping, as `papermill -f` takes it, and the defaults in each notebook's `parameters` cell. Out: one
 frozen model per notebook. Defaults live in the notebooks and nowhere else; a key shared by several notebooks (such as
 `seed`) means the same in all of them. `CHAPTERS` is the order of the series: a new chapter is a model and a line there.
+
+A file may begin with `extends: other.yaml`: it then says only what differs from that file, which lies beside it. What
+is a mapping in both (`override`, `machine`) is joined key by key; anything else is replaced.
 """
 
 from __future__ import annotations
@@ -34,7 +37,8 @@ Real = Annotated[float, Field(allow_inf_nan=False), BeforeValidator(_number_in_t
 Split = Literal["all", "train", "val", "test", "heldout"]
 RunName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$")]
 Overrides = dict[str, bool | int | float | str | None]
-"""Fields of `training.curriculum.Stage`, which knows what they may be."""
+"""Fields of `training.curriculum.Stage` or of `training.machine.Machine`, which know what they may be."""
+EXTENDS = "extends"
 
 
 class Common(BaseModel):
@@ -80,9 +84,11 @@ class Training(Common):
     compare_tasks: Count
     micro_batch: Count
     max_rows: Count
-    sampler: Literal["cached", "vllm"]
+    sampler: Literal["cached", "continuous", "vllm"]
     bf16: bool
     gradient_checkpointing: bool
+    machine: Overrides
+    launch: Annotated[str, Field(min_length=1)] | None
     threads: Count | None
     trackio: bool
 
@@ -161,13 +167,38 @@ class _UniqueKeyLoader(yaml.SafeLoader):
 
 
 def load_params(path: Path | str) -> dict[str, Any]:
-    """The mapping in a YAML file, unchecked but for its shape.
+    """The mapping in a YAML file, laid over the file that it `extends`; unchecked but for its shape.
 
     Raises:
         FileNotFoundError: no such file.
-        ParamsError: not YAML, not a mapping from names, or a key that appears twice.
+        ParamsError: not YAML, not a mapping from names, a key that appears twice, or files that extend each other.
     """
-    path = Path(path)
+    path, values = Path(path), _load_file(Path(path))
+    seen = [path.resolve()]
+    while EXTENDS in values:
+        name = values.pop(EXTENDS)
+        if not isinstance(name, str):
+            raise ParamsError(f"{path}: key '{EXTENDS}': got {name!r}, expected the name of a file beside this one")
+        path = path.parent / name
+        if path.resolve() in seen:
+            raise ParamsError(f"{path}: these files extend each other; one of them must stand alone")
+        seen.append(path.resolve())
+        values = _laid_over(_load_file(path), values)
+    return values
+
+
+def _laid_over(base: dict[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    joined = {
+        key: {**base[key], **value} for key, value in values.items() if isinstance(value, dict) and _is_dict(base, key)
+    }
+    return {**base, **values, **joined}
+
+
+def _is_dict(values: Mapping[str, Any], key: str) -> bool:
+    return isinstance(values.get(key), dict)
+
+
+def _load_file(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"no parameter file '{path}'; the project's own are in params/")
     try:

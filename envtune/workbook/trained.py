@@ -12,9 +12,10 @@ TRAINING = ("05_stage2_training", "04_stage1_training")
 
 
 def trained_policy(run_dir: Path) -> Path | None:
-    """The folder of the last policy that a run trained, of a chapter that is complete."""
+    """The folder of the last policy that a run trained: of a chapter that is complete, or of `envtune train`."""
     chapters = [name for name in finished(run_dir, TRAINING) if (run_dir / name / "policy").is_dir()]
-    return run_dir / chapters[0] / "policy" if chapters else None
+    alone = run_dir / "train" / "policy"
+    return run_dir / chapters[0] / "policy" if chapters else alone if alone.is_dir() else None
 
 
 def named_by(params_path: Path) -> tuple[str, Path]:

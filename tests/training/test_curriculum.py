@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -14,6 +15,21 @@ CHANGES = {
     "paper": [
         {
             "reward": ("syntax", "progress"),
+            "tasks": (75, 100),
+            "steps": (93, 62),
+            "prompts_per_step": (16, 32),
+            "hint_rate": (0.0, 1.0),
+        },
+        {"categories": (BASE, ALL), "tasks": (100, 400), "steps": (62, 250), "episode_tokens": (10_000, 24_576)},
+        {"hint_rate": (1.0, 0.0)},
+    ],
+    "paper-no-hints": [
+        {"reward": ("syntax", "progress"), "tasks": (75, 100), "steps": (93, 62), "prompts_per_step": (16, 32)},
+        {"categories": (BASE, ALL), "tasks": (100, 400), "steps": (62, 500), "episode_tokens": (10_000, 24_576)},
+    ],
+    "paper-binary": [
+        {
+            "reward": ("syntax", "binary"),
             "tasks": (75, 100),
             "steps": (93, 62),
             "prompts_per_step": (16, 32),
@@ -68,7 +84,7 @@ def test_published_values():
         assert (stage.prompts_per_step, stage.num_generations, stage.episode_tokens) == (32, 16, 10_000)
         assert (stage.max_steps_per_turn, stage.max_steps, stage.drop_zero_spread) == (10, 30, True)
     (single,) = recipe("single").stages
-    assert replace(single, name="") == replace(recipe("paper").stages[-1], name="")
+    assert replace(single, name="") == replace(recipe("paper").stages[-1], name="", plateau=0)
 
 
 def test_every_recipe_ends_as_it_is_judged():
@@ -76,7 +92,7 @@ def test_every_recipe_ends_as_it_is_judged():
         assert each.stages[-1].ends_without_hints
         assert all(stage.ends_without_hints == (stage.rate(stage.steps) == 0) for stage in each.stages)
     with pytest.raises(
-        ValueError, match=r"unknown recipe 'papers'; known: paper, t3rl, single, laptop, qwen-tool, laptop-ppo"
+        ValueError, match=r"unknown recipe 'papers'; known: paper, t3rl, single, paper-no-hints, paper-binary, laptop"
     ):
         recipe("papers")
 
@@ -133,6 +149,12 @@ def test_the_two_chapters_share_a_recipe():
         assert found.on_base + found.on_all == found.stages
     with pytest.raises(ValueError, match="recipe 'single' does not train on the base split first"):
         _ = recipe("single").on_base
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_stages_survive_json(name):
+    for stage in recipe(name).stages:
+        assert Stage.from_json(json.loads(json.dumps(stage.to_json()))) == stage
 
 
 def test_overriding_fields_of_all_stages():

@@ -1,0 +1,246 @@
+"""What one GRPO step costs on this computer, by phase: sampling, environment, log-probabilities, update.
+
+In: a stage and a machine as a parameter file names them, and lengths of episodes in tokens. Out: a row per length. The
+model is the policy, or one with random weights of its real sizes where only its name is known; a random model writes to
+the limit of every message, so episodes fill their length. The trainer is the one of a run. The first step warms up and
+is not counted.
+
+Share of the peak: the arithmetic of log-probabilities and update by the formulas of `training.cost`, over their
+seconds, over what a large matrix product reaches here in the same precision.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from envtune.policy.checkpoint import TINY, folder_of, load_tokenizer
+from envtune.training import cost
+from envtune.training.batches import Batch
+from envtune.training.check import shortest
+from envtune.training.cost import Architecture
+from envtune.training.curriculum import PPOStage, Stage
+from envtune.training.grpo import Trainer, grpo_config
+from envtune.training.machine import Machine, load_model, require
+from envtune.types import JSON, Task
+
+LARGEST_ON_CPU = 2e8
+"""Parameters of a random model that is still made without a GPU."""
+VOCABULARY = 16_384
+"""Of the tokenizer that is made for a random model."""
+WHOLE = 8
+"""Tasks that a measurement is drawn from."""
+
+
+@dataclass(frozen=True)
+class StepBench:
+    """One measured step; seconds are of wall time, means over the counted steps."""
+
+    tokens: int
+    """Longest episode allowed, prompt included."""
+    length: float
+    """Mean tokens of an episode, prompt included."""
+    rows: int
+    sampling: float
+    environment: float
+    scoring: float
+    update: float
+    step: float
+    sampled_per_second: float
+    """Sampled tokens per second of sampling."""
+    trained_per_second: float
+    """Tokens, prompts included, per second of scoring and update."""
+    peak_memory_gb: float
+    """Of the GPU, allocated; without one, resident memory of this process."""
+    share_of_peak: float
+    environment_share: float
+    """Of the whole step."""
+
+
+def bench_step(
+    stage: Stage,
+    policy: str,
+    machine: Machine,
+    lengths: Sequence[int] = (),
+    *,
+    steps: int = 1,
+    echo: Callable[[str], None] = lambda line: None,
+) -> list[StepBench]:
+    """Measure a step of `stage` for each length; without lengths, once as the stage is.
+
+    Args:
+        stage: of GRPO.
+        policy: `tiny`, a folder, or one of `cost.ARCHITECTURES`.
+        machine: as in a run.
+        lengths: longest episodes in tokens, prompt included.
+        steps: counted steps.
+        echo: takes a line per measurement.
+
+    Raises:
+        ValueError: the policy is unknown, too large for this computer, or the machine cannot do what is asked.
+    """
+    if isinstance(stage, PPOStage):
+        raise ValueError("bench step measures GRPO; this recipe trains by PPO")
+    model = cost.architecture(policy)
+    if model is None:
+        raise ValueError(f"the sizes of {policy!r} are not known; known: {', '.join(cost.ARCHITECTURES)}")
+    require(stage, machine)
+    known = policy == TINY or Path(policy).is_dir()
+    if not known and not torch.cuda.is_available() and model.parameters > LARGEST_ON_CPU:
+        raise ValueError(f"{policy} has {model.parameters / 1e9:.1f} billion parameters; measure it on a GPU")
+    tasks = shortest(stage.load(), WHOLE)
+    peak, found, context = peak_arithmetic(machine.bf16), list[StepBench](), max(lengths, default=0)
+    with tempfile.TemporaryDirectory(prefix="envtune-bench-") as name:
+        own = Path(name) / "policy"
+        folder = folder_of(policy) if known else random_policy(model, tasks, own, context)
+        for number, length in enumerate(lengths or (0,)):
+            found.append(_measure(stage, model, folder, tasks, machine, length, steps, peak, Path(name) / str(number)))
+            row = found[-1]
+            echo(f"{row.length:,.0f} tokens an episode: {row.step:.1f} s a step, {row.peak_memory_gb:.1f} GB")
+    return found
+
+
+class _Counting(Trainer):
+    """Counts the tokens of what is trained on."""
+
+    trained = 0.0
+    operations = 0.0
+    count: Callable[[float], float]
+
+    def _compute_loss(self, model: object, inputs: Batch) -> torch.Tensor:
+        for tokens in (inputs["prompt_mask"].sum(1) + inputs["completion_mask"].sum(1)).tolist():
+            self.trained += tokens
+            self.operations += tokens * type(self).count(tokens)
+        loss: torch.Tensor = super()._compute_loss(model, inputs)
+        return loss
+
+
+def _measure(
+    stage: Stage,
+    model: Architecture,
+    folder: Path,
+    tasks: Sequence[Task],
+    machine: Machine,
+    length: int,
+    steps: int,
+    peak: float,
+    out: Path,
+) -> StepBench:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
+    stage = replace(stage, steps=1 + steps, drop_zero_spread=False, plateau=0, watch=False)
+    if length:
+        prompt = _longest_prompt(stage, tokenizer, tasks)
+        if length <= prompt:
+            raise ValueError(f"the prompts have up to {prompt} tokens; measure episodes longer than that, not {length}")
+        limit = max(1, (length - prompt) // (stage.max_steps or 30))
+        stage = replace(stage, episode_tokens=length - prompt, message_tokens=max(limit, 32))
+    lines: list[JSON] = []
+
+    def note(line: JSON) -> JSON:
+        lines.append({**line, "trained": trainer.trained, "operations": trainer.operations})
+        if torch.cuda.is_available() and len(lines) == 1:
+            torch.cuda.reset_peak_memory_stats()
+        return line
+
+    # passes over all tokens, as far as gradients are wanted; those without are counted as part of the same phases
+    passes = 4 if machine.gradient_checkpointing else 3
+    passes += bool(stage.beta) + (machine.sampler == "vllm")
+    kind = type("Counting", (_Counting,), {"count": staticmethod(lambda tokens: passes * model.forward(tokens))})
+    config = grpo_config(stage, out, seed=0, machine=machine, save_every=stage.steps + 1)
+    trainer = kind(load_model(str(folder), stage, machine), tokenizer, stage, tasks, config, machine, note)
+    trainer.train()
+    return _summary(length, stage, lines, peak)
+
+
+def _longest_prompt(stage: Stage, tokenizer: object, tasks: Sequence[Task]) -> int:
+    from envtune.policy.tokens import ChatTokens
+
+    chat, conditions = ChatTokens(tokenizer), stage.validation()  # type: ignore[arg-type]
+    first = [conditions.env(task, "").reset() for task in tasks]
+    return max(len(chat.prompt(*conditions.rules.opening(seen.messages, seen.tools))) for seen in first)
+
+
+def _summary(length: int, stage: Stage, lines: Sequence[JSON], peak: float) -> StepBench:
+    counted, n = lines[1:], len(lines) - 1
+    mean = {key: sum(line[f"seconds/{key}"] for line in counted) / n for key in _PHASES}
+    rows = stage.prompts_per_step * stage.num_generations
+    trained, operations = ((lines[-1][key] - lines[0][key]) / n for key in ("trained", "operations"))
+    learning = mean["scoring"] + mean["update"]
+    if torch.cuda.is_available():
+        memory = torch.cuda.max_memory_allocated() / 1e9
+    else:
+        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    return StepBench(
+        length or int(trained / rows),
+        trained / rows,
+        rows,
+        mean["sampling"],
+        mean["environment"],
+        mean["scoring"],
+        mean["update"],
+        mean["step"],
+        sum(line["tokens/sampled"] for line in counted) / n / mean["sampling"],
+        trained / learning,
+        memory,
+        operations / learning / peak,
+        mean["environment"] / mean["step"],
+    )
+
+
+_PHASES = ("sampling", "environment", "scoring", "update", "step")
+
+
+def peak_arithmetic(bf16: bool) -> float:
+    """Operations per second of a large matrix product here, the best of some."""
+    gpu = torch.cuda.is_available()
+    n, dtype = (8192 if gpu else 1024), torch.bfloat16 if bf16 else torch.float32
+    a = torch.ones(n, n, dtype=dtype, device="cuda" if gpu else "cpu")
+    best = 0.0
+    for _ in range(5):
+        begin = time.perf_counter()
+        a @ a
+        if gpu:
+            torch.cuda.synchronize()
+        best = max(best, 2 * n**3 / (time.perf_counter() - begin))
+    return best
+
+
+def random_policy(model: Architecture, tasks: Sequence[Task], folder: Path, context: int) -> Path:
+    """Write a model of those sizes with random weights, in bfloat16, and a tokenizer made of the tasks' words."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    from envtune.policy.miniature import miniature_tokenizer
+
+    texts = [json.dumps(list(task.tools)) for task in tasks] + [task.user_turns[0] for task in tasks]
+    words = min(VOCABULARY, model.vocabulary)
+    known = Path(model.template).is_dir()
+    tokenizer = load_tokenizer(model.template) if known else miniature_tokenizer(texts, words, model.template)
+    config = AutoConfig.for_model(
+        model.family,
+        vocab_size=model.vocabulary,
+        hidden_size=model.hidden,
+        intermediate_size=model.mlp,
+        num_hidden_layers=model.layers,
+        num_attention_heads=model.heads,
+        num_key_value_heads=model.kv_heads,
+        **({} if model.family == "qwen2" else {"head_dim": model.head_dim}),
+        max_position_embeddings=max(context, 40_960),
+        tie_word_embeddings=model.tied,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
+        made = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+    made.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder

@@ -1,0 +1,184 @@
+"""A dry run: everything that a run would build, with a small random model in place of the policy.
+
+In: stages, policy, machine, how it is launched. Out: lines of text, the plan with its memory and hours on paper
+(`training.cost`), and one step of each stage played, trained and validated for real: the stage's own tasks, reward,
+conditions, calls and settings, on a model of two layers with the policy's architecture, special tokens and chat
+template. Groups are cut to two, messages and episodes to a few tokens; what this computer cannot do is named.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from envtune.policy.checkpoint import TINY, load_tokenizer
+from envtune.policy.miniature import miniature_model, miniature_tokenizer
+from envtune.training import cost
+from envtune.training.cost import Architecture, Device
+from envtune.training.curriculum import Stage
+from envtune.training.grpo import grpo_config
+from envtune.training.launch import config_file, processes
+from envtune.training.machine import Machine, require
+from envtune.training.train import Schedule, train
+from envtune.types import Task
+
+MESSAGE_TOKENS, EPISODE_TOKENS, PROMPTS, GENERATIONS = 12, 160, 1, 2
+VOCABULARY = 2048
+CONTEXT = 40_960
+GB = 1e9
+
+
+def check(
+    stages: Sequence[Stage],
+    policy: str,
+    machine: Machine,
+    schedule: Schedule,
+    launch: str | None = None,
+    *,
+    seed: int = 0,
+    device: Device = cost.DEVICES["H100"],
+    echo: Callable[[str], None] = print,
+) -> None:
+    """Print the plan, then play one step of each stage.
+
+    Raises:
+        ValueError: something would not run; the message says what.
+    """
+    model = cost.architecture(policy)
+    if model is None:
+        raise ValueError(
+            f"the sizes of {policy!r} are not known here; give a folder, or one of {', '.join(cost.ARCHITECTURES)}"
+        )
+    count = processes(launch)
+    for line in plan(stages, model, machine, count, sharded(launch), device):
+        echo(line)
+    with tempfile.TemporaryDirectory(prefix="envtune-check-") as folder:
+        for stage in stages:  # what is told to TRL at full size
+            grpo_config(stage, Path(folder) / "config", seed=seed, machine=machine, save_every=10, processes=count)
+        small = [shrunk(stage) for stage in stages]
+        here, left_out = feasible(small, machine)
+        tasks: dict[str, list[Task]] = {stage.name: shortest(stage.load(), PROMPTS) for stage in stages}
+        tasks["val"] = shortest(stages[-1].load("val", schedule.validate_tasks), 1)
+        build(policy, model, stages, [task for own in tasks.values() for task in own], Path(folder) / "policy")
+        trained = train(
+            small,
+            Path(folder) / "policy",
+            Path(folder) / "run",
+            seed=seed,
+            machine=here,
+            schedule=Schedule(validate_every=1, validate_tasks=1, save_every=1),
+            tasks=tasks,
+            progress=False,
+        )
+        for row in trained.lines():
+            if row["step"]:
+                echo(
+                    f"stage {row['name']}: one step with a random model: {row['tokens/sampled']:.0f} tokens sampled, "
+                    f"reward {row['reward']:.3f}, loss {row['loss']:.4f}, {row['seconds/step']:.1f} s"
+                )
+    for reason in left_out:
+        echo(f"not checked here: {reason}")
+    if launch:
+        echo(f"not checked here: {count} processes by {config_file(launch).name}; one process played")
+    echo(f"all {len(stages)} stages run")
+
+
+def plan(
+    stages: Sequence[Stage], model: Architecture, machine: Machine, count: int, share: bool, device: Device
+) -> list[str]:
+    """Stages, steps, tokens, memory and hours, a line each."""
+    lines = [f"{model.parameters / GB:.2f} billion parameters, {count} processes on {device.name}"]
+    hours = 0.0
+    for stage in stages:
+        seconds = cost.step_seconds(model, stage, machine, device, count)
+        hours += stage.steps * sum(seconds.values()) / 3600
+        lines += [_work(stage), *_memory(cost.memory(model, stage, machine, count, share), machine, device)]
+        lines.append("  a step: " + ", ".join(f"{name} {value:,.0f} s" for name, value in seconds.items()))
+    lines.append(
+        f"{hours:.1f} hours on paper: arithmetic at {cost.EFFICIENCY:.0%} of the peak, sampling at {cost.DECODING:.0%} "
+        f"of the bandwidth, {cost.FILL:.0%} of an episode's tokens used (formulas: envtune/training/cost.py)"
+    )
+    return lines
+
+
+def _work(stage: Stage) -> str:
+    episodes = stage.steps * stage.prompts_per_step * stage.num_generations
+    steps = f"{stage.steps} steps{' at most' if stage.plateau else ''}"
+    return (
+        f"stage {stage.name}: {steps} x {stage.prompts_per_step} tasks x {stage.num_generations} rollouts = "
+        f"{episodes:,} episodes of up to {stage.episode_tokens:,} tokens, {episodes * stage.episode_tokens:,} in all; "
+        f"reward {stage.reward}, hints {stage.hint_rate}, {stage.calls} calls"
+    )
+
+
+def _memory(memory: dict[str, float], machine: Machine, device: Device) -> list[str]:
+    parts = {name: size for name, size in memory.items() if name not in ("sampling", "update")}
+    engine = machine.vllm_memory * device.memory if machine.sampler == "vllm" else 0.0
+    peaks = f"updating {memory['update'] / GB:.1f} GB, sampling {memory['sampling'] / GB:.1f} GB"
+    peaks += f" + vLLM {engine / GB:.1f} GB" if engine else ""
+    lines = ["  memory: " + ", ".join(f"{name} {size / GB:.1f}" for name, size in parts.items()) + f" GB; {peaks}"]
+    if max(memory["update"], memory["sampling"] + engine) > 0.9 * device.memory:
+        lines.append(f"  WARN: this does not fit a {device.name} of {device.memory / GB:.0f} GB with a tenth to spare")
+    return lines
+
+
+def sharded(launch: str | None) -> bool:
+    """Whether an accelerate configuration lets processes share the weights."""
+    import yaml
+
+    kind = yaml.safe_load(config_file(launch).read_text())["distributed_type"] if launch else "NO"
+    return kind in ("FSDP", "DEEPSPEED")
+
+
+def shrunk(stage: Stage) -> Stage:
+    """The same stage, small enough for a minute on a CPU."""
+    return replace(
+        stage,
+        steps=1,
+        prompts_per_step=PROMPTS,
+        num_generations=GENERATIONS,
+        message_tokens=min(stage.message_tokens, MESSAGE_TOKENS),
+        episode_tokens=min(stage.episode_tokens, EPISODE_TOKENS),
+        lora_rank=min(stage.lora_rank, 4),
+    )
+
+
+def feasible(stages: Sequence[Stage], machine: Machine) -> tuple[Machine, list[str]]:
+    """The machine without what this computer refuses, and the reasons it gives."""
+    here = replace(machine, micro_batch=GENERATIONS, max_rows=4, keep_rollouts=0, report_to=())
+    reasons: list[str] = []
+    for change in ({"sampler": "cached"}, {"liger": False}, {"nf4": False}, {"optimizer": "adamw"}):
+        for stage in stages:
+            alone = replace(Machine(), **{name: getattr(here, name) for name in change})
+            try:
+                require(stage, alone)
+            except ValueError as error:
+                reasons.append(str(error))
+                here = replace(here, **change)
+    for stage in stages:
+        require(stage, here)
+    return here, list(dict.fromkeys(reasons))
+
+
+def shortest(tasks: Sequence[Task], n: int) -> list[Task]:
+    """The `n` tasks with the shortest tool documents."""
+    return sorted(tasks, key=lambda task: (len(json.dumps(task.tools)), task.id))[:n]
+
+
+def build(policy: str, model: Architecture, stages: Sequence[Stage], tasks: Sequence[Task], folder: Path) -> None:
+    """Write the random model: the policy's tokenizer if it lies here, else one made of the tasks' own words."""
+    if policy == TINY or Path(policy).is_dir():
+        tokenizer = load_tokenizer(policy)
+    else:
+        rules = stages[-1].validation().rules
+        texts = []
+        for task in tasks:
+            messages, tools = rules.opening([{"role": "user", "content": task.user_turns[0]}], task.tools)
+            texts += [json.dumps(list(tools)), *(str(message["content"]) for message in messages)]
+        tokenizer = miniature_tokenizer(texts, VOCABULARY, model.template)
+    tokenizer.padding_side = "left"
+    miniature_model(tokenizer, context=CONTEXT, family=model.family, tied=model.tied).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)

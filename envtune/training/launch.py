@@ -1,0 +1,183 @@
+"""Train in this process, or in several: `train` as the notebooks call it.
+
+In: the arguments of `train.train`, and a configuration of accelerate (`params/accelerate/*.yaml`) or None. Out: the
+same result. With a configuration, the run is written to `<out>/launch.json` and
+
+    accelerate launch --config_file FILE -m envtune.training.train <out>/launch.json
+
+trains it, in a process group of its own, which ends when this process ends, however that happens (Linux). Numbers
+come back through `metrics.jsonl`; what the processes print goes to `<out>/launch.log`. On more than one machine the
+others are started by hand with the same command, its `--machine_rank` and a folder `<out>` that all of them see.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+import yaml
+from tqdm.auto import tqdm
+
+from envtune.training import metrics
+from envtune.training.curriculum import Recipe, Stage
+from envtune.training.machine import Machine
+from envtune.training.train import FAILED, Schedule, TrainResult
+from envtune.training.train import train as train_here
+from envtune.types import JSON
+
+POLL = 0.5
+"""Seconds between two looks at the numbers."""
+GRACE = 20.0
+"""Seconds that processes have to end when they are told to."""
+LOG_LINES = 20
+PR_SET_PDEATHSIG = 1
+"""Of Linux's prctl(2)."""
+
+
+class LaunchError(ValueError):
+    """The launched processes failed; the message is the reason they gave, or the end of their log."""
+
+
+def train(
+    recipe: Recipe | Sequence[Stage],
+    policy: str | Path,
+    out: str | Path,
+    *,
+    seed: int = 0,
+    machine: Machine | None = None,
+    schedule: Schedule | None = None,
+    on_step: Callable[[JSON], None] | None = None,
+    progress: bool = True,
+    launch: str | Path | None = None,
+) -> TrainResult:
+    """Train `policy` through the stages of `recipe`, see `train.train`.
+
+    Args:
+        launch: accelerate's configuration, looked for here and in the folders above; None: train in this process.
+        recipe, policy, out, seed, machine, schedule, on_step, progress: as there.
+
+    Raises:
+        ValueError: as there.
+        LaunchError: the launched processes failed.
+    """
+    machine, schedule = machine or Machine(), schedule or Schedule()
+    if launch is None:
+        return train_here(
+            recipe, policy, out, seed=seed, machine=machine, schedule=schedule, on_step=on_step, progress=progress
+        )
+    stages = recipe.stages if isinstance(recipe, Recipe) else tuple(recipe)
+    config, folder = config_file(launch), Path(out).resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    spec = folder / "launch.json"
+    told: JSON = {"policy": str(policy), "out": str(folder), "seed": seed, "processes": processes(config)}
+    told |= {"stages": [stage.to_json() for stage in stages], "machine": asdict(machine), "schedule": asdict(schedule)}
+    spec.write_text(json.dumps(told, indent=2) + "\n")
+    result = TrainResult(folder / "policy", folder / "metrics.jsonl")
+    with tqdm(total=sum(stage.steps for stage in stages), desc=f"training, {config.stem}", disable=not progress) as bar:
+
+        def tell(line: JSON) -> None:
+            bar.update(bool(line["step"]))
+            bar.set_postfix_str(f"{line['name']} step {line['step']}")
+            if on_step:
+                on_step(line)
+
+        _run(launch_command(config, spec), folder / "launch.log", result.metrics, tell)
+    return result
+
+
+def launch_command(config: Path, spec: Path) -> list[str]:
+    """What starts the processes, with this interpreter. A free port is chosen where one machine does it all."""
+    alone = int(yaml.safe_load(config.read_text()).get("num_machines", 1)) == 1
+    port = ["--main_process_port", "0"] if alone else []
+    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(config), *port]
+    return [*launcher, "-m", "envtune.training.train", str(spec)]
+
+
+def config_file(launch: str | Path) -> Path:
+    """The configuration's file, relative to this folder or one above it.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        if (folder / launch).is_file():
+            return (folder / launch).resolve()
+    raise FileNotFoundError(f"no accelerate configuration {str(launch)!r}; the project's own are in params/accelerate/")
+
+
+def processes(launch: str | Path | None) -> int:
+    """How many processes a configuration starts, on all machines together."""
+    return 1 if launch is None else int(yaml.safe_load(config_file(launch).read_text())["num_processes"])
+
+
+def die_with_parent() -> None:
+    """Let the system kill this process when its parent ends, even if that is killed. Only Linux knows how."""
+    if _LIBC is not None:
+        _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+_LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
+
+
+def _run(command: Sequence[str], log: Path, numbers: Path, tell: Callable[[JSON], None]) -> None:
+    """Run to the end, telling every new line of numbers."""
+    environment = {"OMP_NUM_THREADS": str(torch.get_num_threads()), **os.environ, "TOKENIZERS_PARALLELISM": "false"}
+    seen = max(map(_place, metrics.read(numbers)), default=(-1, -1))
+    with log.open("wb") as file:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            start_new_session=True,
+            preexec_fn=die_with_parent,
+        )
+        try:
+            running = True
+            while running:
+                running = process.poll() is None
+                for line in metrics.read(numbers):
+                    if _place(line) > seen:
+                        seen = _place(line)
+                        tell(line)
+                if running:
+                    time.sleep(POLL)
+        finally:
+            _end(process)
+    if process.returncode:
+        raise LaunchError(_reason(log, process.returncode))
+
+
+def _place(line: JSON) -> tuple[int, int]:
+    return int(line["stage"]), int(line["step"])
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End the launcher, which ends its workers; they cannot outlive it."""
+    if process.poll() is not None:
+        return
+    os.killpg(process.pid, signal.SIGTERM)
+    try:
+        process.wait(GRACE)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def _reason(log: Path, code: int) -> str:
+    lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    told = [line.split(FAILED, 1)[1] for line in lines if FAILED in line]
+    if told:
+        return told[0].strip()
+    return "\n".join([f"the launched processes ended with code {code}; their log is {log}", *lines[-LOG_LINES:]])

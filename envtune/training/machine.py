@@ -1,0 +1,209 @@
+"""What depends on where training runs and not on what is learned: backends, memory savers, trackers.
+
+`Machine` refuses what does not go together, with the reason; `require` refuses what this computer cannot do. Whether
+processes shard the weights is said by accelerate's configuration (`params/accelerate/*.yaml`), which reaches a process
+through its environment. Reasons were read in TRL 1.16 and transformers 5.17.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from accelerate import PartialState
+
+from envtune.training.curriculum import PPOStage, Stage
+
+if TYPE_CHECKING:
+    from peft import LoraConfig
+    from transformers import PreTrainedModel
+
+SAMPLERS = ("cached", "continuous", "vllm")
+OPTIMIZERS = ("adamw", "paged_adamw_8bit")
+TRACKERS = ("trackio", "tensorboard")
+LORA_ALPHA = 2
+"""Times the rank."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What depends on where it runs and not on what is learned."""
+
+    micro_batch: int = 8
+    """Rows in one forward and backward pass."""
+    max_rows: int = 64
+    """Episodes in flight at once."""
+    sampler: str = "cached"
+    """`cached`: `policy.generate` on the training weights; `continuous`: transformers' continuous batching; `vllm`:
+    colocated, tensor parallel 1, asleep while weights are updated."""
+    bf16: bool = False
+    gradient_checkpointing: bool = False
+    nf4: bool = False
+    """The frozen base in 4 bits, under an adapter (`Stage.lora_rank`)."""
+    optimizer: str = "adamw"
+    """`adamw` or `paged_adamw_8bit`, whose states take a quarter and move to the CPU when memory runs out."""
+    liger: bool = False
+    """Liger's kernels for the layers. The loss is computed in chunks of the vocabulary without them, too."""
+    vllm_memory: float = 0.3
+    """Share of the GPU that vLLM may fill with its weights and cache while it is awake."""
+    keep_rollouts: int = 0
+    """Write the episodes of every so many steps to `rollouts/`; 0: none."""
+    report_to: tuple[str, ...] = ()
+    """Trackers of transformers beside `metrics.jsonl`: `trackio`, `tensorboard`."""
+
+    def __post_init__(self) -> None:
+        if self.sampler == "vllm-server":
+            raise ValueError(
+                "sampler 'vllm-server': TRL 1.16 mixes up ragged multi-turn rollouts between processes in server mode; "
+                "use 'vllm' (colocated)"
+            )
+        if self.sampler not in SAMPLERS:
+            raise ValueError(f"unknown sampler {self.sampler!r}; known: {', '.join(map(repr, SAMPLERS))}")
+        if self.optimizer not in OPTIMIZERS:
+            raise ValueError(f"unknown optimizer {self.optimizer!r}; known: {', '.join(map(repr, OPTIMIZERS))}")
+        if self.micro_batch < 1 or self.max_rows < 1:
+            raise ValueError(f"micro_batch {self.micro_batch}, max_rows {self.max_rows}: both at least 1")
+        if self.keep_rollouts < 0 or not 0 < self.vllm_memory < 1:
+            raise ValueError(
+                f"keep_rollouts {self.keep_rollouts} is at least 0, vllm_memory {self.vllm_memory} below 1"
+            )
+        if unknown := [name for name in self.report_to if name not in TRACKERS]:
+            raise ValueError(f"unknown tracker {unknown[0]!r}; known: {', '.join(map(repr, TRACKERS))}")
+        if self.sampler == "continuous" and self.bf16:
+            raise ValueError(
+                "sampler 'continuous' with bf16: TRL 1.16 turns the weights in training into bfloat16 for good, and "
+                "small updates are lost; use sampler 'cached' or 'vllm'"
+            )
+        if self.nf4 and self.sampler != "cached":
+            raise ValueError(
+                f"nf4 with sampler {self.sampler!r}: an adapter on a base of 4 bits cannot be merged into the weights "
+                "that the engine wants; use sampler 'cached'"
+            )
+
+
+def machine_from(values: Mapping[str, Any]) -> Machine:
+    """A machine from a parameter file's mapping; there `report_to` is text, such as `trackio,tensorboard`.
+
+    Raises:
+        ValueError: no such field, or a value that a machine refuses.
+    """
+    known = [field.name for field in fields(Machine)]
+    if unknown := [name for name in values if name not in known]:
+        raise ValueError(f"a machine has no field {unknown[0]!r}; it has {', '.join(known)}")
+    chosen = dict(values)
+    if isinstance(trackers := chosen.get("report_to"), str):
+        chosen["report_to"] = tuple(name.strip() for name in trackers.split(",") if name.strip())
+    return Machine(**chosen)
+
+
+def world() -> PartialState:
+    """The processes that train together; on a machine without a GPU they talk through gloo."""
+    return PartialState(cpu=not torch.cuda.is_available())
+
+
+def sharding() -> str:
+    """How this process shards weights: `none`, `fsdp` or `zero`."""
+    if os.environ.get("ACCELERATE_USE_FSDP") == "true":
+        return "fsdp"
+    return "zero" if os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true" else "none"
+
+
+def require(stage: Stage, machine: Machine) -> None:
+    """Say what this computer, or this way of launching, cannot do for a stage.
+
+    Raises:
+        ValueError: one line with the reason and the way out.
+    """
+    sharded, gpu = sharding(), torch.cuda.is_available()
+    problems = [
+        (machine.nf4 and not stage.lora_rank, "nf4: a base of 4 bits is not trained; set lora_rank in `override`"),
+        (
+            machine.nf4 and sharded != "none",
+            "nf4: a base of 4 bits is not sharded; launch with params/accelerate/ddp-8gpu",
+        ),
+        (machine.liger and not gpu, "liger needs an NVIDIA GPU (its kernels are written in Triton); set liger: false"),
+        (machine.sampler == "vllm" and not gpu, "sampler 'vllm' needs an NVIDIA GPU; without one use 'cached'"),
+        (
+            machine.sampler != "vllm" and sharded == "fsdp",
+            f"sampler {machine.sampler!r} under FSDP: each process plays episodes of other lengths, and processes that "
+            "share weights would wait for each other for ever; use sampler 'vllm'",
+        ),
+        (
+            machine.sampler == "continuous" and sharded != "none",
+            "sampler 'continuous' gathers sharded weights at every message; use 'vllm'",
+        ),
+        (
+            isinstance(stage, PPOStage) and sharded != "none",
+            "PPO does not shard its critic; launch it as data-parallel",
+        ),
+        *(
+            (wanted and find_spec(package) is None, f"{name} needs the package {package}; pip install -e '.[gpu]'")
+            for wanted, name, package in (
+                (machine.nf4, "nf4", "bitsandbytes"),
+                (machine.optimizer != "adamw", machine.optimizer, "bitsandbytes"),
+                (machine.liger, "liger", "liger_kernel"),
+                (machine.sampler == "vllm", "sampler 'vllm'", "vllm"),
+                ("tensorboard" in machine.report_to, "tensorboard", "tensorboard"),
+                (sharded == "zero", "ZeRO-3", "deepspeed"),
+            )
+        ),
+    ]
+    if found := [text for wrong, text in problems if wrong]:
+        raise ValueError(found[0])
+
+
+def lora(stage: Stage) -> LoraConfig | None:
+    """The adapter on all linear layers, or None where all weights are trained."""
+    from peft import LoraConfig
+
+    if not stage.lora_rank:
+        return None
+    rank = stage.lora_rank
+    return LoraConfig(r=rank, lora_alpha=LORA_ALPHA * rank, target_modules="all-linear", task_type="CAUSAL_LM")
+
+
+def load_model(folder: str, stage: Stage, machine: Machine) -> PreTrainedModel:
+    """The policy that enters a stage.
+
+    Weights in training are float32, whatever autocast makes of them; a base frozen under an adapter is bfloat16 if the
+    machine computes in it, or NF4 (double quantisation, as in QLoRA).
+    """
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+
+    frozen = bool(stage.lora_rank)
+    how: dict[str, Any] = {"dtype": "bfloat16" if frozen and machine.bf16 else "float32"}
+    if machine.nf4:
+        how["quantization_config"] = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=torch.bfloat16,
+        )
+        how["device_map"] = {"": int(os.environ.get("LOCAL_RANK", "0")) if torch.cuda.is_available() else "cpu"}
+    return AutoModelForCausalLM.from_pretrained(folder, **how)
+
+
+def save_merged(folder: Path, base: str, config: LoraConfig, adapter: dict[str, torch.Tensor], tokenizer: Any) -> None:
+    """Write the policy that an adapter makes of its base: a whole model, merged in float32 on the CPU.
+
+    Args:
+        folder: where to.
+        base: the folder or hub name that the base was loaded from, never in 4 bits.
+        config: of the adapter.
+        adapter: its weights by name, as in the trained model's state.
+        tokenizer: saved beside it.
+    """
+    from peft import get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    model: Any = get_peft_model(AutoModelForCausalLM.from_pretrained(base, dtype="float32"), config)
+    unknown = model.load_state_dict({name: value.cpu().float() for name, value in adapter.items()}, strict=False)
+    if unknown.unexpected_keys:
+        raise ValueError(f"the adapter has weights that {base} does not: {unknown.unexpected_keys[0]}")
+    model.merge_and_unload().save_pretrained(folder)
+    tokenizer.save_pretrained(folder)

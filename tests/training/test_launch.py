@@ -1,0 +1,125 @@
+"""Several processes: the same episodes and numbers as one, errors in one line, and none outlives who started them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+
+from envtune.policy.checkpoint import load_checkpoint
+from envtune.training.curriculum import Stage
+from envtune.training.launch import LaunchError, config_file, launch_command, processes, train
+from envtune.training.machine import Machine
+from envtune.training.train import Schedule
+from envtune.types import Category, Episode
+
+CPU = "params/accelerate/cpu-2.yaml"
+STAGE = Stage(
+    "two", "syntax", steps=2, message_tokens=48, episode_tokens=200, source="synth", tasks=8,
+    categories=(Category.BASE,), num_generations=4, prompts_per_step=4, learning_rate=1e-3, max_steps_per_turn=4,
+    temperature=1.6, beta=0.05, entropy=0.001, drop_zero_spread=True,
+)  # fmt: skip
+HOW = {
+    "machine": Machine(micro_batch=4, keep_rollouts=1),
+    "schedule": Schedule(validate_every=1, validate_tasks=5, save_every=1),
+    "progress": False,
+}
+LIKE = {"entropy": 1e-4, "kl": 1e-2, "loss": 1e-2, "grad_norm": 1e-2}
+"""Numbers that depend on the order of a sum."""
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("training")
+def test_two_processes_are_as_one(tmp_path):
+    seen = []
+    one = train([STAGE], "tiny", tmp_path / "one", **HOW)
+    two = train([STAGE], "tiny", tmp_path / "two", launch=CPU, on_step=seen.append, **HOW)
+    assert seen == two.lines()
+    assert [line["step"] for line in seen] == [0, 1, 2]
+    for mine, theirs in zip(one.lines(), two.lines(), strict=True):
+        mine, theirs = ({k: v for k, v in line.items() if not k.startswith("seconds/")} for line in (mine, theirs))
+        exact = {key: value for key, value in mine.items() if key not in LIKE}
+        assert exact == {key: value for key, value in theirs.items() if key not in LIKE}
+        for key in LIKE.keys() & mine.keys():
+            assert theirs[key] == pytest.approx(mine[key], rel=LIKE[key], abs=1e-4), key
+    assert 0 < one.lines()[-1]["zero_spread"] < 1, "some groups must leave the loss, others must stay"
+    files = sorted((tmp_path / "one/rollouts").iterdir())
+    assert [file.name for file in files] == ["1_two_00001.jsonl", "1_two_00002.jsonl"]
+    for file in files:
+        assert file.read_text() == (tmp_path / "two/rollouts" / file.name).read_text()
+        assert len([Episode.from_json(line) for line in file.read_text().splitlines()]) == 16
+    first, second = (load_checkpoint(str(each.policy))[0].state_dict() for each in (one, two))
+    assert max(float((first[key] - second[key]).abs().max()) for key in first) < 1e-3
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("training")
+def test_a_refusal_in_a_process_is_the_error_here(tmp_path):
+    with pytest.raises(LaunchError, match=r"= 16 rows do not divide into micro-batches of 6 \(rows x processes\)"):
+        train([STAGE], "tiny", tmp_path, launch=CPU, machine=Machine(micro_batch=3), progress=False)
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("training")
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets a process die with its parent")
+def test_no_process_outlives_a_killed_kernel(tmp_path):
+    code = f"""
+        from tests_launch import STAGE, train
+        from dataclasses import replace
+        train([replace(STAGE, steps=500)], "tiny", {str(tmp_path / "run")!r}, launch={CPU!r})
+    """
+    (tmp_path / "tests_launch.py").write_text(Path(__file__).read_text())
+    paths = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
+    kernel = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        env={**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        assert _eventually(lambda: len(_processes(tmp_path)) >= 3 and (tmp_path / "run/metrics.jsonl").exists(), 200)
+    finally:
+        kernel.send_signal(signal.SIGKILL)
+        kernel.wait()
+    assert _eventually(lambda: not _processes(tmp_path), 30), _processes(tmp_path)
+
+
+def _processes(tmp_path: Path) -> list[str]:
+    """Command lines of all processes that train in that folder: the launcher and its workers."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            line = entry.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            continue
+        if f"{tmp_path}/run/launch.json" in line:
+            found.append(line)
+    return found
+
+
+def _eventually(holds, seconds: float) -> bool:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if holds():
+            return True
+        time.sleep(0.5)
+    return False
+
+
+def test_the_command_and_the_configurations():
+    folder = config_file(CPU).parent
+    found = {path.stem: processes(path) for path in folder.glob("*.yaml")}
+    assert found == {"cpu-2": 2, "ddp-8gpu": 8, "fsdp2-8gpu": 8, "fsdp2-2x8gpu": 16, "zero3-8gpu": 8}
+    assert processes(None) == 1
+    command = launch_command(folder / "fsdp2-8gpu.yaml", Path("/run/launch.json"))
+    assert command[1:4] == ["-m", "accelerate.commands.launch", "--config_file"]
+    assert command[5:] == ["--main_process_port", "0", "-m", "envtune.training.train", "/run/launch.json"]
+    assert "--main_process_port" not in launch_command(folder / "fsdp2-2x8gpu.yaml", Path("spec"))
+    with pytest.raises(FileNotFoundError, match=r"no accelerate configuration 'x\.yaml'; .* params/accelerate/"):
+        config_file("x.yaml")

@@ -1,0 +1,206 @@
+"""What a machine may be told: each saver trains on a CPU where its library can, and is refused where it cannot."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+import small
+import torch
+
+from envtune.policy.checkpoint import load_checkpoint
+from envtune.training import machine as machines
+from envtune.training.curriculum import PPOStage, Stage, recipe
+from envtune.training.grpo import Trainer, grpo_config
+from envtune.training.machine import Machine, load_model, machine_from, require
+from envtune.training.rollout import REWARDS
+from envtune.training.train import Schedule, train
+
+REWARDS["esses"] = lambda episode: sum(step.text.count("s") for step in episode.steps) % 3  # type: ignore[index]
+STAGE = Stage(
+    "s", "esses", steps=2, message_tokens=8, episode_tokens=40, num_generations=4, prompts_per_step=2,
+    max_steps_per_turn=3, learning_rate=1e-2, beta=0.05,
+)  # fmt: skip
+LORA = replace(STAGE, lora_rank=4)
+TASKS = [small.task(i) for i in range(3)]
+BASE = Machine(micro_batch=4)
+PLAN = Schedule(validate_every=1, save_every=1)
+
+
+@pytest.fixture(scope="module")
+def policy(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("policy")
+    small.model(hidden=64).save_pretrained(folder)
+    small.tokenizer().save_pretrained(folder)
+    return folder
+
+
+def run(policy, out, stage, machine, **options):
+    tasks = {stage.name: TASKS, "val": TASKS[:2]}
+    result = train([stage], policy, out, machine=machine, schedule=PLAN, tasks=tasks, progress=False, **options)
+    lines = [line for line in result.lines() if line["step"]]
+    assert len(lines) == stage.steps
+    assert all(math.isfinite(line["loss"]) and math.isfinite(line["grad_norm"]) for line in lines)
+    before, after = (load_checkpoint(str(folder))[0].state_dict() for folder in (policy, result.policy))
+    assert before.keys() == after.keys()
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert moved, "nothing was learned"
+    return result, moved
+
+
+def numbers(result):
+    return [{k: v for k, v in line.items() if not k.startswith("seconds/")} for line in result.lines()]
+
+
+@pytest.mark.xdist_group("machine")
+def test_an_adapter_learns_and_leaves_a_whole_model(policy, tmp_path):
+    result, moved = run(policy, tmp_path / "a", LORA, BASE)
+    assert all("proj" in name for name in moved), "an adapter on the linear layers moves nothing else"
+    assert not list(result.policy.glob("*adapter*"))
+    assert result.lines()[1]["kl"] == pytest.approx(0, abs=1e-5)
+    assert result.lines()[2]["kl"] > 0
+
+
+@pytest.mark.xdist_group("machine")
+def test_a_killed_adapter_goes_on_bit_for_bit(policy, tmp_path):
+    stage = replace(LORA, steps=3)
+    whole, _ = run(policy, tmp_path / "whole", stage, BASE)
+
+    def kill(line):
+        if line["step"] == 2:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        run(policy, tmp_path / "killed", stage, BASE, on_step=kill)
+    resumed, _ = run(policy, tmp_path / "killed", stage, BASE)
+    assert numbers(resumed) == numbers(whole)
+
+
+@pytest.mark.xdist_group("machine")
+def test_checkpointing_changes_memory_and_not_the_numbers(policy, tmp_path):
+    plain, _ = run(policy, tmp_path / "a", STAGE, BASE)
+    saving, _ = run(policy, tmp_path / "b", STAGE, replace(BASE, gradient_checkpointing=True))
+    for mine, theirs in zip(numbers(plain), numbers(saving), strict=True):
+        assert mine.keys() == theirs.keys()
+        for key, value in mine.items():
+            assert theirs[key] == (value if isinstance(value, str) else pytest.approx(value, rel=1e-3, abs=1e-5)), key
+
+
+@pytest.mark.xdist_group("machine")
+def test_eight_bit_adam(policy, tmp_path):
+    pytest.importorskip("bitsandbytes")
+    _, moved = run(policy, tmp_path, STAGE, replace(BASE, optimizer="paged_adamw_8bit"))
+    assert any("norm" in name for name in moved)
+
+
+@pytest.mark.xdist_group("machine")
+def test_a_base_in_four_bits_under_an_adapter(policy, tmp_path):
+    pytest.importorskip("bitsandbytes")
+    machine = replace(BASE, nf4=True, optimizer="paged_adamw_8bit", gradient_checkpointing=True, bf16=True)
+    loaded = load_model(str(policy), LORA, machine)
+    kinds = {type(module).__name__ for name, module in loaded.named_modules() if name.endswith("_proj")}
+    assert kinds == {"Linear4bit"}
+    _, moved = run(policy, tmp_path, LORA, machine)
+    assert all("proj" in name for name in moved)
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("machine")
+def test_continuous_batching_plays_and_learns(policy, tmp_path):
+    result, _ = run(policy, tmp_path, replace(STAGE, steps=1), replace(BASE, sampler="continuous"))
+    assert result.lines()[-1]["tokens/sampled"] > 0
+
+
+@pytest.mark.xdist_group("machine")
+def test_tensorboard_takes_the_same_numbers(policy, tmp_path):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run(policy, tmp_path, STAGE, replace(BASE, report_to=("tensorboard",)))
+    (file,) = tmp_path.rglob("events.out.tfevents.*")
+    events = EventAccumulator(str(file.parent)).Reload()
+    assert {"train/reward", "train/progress", "train/grad_norm"} <= set(events.Tags()["scalars"])
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"sampler": "vllm-server"}, "mixes up ragged multi-turn rollouts"),
+        ({"sampler": "continuous", "bf16": True}, "bfloat16 for good"),
+        ({"sampler": "vllm", "nf4": True}, "cannot be merged"),
+        ({"optimizer": "sgd"}, "unknown optimizer 'sgd'; known: 'adamw', 'paged_adamw_8bit'"),
+        ({"report_to": "wandb"}, "unknown tracker 'wandb'; known: 'trackio', 'tensorboard'"),
+        ({"rows": 3}, "a machine has no field 'rows'; it has micro_batch, max_rows"),
+        ({"vllm_memory": 1.5}, "vllm_memory 1.5"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(values, says):
+    with pytest.raises(ValueError, match=says):
+        machine_from(values)
+
+
+def test_trackers_are_text_in_a_file():
+    assert machine_from({"report_to": "trackio, tensorboard"}).report_to == ("trackio", "tensorboard")
+
+
+PPO = recipe("laptop-ppo").stages[0]
+assert isinstance(PPO, PPOStage)
+
+
+@pytest.mark.parametrize(
+    ("stage", "values", "shared", "says"),
+    [
+        (STAGE, {"nf4": True}, "none", "a base of 4 bits is not trained; set lora_rank"),
+        (LORA, {"nf4": True}, "fsdp", "a base of 4 bits is not sharded"),
+        (STAGE, {"sampler": "cached"}, "fsdp", "would wait for each other for ever; use sampler 'vllm'"),
+        (STAGE, {"sampler": "continuous"}, "zero", "gathers sharded weights at every message"),
+        (PPO, {}, "zero", "PPO does not shard its critic"),
+        (STAGE, {}, "zero", "ZeRO-3 needs the package deepspeed"),
+        (STAGE, {"liger": True}, "none", "liger needs an NVIDIA GPU"),
+        (STAGE, {"sampler": "vllm"}, "none", "sampler 'vllm' needs an NVIDIA GPU"),
+    ],
+)
+def test_what_this_computer_or_launch_cannot_do_is_refused(monkeypatch, stage, values, shared, says):
+    monkeypatch.setattr(machines, "sharding", lambda: shared)
+    monkeypatch.setattr(machines.torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ValueError, match=says):
+        require(stage, Machine(**values))
+
+
+def test_accelerate_says_what_is_shared(monkeypatch):
+    assert machines.sharding() == "none"
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    assert machines.sharding() == "fsdp"
+
+
+def test_vllm_stays_awake_from_the_first_message_to_the_last(tmp_path):
+    """What is asked of the engine, which cannot run here: one transfer of weights per step, greedy in validation."""
+    asked: list[str] = []
+
+    def generate(prompts):
+        assert not engine.enable_sleep_mode, "it would throw its cache and weights away after this message"
+        asked.append(f"generate at {engine.temperature:g}")
+        return [[5, end]] * len(prompts), [[-1.0, -1.0]] * len(prompts)
+
+    config = grpo_config(STAGE, tmp_path, seed=0, machine=BASE, save_every=100)
+    folder = tmp_path / "base"
+    small.model().save_pretrained(folder)
+    model = small.model()
+    model.config._name_or_path = str(folder)
+    trainer = Trainer(model, small.tokenizer(), STAGE, TASKS, config, BASE, lambda line: line)
+    end = small.tokenizer().eos_token_id
+    engine = SimpleNamespace(
+        temperature=1.0,
+        enable_sleep_mode=True,
+        sync_weights=lambda: asked.append("weights"),
+        llm=SimpleNamespace(
+            wake_up=lambda tags: asked.append(f"wake {tags[0]}"), sleep=lambda level: asked.append(f"sleep {level}")
+        ),
+    )
+    trainer.use_vllm, trainer.machine, trainer.vllm_generation = True, replace(BASE, sampler="vllm"), engine
+    trainer._generate_single_turn = lambda prompts, *_: generate(prompts)  # type: ignore[method-assign]
+    trainer.validate(TASKS[:1])
+    assert asked == ["weights", "wake kv_cache", "generate at 0", "generate at 0", "sleep 2"]
+    assert (engine.temperature, engine.enable_sleep_mode, engine._llm_weights_sleeping) == (1.0, True, True)
