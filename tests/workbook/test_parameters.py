@@ -126,6 +126,29 @@ def test_a_file_that_is_not_a_mapping_of_names_is_refused_in_one_line(tmp_path, 
     assert "\n" not in str(caught.value)
 
 
+def test_a_file_lies_over_the_one_it_extends(tmp_path):
+    (tmp_path / "base.yaml").write_text("run: base\nseed: 1\noverride: {steps: 4, beta: 0.1}\nlimit: {a: 1}\n")
+    (tmp_path / "middle.yaml").write_text("extends: base.yaml\nrun: middle\noverride: {steps: 5}\nlimit: null\n")
+    (tmp_path / "top.yaml").write_text("extends: middle.yaml\nseed: 2\n")
+    expected = {"run": "middle", "seed": 2, "override": {"steps": 5, "beta": 0.1}, "limit": None}
+    assert load_params(tmp_path / "top.yaml") == expected
+    assert load_params(tmp_path / "middle.yaml") == expected | {"seed": 1}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("extends: other.yaml\n", "extend each other"), ("extends: [a]\n", "expected the name of a file beside this one")],
+)
+def test_what_cannot_be_extended(tmp_path, text, said):
+    (tmp_path / "one.yaml").write_text(text)
+    (tmp_path / "other.yaml").write_text("extends: one.yaml\n")
+    with pytest.raises(ParamsError, match=said):
+        load_params(tmp_path / "one.yaml")
+    (tmp_path / "lost.yaml").write_text("extends: nowhere.yaml\n")
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        load_params(tmp_path / "lost.yaml")
+
+
 def test_a_missing_or_binary_file(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no parameter file .*none\.yaml"):
         load_params(tmp_path / "none.yaml")
