@@ -34,7 +34,7 @@ from typing import Any
 
 import torch
 from tqdm.auto import tqdm
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, TrainerCallback
 from transformers.utils import logging as transformers_logging
 
 from envtune.policy.checkpoint import folder_of
@@ -215,7 +215,7 @@ class _StageRun:
         """Returns the name of the folder handed on."""
         self.bar = bar
         if not self.checkpoint:
-            self._record({"step": 0, **self._validate(0)})
+            self.trainer.add_callback(_AtTheStart(lambda: self._record({"step": 0, **self._validate(0)})))
         self.trainer.train(resume_from_checkpoint=str(self.checkpoint) if self.checkpoint else None)
         self._save("last")
         return "best" if self._chooses else "last"
@@ -284,6 +284,16 @@ class _StageRun:
             if note:
                 _write_json(temporary / "score.json", note)
             _move_folder(temporary, self.folder / name)
+
+
+class _AtTheStart(TrainerCallback):
+    """Does something when the weights lie where they are trained, shared between processes if need be."""
+
+    def __init__(self, do: Callable[[], None]) -> None:
+        self.do = do
+
+    def on_train_begin(self, *_: Any, **__: Any) -> None:
+        self.do()
 
 
 def _last_checkpoint(folder: Path) -> Path | None:

@@ -22,7 +22,7 @@ from envtune.types import Category, Episode
 CPU = "params/accelerate/cpu-2.yaml"
 STAGE = Stage(
     "two", "syntax", steps=2, message_tokens=48, episode_tokens=200, source="synth", tasks=8,
-    categories=(Category.BASE,), num_generations=4, prompts_per_step=4, learning_rate=1e-3, max_steps_per_turn=4,
+    categories=(Category.BASE,), num_generations=4, prompts_per_step=4, learning_rate=1e-5, max_steps_per_turn=4,
     temperature=1.6, beta=0.05, entropy=0.001, drop_zero_spread=True,
 )  # fmt: skip
 HOW = {
@@ -31,7 +31,7 @@ HOW = {
     "progress": False,
 }
 LIKE = {"entropy": 1e-4, "kl": 1e-2, "loss": 1e-2, "grad_norm": 1e-2}
-"""Numbers that depend on the order of a sum."""
+"""Numbers that depend on the order of a sum; the rate is low, so that it decides no token of the next step."""
 
 
 @pytest.mark.slow
@@ -44,8 +44,8 @@ def test_two_processes_are_as_one(tmp_path):
     assert [line["step"] for line in seen] == [0, 1, 2]
     for mine, theirs in zip(one.lines(), two.lines(), strict=True):
         mine, theirs = ({k: v for k, v in line.items() if not k.startswith("seconds/")} for line in (mine, theirs))
-        exact = {key: value for key, value in mine.items() if key not in LIKE}
-        assert exact == {key: value for key, value in theirs.items() if key not in LIKE}
+        assert theirs.keys() <= mine.keys()  # other tests may have added rewards to this process
+        assert {key: mine[key] for key in theirs.keys() - LIKE} == {key: theirs[key] for key in theirs.keys() - LIKE}
         for key in LIKE.keys() & mine.keys():
             assert theirs[key] == pytest.approx(mine[key], rel=LIKE[key], abs=1e-4), key
     assert 0 < one.lines()[-1]["zero_spread"] < 1, "some groups must leave the loss, others must stay"
@@ -54,8 +54,19 @@ def test_two_processes_are_as_one(tmp_path):
     for file in files:
         assert file.read_text() == (tmp_path / "two/rollouts" / file.name).read_text()
         assert len([Episode.from_json(line) for line in file.read_text().splitlines()]) == 16
+
+    def stop(line):
+        if line["step"] == 1:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        train([STAGE], "tiny", tmp_path / "killed", launch=CPU, on_step=stop, **HOW)
+    assert not _processes(tmp_path)
+    resumed = train([STAGE], "tiny", tmp_path / "killed", launch=CPU, **HOW)
+    assert _numbers(resumed) == _numbers(two)
+
     first, second = (load_checkpoint(str(each.policy))[0].state_dict() for each in (one, two))
-    assert max(float((first[key] - second[key]).abs().max()) for key in first) < 1e-3
+    assert max(float((first[key] - second[key]).abs().max()) for key in first) < 1e-4
 
 
 @pytest.mark.slow
@@ -90,6 +101,10 @@ def test_no_process_outlives_a_killed_kernel(tmp_path):
     assert _eventually(lambda: not _processes(tmp_path), 30), _processes(tmp_path)
 
 
+def _numbers(result):
+    return [{k: v for k, v in line.items() if not k.startswith("seconds/")} for line in result.lines()]
+
+
 def _processes(tmp_path: Path) -> list[str]:
     """Command lines of all processes that train in that folder: the launcher and its workers."""
     found = []
@@ -98,7 +113,7 @@ def _processes(tmp_path: Path) -> list[str]:
             line = entry.read_bytes().replace(b"\0", b" ").decode(errors="replace")
         except OSError:
             continue
-        if f"{tmp_path}/run/launch.json" in line:
+        if f"{tmp_path}/" in line and "launch.json" in line:
             found.append(line)
     return found
 

@@ -24,6 +24,21 @@ LONG = Conditions(message_tokens=4000, episode_tokens=100_000, max_steps_per_tur
 ANSWER = "Done."
 
 
+def test_tagged_calls_are_played_from_plain_messages():
+    """The paper's way: tools in a system message, results in a user message; the episode is the same."""
+    task = small.task(0, turns=2)
+    says = lambda number, message: render_calls(task.ground_truth[message // 2]) if message % 2 == 0 else ANSWER  # noqa: E731
+    (native,), (tagged,) = (
+        rollout(Scripted(says), tokens(), [task], replace(LONG, calls=calls), ["0"]) for calls in ("native", "tagged")
+    )
+    assert tagged.episode == native.episode
+    assert tagged.episode.success
+    first, whole = (small.tokenizer().decode(ids) for ids in (tagged.prompt_ids, tagged.completion_ids))
+    assert "each between <tool_call> and </tool_call>" in first
+    assert "# Tools" not in first
+    assert "<|im_start|>user\n<tool_response>" in whole
+
+
 @cache
 def tokens() -> ChatTokens:
     return ChatTokens(small.tokenizer())
