@@ -263,7 +263,7 @@ class Trainer(GRPOTrainer):
             gather_deepspeed3_params=self.args.ds3_gather_for_generation,
             gradient_checkpointing_kwargs=self.args.gradient_checkpointing_kwargs,
         )
-        with whole as model, self._dist.summon_full_params(self.model_wrapped, recurse=False):
+        with whole as model, self._dist.summon_full_params(self.model_wrapped, recurse=False), _own_precision(model):
             training = model.training
             model.eval()
             try:
@@ -383,6 +383,17 @@ class Trainer(GRPOTrainer):
 
     def _send_telemetry(self) -> None:
         """Nothing is sent anywhere."""
+
+
+@contextmanager
+def _own_precision(model: PreTrainedModel) -> Iterator[None]:
+    """On a CPU, leave out accelerate's autocast: it would convert the whole cache for every sampled token."""
+    autocast = model.__dict__.pop("forward", None) if model.device.type == "cpu" else None
+    try:
+        yield
+    finally:
+        if autocast is not None:
+            model.forward = autocast
 
 
 def _rollout_func(prompts: list[str], trainer: Trainer) -> JSON:
