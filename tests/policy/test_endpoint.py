@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -104,8 +105,10 @@ def test_it_works_where_a_loop_already_runs():
     async def notebook(server: Server) -> list[str]:
         return policy(server).reply([chat(7)])
 
-    with serving() as server:
-        assert asyncio.run(notebook(server)) == [render_calls([ToolCall("mkdir", {"dir_name": "d70"})])]
+    with serving() as server, ThreadPoolExecutor(1) as pool:  # a thread of its own: no other test's loop runs there
+        assert pool.submit(asyncio.run, notebook(server)).result() == [
+            render_calls([ToolCall("mkdir", {"dir_name": "d70"})])
+        ]
 
 
 def test_400_episodes_with_faults_lose_nothing_and_duplicate_nothing(tmp_path: Path):
