@@ -69,7 +69,7 @@ GIVEN_UP = 0.15
 """Share of failures whose real hint says that no tool helps, and after which the user is told so."""
 PAYS = 0.8
 """Share of repeated goals that get the answer of the intact state instead of the failure."""
-EXPLORE = 0.03
+EXPLORE = 0.12
 """Share of failures without a hint after which the helper is tried unasked."""
 
 
