@@ -330,6 +330,28 @@ class Trainer(GRPOTrainer):
             self._scored_at = time.perf_counter()
         return self._buffered_inputs[self._step % n]
 
+    def _get_per_token_logps_and_entropies(
+        self,
+        model: PreTrainedModel,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        logits_to_keep: int,
+        batch_size: int | None = None,
+        **options: Any,
+    ) -> Any:
+        """Where no gradient is wanted, as of the reference: rows of similar length together, without their padding."""
+        score = super()._get_per_token_logps_and_entropies
+        if torch.is_grad_enabled() or options.get("compute_entropy"):
+            return score(model, input_ids, attention_mask, logits_to_keep, batch_size, **options)
+        logprobs = torch.zeros(len(input_ids), logits_to_keep, device=input_ids.device)
+        prompt = input_ids.shape[1] - logits_to_keep
+        for rows in attention_mask.sum(1).argsort().split(batch_size or len(input_ids)):
+            used = attention_mask[rows].any(0).nonzero()[:, 0]
+            window = slice(int(used[0]), int(used[-1]) + 1)
+            kept = window.stop - prompt
+            logprobs[rows, :kept] = score(model, input_ids[rows, window], attention_mask[rows, window], kept)[0].float()
+        return logprobs, None, None
+
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the step's own numbers to TRL's."""
         if "loss" in logs:

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 import small
 import torch
+from trl import GRPOTrainer
 
 from envtune.policy.generate import Sampler
 from envtune.policy.tokens import ChatTokens
@@ -54,6 +55,21 @@ def test_the_loss_sees_what_was_sampled(tmp_path):
     assert torch.allclose(logprobs[mask], batch["sampling_per_token_logps"][mask], atol=1e-4)
     assert int(mask.sum()) == int(batch["num_items_in_batch"]) == trainer._step_numbers["tokens/sampled"]
     assert (batch["sampling_per_token_logps"][~mask] == 0).all()
+
+
+def test_scoring_without_padding_gives_the_same(tmp_path):
+    trainer = make(tmp_path)
+    batch = generated(trainer)
+    ids, mask = (torch.cat([batch[f"prompt_{name}"], batch[f"completion_{name}"]], 1) for name in ("ids", "mask"))
+    width = batch["completion_ids"].shape[1]
+    seen = []
+    trainer.model.register_forward_hook(lambda *call: seen.append(call[2].log_probs.shape), with_kwargs=False)
+    with torch.no_grad():
+        trimmed, _, _ = trainer._get_per_token_logps_and_entropies(trainer.model, ids, mask, width, 4)
+        assert min(shape[1] for shape in seen) < ids.shape[1], "short rows cost less"
+        padded, _, _ = GRPOTrainer._get_per_token_logps_and_entropies(trainer, trainer.model, ids, mask, width, 4)
+    real = batch["completion_mask"].bool()
+    assert torch.allclose(trimmed[real], padded[real], atol=1e-4)
 
 
 def gradients(trainer, batches):
