@@ -88,7 +88,7 @@ def test_gains_are_by_group_with_all_at_the_end(oracle, silent):
         assert pd.api.types.is_integer_dtype(table.n)
     assert oracle.rows[most_changed(silent, oracle)].progress - silent.rows[most_changed(silent, oracle)].progress == 1
     assert [request_type(kind) for kind in ("", "wait", "touch", "cd_cat")] == [BENCHMARK, NOTHING, SINGLE, CHAIN]
-    assert "cd_sort" in set(after.request)
+    assert "cd_cat" in set(after.request)
 
 
 def test_scores_of_several_policies(oracle, silent):
