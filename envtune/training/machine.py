@@ -185,7 +185,13 @@ def load_model(folder: str, stage: Stage, machine: Machine) -> PreTrainedModel:
             bnb_4bit_compute_dtype=torch.bfloat16,
         )
         how["device_map"] = {"": int(os.environ.get("LOCAL_RANK", "0")) if torch.cuda.is_available() else "cpu"}
-    return AutoModelForCausalLM.from_pretrained(folder, **how)
+    model = AutoModelForCausalLM.from_pretrained(folder, **how)
+    if machine.nf4 and not torch.cuda.is_available():
+        # With AVX512-BF16 the first pass in eval mode would repack these layers for a kernel without gradients.
+        for layer in model.modules():
+            if hasattr(layer, "support_avx512bf16_for_cpu"):
+                layer.support_avx512bf16_for_cpu = False
+    return model
 
 
 def save_merged(folder: Path, base: str, config: LoraConfig, adapter: dict[str, torch.Tensor], tokenizer: Any) -> None:

@@ -14,7 +14,7 @@ from envtune.policy.checkpoint import load_checkpoint
 from envtune.training import machine as machines
 from envtune.training.curriculum import PPOStage, Stage, recipe
 from envtune.training.grpo import Trainer, grpo_config
-from envtune.training.machine import Machine, load_model, machine_from, require
+from envtune.training.machine import Machine, load_model, lora, machine_from, require
 from envtune.training.rollout import REWARDS
 from envtune.training.train import Schedule, train
 
@@ -104,6 +104,28 @@ def test_a_base_in_four_bits_under_an_adapter(policy, tmp_path):
     assert kinds == {"Linear4bit"}
     _, moved = run(policy, tmp_path, LORA, machine)
     assert all("proj" in name for name in moved)
+
+
+@pytest.mark.xdist_group("machine")
+def test_gradients_reach_the_first_layer_through_four_bits_after_sampling(policy):
+    pytest.importorskip("bitsandbytes")
+    from peft import get_peft_model
+
+    model = get_peft_model(load_model(str(policy), LORA, replace(BASE, nf4=True)), lora(LORA))
+    tokens = torch.arange(4, 20)[None]
+
+    def reached() -> set[str]:
+        model.train()
+        model(input_ids=tokens, labels=tokens).loss.backward()
+        found = {name for name, weight in model.named_parameters() if weight.grad is not None and weight.grad.any()}
+        model.zero_grad()
+        return found
+
+    before = reached()
+    with torch.no_grad():
+        model.eval()(input_ids=tokens)
+    assert any("layers.0" in name for name in before)
+    assert reached() == before
 
 
 @pytest.mark.slow
