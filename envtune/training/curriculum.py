@@ -354,7 +354,7 @@ _LAPTOP_1 = Stage(
     categories=(Category.BASE,),
     tasks=128,
     steps=4,
-    learning_rate=1e-3,
+    learning_rate=7e-4,
     beta=0.05,
     num_generations=8,
     prompts_per_step=8,
@@ -368,12 +368,20 @@ _LAPTOP_2 = replace(
     name="hints",
     reward="progress",
     tasks=512,
-    steps=16,
+    steps=24,
     hint_rate=Fade(1.0, 0.5, 1.0),
     hint_strength=Strength.LIST,
 )
-_LAPTOP_3 = replace(_LAPTOP_2, name="hard", categories=ALL, steps=48, hint_rate=Fade(0.5, 0.0, 0.7), turn_feedback=True)
-_LAPTOP_4 = replace(_LAPTOP_3, name="independent", steps=12, hint_rate=0.0, turn_feedback=False, learning_rate=3e-4)
+_LAPTOP_3 = replace(
+    _LAPTOP_2,
+    name="hard",
+    categories=ALL,
+    steps=80,
+    learning_rate=4e-4,
+    hint_rate=Fade(0.5, 0.0, 0.6),
+    turn_feedback=True,
+)
+_LAPTOP_4 = replace(_LAPTOP_3, name="independent", steps=32, hint_rate=0.0, turn_feedback=False, learning_rate=2e-4)
 
 _QWEN_TOOL = PPOStage(
     name="execution",
@@ -399,7 +407,7 @@ _LAPTOP_PPO = replace(
     steps=60,
     prompts_per_step=32,
     num_generations=2,
-    learning_rate=1e-3,
+    learning_rate=4e-4,
     value_learning_rate=3e-3,
     lora_rank=0,
     max_steps_per_turn=8,

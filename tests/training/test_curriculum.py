@@ -46,21 +46,22 @@ CHANGES = {
         {
             "reward": ("syntax", "progress"),
             "tasks": (128, 512),
-            "steps": (4, 16),
+            "steps": (4, 24),
             "hint_rate": (0.0, Fade(1.0, 0.5, 1.0)),
             "hint_strength": ("one", "list"),
         },
         {
             "categories": (BASE, ALL),
-            "steps": (16, 48),
-            "hint_rate": (Fade(1.0, 0.5, 1.0), Fade(0.5, 0.0, 0.7)),
+            "steps": (24, 80),
+            "learning_rate": (7e-4, 4e-4),
+            "hint_rate": (Fade(1.0, 0.5, 1.0), Fade(0.5, 0.0, 0.6)),
             "turn_feedback": (False, True),
         },
         {
-            "steps": (48, 12),
-            "hint_rate": (Fade(0.5, 0.0, 0.7), 0.0),
+            "steps": (80, 32),
+            "hint_rate": (Fade(0.5, 0.0, 0.6), 0.0),
             "turn_feedback": (True, False),
-            "learning_rate": (1e-3, 3e-4),
+            "learning_rate": (4e-4, 2e-4),
         },
     ],
 }
