@@ -37,7 +37,7 @@ def evaluate(
     *,
     max_steps_per_turn: int = 20,
     reveal: Reveal = "message",
-    protocol: str | None = None,
+    protocol: str | Preset | None = None,
     batch_size: int = 32,
     progress: bool = True,
 ) -> Result:
@@ -50,7 +50,7 @@ def evaluate(
             played; if all of it, nothing is played. None: nothing is written.
         max_steps_per_turn: tool steps allowed in one turn: 20 official, 10 T3RL, 5 the paper.
         reveal: how withheld tools are handed over, see `ToolUseEnv`.
-        protocol: `bfcl_fc`, `t3rl` or `paper`, in place of the two above; see `policy.protocol`.
+        protocol: `bfcl_fc`, `t3rl` or `paper`, in place of the two above; see `policy.protocol`. Or rules of one's own.
         batch_size: episodes in flight at once; the policy answers all of them together.
         progress: show a progress bar.
 
@@ -111,17 +111,17 @@ def _check_arguments(tasks: Sequence[Task], batch_size: int) -> None:
         raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
 
 
-def _rules(policy: Policy, max_steps_per_turn: int, reveal: Reveal, protocol: str | None) -> Preset:
+def _rules(policy: Policy, max_steps_per_turn: int, reveal: Reveal, protocol: str | Preset | None) -> Preset:
     own = Preset(max_steps_per_turn=max_steps_per_turn, reveal=reveal)
     if protocol is None:
         return own
+    rules = protocol if isinstance(protocol, Preset) else preset(protocol)
     if own != Preset():
-        raise ValueError(f"protocol {protocol} sets max_steps_per_turn and reveal; give either it or them")
-    rules = preset(protocol)
+        raise ValueError(f"protocol {rules.name} sets max_steps_per_turn and reveal; give either it or them")
     found = policy.settings.get("temperature")
     if None not in (found, rules.temperature) and found != rules.temperature:
         raise ValueError(
-            f"policy {policy.name} samples at temperature {found}, protocol {protocol} at {rules.temperature}: "
+            f"policy {policy.name} samples at temperature {found}, protocol {rules.name} at {rules.temperature}: "
             f"load it with load_policy(..., temperature={rules.temperature})"
         )
     return rules

@@ -25,6 +25,8 @@ from envtune.types import JSON, Message
 if TYPE_CHECKING:
     import pandas as pd
 
+Calls = Literal["native", "tagged"]
+
 INSTRUCTIONS = """You help a user by calling functions. Think first, between <think> and </think>. Then do one of two:
 - call functions, each between <tool_call> and </tool_call>, as a JSON object: {{"name": NAME, "arguments": {{...}}}}
 - when the request is met, or a function or a value that you need is missing, say so between <answer> and </answer>.
@@ -50,7 +52,7 @@ class Preset:
     """How withheld tools are handed over, see `ToolUseEnv`."""
     temperature: float | None = None
     """None: not published, the policy's own counts."""
-    calls: Literal["native", "tagged"] = "native"
+    calls: Calls = "native"
     """Whether the chat template renders tools and results, or instructions and tags in plain messages do."""
 
     def __post_init__(self) -> None:
@@ -61,7 +63,10 @@ class Preset:
     def record(self) -> JSON:
         """What a result says of it."""
         basics = {"hints": False, "max_steps_per_turn": self.max_steps_per_turn, "reveal": self.reveal}
-        return {**asdict(self), **basics} if self.name else basics
+        if self.name:
+            return {**asdict(self), **basics}
+        unusual = {"max_steps": self.max_steps, "calls": self.calls}
+        return basics | {rule: value for rule, value in unusual.items() if value not in (None, "native")}
 
     def opening(self, messages: Sequence[Message], tools: tuple[JSON, ...]) -> tuple[list[Message], tuple[JSON, ...]]:
         """The first messages of a chat and the tools that its template renders."""

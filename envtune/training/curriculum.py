@@ -17,6 +17,7 @@ from typing import Any
 
 from envtune.data import load_tasks, spread
 from envtune.environment.hints import Strength
+from envtune.policy.protocol import Calls
 from envtune.training.rollout import REWARDS, Conditions
 from envtune.types import JSON, Category, Task
 
@@ -93,7 +94,7 @@ class Stage:
     max_steps_per_turn: int = 10
     max_steps: int | None = None
     """Assistant messages in one episode."""
-    calls: str = "native"
+    calls: Calls = "native"
     """`native`: the chat template renders tools and results; `tagged`: instructions and tags in plain messages do."""
     lora_rank: int = 0
     """Of an adapter on all linear layers, the base being the KL's reference; 0: all weights are trained."""

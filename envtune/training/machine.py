@@ -188,7 +188,8 @@ def load_model(folder: str, stage: Stage, machine: Machine) -> PreTrainedModel:
     model = AutoModelForCausalLM.from_pretrained(folder, **how)
     if machine.nf4 and not torch.cuda.is_available():
         # With AVX512-BF16 the first pass in eval mode would repack these layers for a kernel without gradients.
-        for layer in model.modules():
+        layers: Any = model.modules()
+        for layer in layers:
             if hasattr(layer, "support_avx512bf16_for_cpu"):
                 layer.support_avx512bf16_for_cpu = False
     return model

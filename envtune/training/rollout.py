@@ -28,7 +28,7 @@ from envtune.environment import Observation, ToolUseEnv
 from envtune.environment.hints import Strength
 from envtune.policy.generate import Row, Sampler
 from envtune.policy.language import stop_ids_of
-from envtune.policy.protocol import Preset
+from envtune.policy.protocol import Calls, Preset
 from envtune.policy.tokens import ChatTokens
 from envtune.types import Episode, Task
 
@@ -62,13 +62,13 @@ class Conditions:
     """Whether a hint names the one tool that helps, or lists several."""
     turn_feedback: bool = False
     """Tell the agent after a turn that it acted where nothing should be called."""
-    calls: str = "native"
+    calls: Calls = "native"
     """Who renders tools and results, see `policy.protocol.Preset`."""
 
     @property
     def rules(self) -> Preset:
-        """How messages are put to the model."""
-        return Preset(calls="tagged" if self.calls == "tagged" else "native")
+        """How messages are put to the model, and the limits on steps."""
+        return Preset(max_steps_per_turn=self.max_steps_per_turn, max_steps=self.max_steps, calls=self.calls)
 
     def env(self, task: Task, seed: str) -> ToolUseEnv:
         """A fresh environment; `seed` decides which failed calls get their hint."""

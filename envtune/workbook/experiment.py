@@ -166,7 +166,7 @@ def run_one(path: Path | str, arm: str, seed: int | None = None) -> None:
         load_policy(policy, name=name),
         _tasks(params),
         folder / f"{params.split}.jsonl",
-        max_steps_per_turn=_stages(params)[-1].max_steps_per_turn,
+        protocol=_stages(params)[-1].validation().rules,
         batch_size=params.batch_size,
         progress=False,
     )

@@ -12,6 +12,7 @@ from envtune.policy import Oracle
 from envtune.policy.base import Chat
 from envtune.policy.chat import render_calls
 from envtune.policy.protocol import PROTOCOLS, Preset, differences, protocol
+from envtune.training.curriculum import recipe
 from envtune.types import JSON, StopReason, Task, ToolCall
 
 
@@ -28,7 +29,7 @@ class Recorder:
         return [call] * len(chats) if self.for_ever else Oracle(5).reply(chats)
 
 
-def play(tasks: Sequence[Task], name: str | None, policy: Recorder | None = None):
+def play(tasks: Sequence[Task], name: str | Preset | None, policy: Recorder | None = None):
     policy = policy or Recorder()
     return evaluate(policy, tasks, protocol=name, progress=False), policy
 
@@ -78,6 +79,17 @@ def test_the_papers_chat_is_plain_messages():
 def test_no_protocol_is_recorded_as_before():
     result, _ = play([small.task()], None)
     assert result.config["protocol"] == {"hints": False, "max_steps_per_turn": 20, "reveal": "message"}
+
+
+@pytest.mark.parametrize("name", ["paper", "t3rl", "laptop"])
+def test_a_policy_is_judged_by_the_rules_it_was_trained_by(name):
+    rules = recipe(name).stages[-1].validation().rules
+    result, policy = play([small.task()], rules, Recorder(for_ever=True))
+    assert len(result.episodes[0].steps) == rules.max_steps_per_turn + 1
+    assert (policy.chats["small_base_0"].tools == ()) == (name == "paper")
+    said = {"paper": {"calls": "tagged"}, "t3rl": {"max_steps": 30}, "laptop": {}}[name]
+    basics = {"hints": False, "max_steps_per_turn": rules.max_steps_per_turn, "reveal": "message"}
+    assert result.config["protocol"] == basics | said
 
 
 def test_what_does_not_fit_together_is_refused():
