@@ -152,9 +152,8 @@ def _measure(
         return line
 
     # passes over all tokens, as far as gradients are wanted; those without are counted as part of the same phases
-    passes = 4 if machine.gradient_checkpointing else 3
-    passes += bool(stage.beta) + (machine.sampler == "vllm")
-    kind = type("Counting", (_Counting,), {"count": staticmethod(lambda tokens: passes * model.forward(tokens))})
+    n = cost.passes(stage, machine)
+    kind = type("Counting", (_Counting,), {"count": staticmethod(lambda tokens: n * model.forward(tokens))})
     config = grpo_config(stage, out, seed=0, machine=machine, save_every=stage.steps + 1)
     trainer = kind(load_model(str(folder), stage, machine), tokenizer, stage, tasks, config, machine, note)
     trainer.train()

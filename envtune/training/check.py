@@ -21,7 +21,7 @@ from envtune.training.cost import Architecture, Device
 from envtune.training.curriculum import Stage
 from envtune.training.grpo import grpo_config
 from envtune.training.launch import config_file, processes
-from envtune.training.machine import Machine, require
+from envtune.training.machine import Machine, fit, require
 from envtune.training.train import Schedule, train
 from envtune.types import Task
 
@@ -53,7 +53,10 @@ def check(
             f"the sizes of {policy!r} are not known here; give a folder, or one of {', '.join(cost.ARCHITECTURES)}"
         )
     count = processes(launch)
-    for line in plan(stages, model, machine, count, sharded(launch), device):
+    how = sharded(launch)
+    for stage in stages:
+        fit(stage, machine, how)
+    for line in plan(stages, model, machine, count, how != "none", device):
         echo(line)
     with tempfile.TemporaryDirectory(prefix="envtune-check-") as folder:
         for stage in stages:  # what is told to TRL at full size
@@ -125,12 +128,12 @@ def _memory(memory: dict[str, float], machine: Machine, device: Device) -> list[
     return lines
 
 
-def sharded(launch: str | None) -> bool:
-    """Whether an accelerate configuration lets processes share the weights."""
+def sharded(launch: str | None) -> str:
+    """How an accelerate configuration lets processes share the weights: `none`, `fsdp` or `zero`."""
     import yaml
 
     kind = yaml.safe_load(config_file(launch).read_text())["distributed_type"] if launch else "NO"
-    return kind in ("FSDP", "DEEPSPEED")
+    return {"FSDP": "fsdp", "DEEPSPEED": "zero"}.get(kind, "none")
 
 
 def shrunk(stage: Stage) -> Stage:

@@ -10,11 +10,13 @@ they are sharded, else 1).
     cast         2 N for the weights' bfloat16 copies under autocast; sharded: two layers and the head
     activations  b per number (2 in bfloat16, else 4), B rows: checkpointed B L b hidden (layers + 1) and one layer's
                  insides, B L b (8 hidden + 4 heads d + 4 kv d + 4 mlp); without checkpoints that of every layer
-    logits       8 V C: probabilities and their gradient for the C tokens of one chunk (TRL never makes all of them)
+    logits       8 C_t C_v: probabilities and their gradient for a tile of tokens and words (TRL never makes all of
+                 them), and 4 V hidden for the gradient of the head, if that is in training
     cache        2 layers kv d b per token, of all episodes in flight (sampler `cached`), or the share given to vLLM
 
     forward      2 N + 2 layers heads d L operations per token (causal attention reads half of L on average)
-    update       3 forwards, 4 with checkpoints; reference and importance correction one forward each
+    update       3 forwards, 2 with an adapter (frozen weights need no gradient), one more with checkpoints;
+                 reference and importance correction one forward each
 
 Measure what it really takes with `envtune bench step`; the formulas leave out fragmentation (add a tenth).
 """
@@ -29,8 +31,8 @@ from envtune.training.grpo import PROMPT_TOKENS
 from envtune.training.machine import Machine
 
 NF4_BYTES = 0.52
-CHUNK = 1024
-"""Tokens whose logits exist at once, at most."""
+TILE = 4096 * 32_768
+"""Tokens times words whose logits exist at once, at most (`trl/kernels/chunked_logprob.py`)."""
 EFFICIENCY = 0.35
 """Share of the peak arithmetic that an update reaches: our assumption, until `envtune bench step` has measured it."""
 DECODING = 0.5
@@ -180,7 +182,7 @@ def memory(
         "reference": 4 * model.parameters / shared if stage.beta and not stage.lora_rank else 0.0,
         "cast": cast,
         "activations": float(layers),
-        "logits": 8.0 * model.vocabulary * CHUNK,
+        "logits": 8.0 * TILE + (0 if stage.lora_rank else 4 * model.vocabulary * model.hidden),
     }
     resident = parts["weights"] + parts["adam"] + parts["reference"]
     update = sum(parts.values())
@@ -188,12 +190,16 @@ def memory(
     return {**parts, "cache": cache, "sampling": resident + cast + cache, "update": update}
 
 
+def passes(stage: Stage, machine: Machine) -> int:
+    """Forward passes that learning from a token costs: the update, the reference, the importance correction."""
+    update = (2 if stage.lora_rank else 3) + machine.gradient_checkpointing
+    return update + bool(stage.beta) + (machine.sampler == "vllm")
+
+
 def step_operations(model: Architecture, stage: Stage, machine: Machine, length: float) -> float:
-    """Arithmetic of the passes over all tokens of a step: the update, the reference, the importance correction."""
-    passes = 4 if machine.gradient_checkpointing else 3
-    passes += bool(stage.beta) + (machine.sampler == "vllm")
+    """Arithmetic of a step beside sampling."""
     tokens = stage.prompts_per_step * stage.num_generations * length
-    return tokens * passes * model.forward(length)
+    return tokens * passes(stage, machine) * model.forward(length)
 
 
 def step_seconds(

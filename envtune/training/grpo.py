@@ -32,6 +32,7 @@ import torch
 from accelerate.utils import gather_object
 from datasets import Dataset
 from peft import PeftModel
+from torch.distributed.fsdp import MixedPrecisionPolicy
 from transformers import GenerationConfig, PrinterCallback
 from trl import GRPOConfig, GRPOTrainer
 from trl.models import unwrap_model_for_generation
@@ -43,7 +44,7 @@ from envtune.training import metrics
 from envtune.training.batches import loss_mask, micro_batches
 from envtune.training.curriculum import Stage
 from envtune.training.engine import Generate, TurnEngine
-from envtune.training.machine import Machine, lora, save_merged
+from envtune.training.machine import Machine, lora, save_merged, sharding
 from envtune.training.rollout import Backend, Clock, Conditions, Rollout, rollout
 from envtune.types import JSON, Task
 
@@ -56,6 +57,9 @@ RATIO_CAP = 10.0
 """Cap of the importance ratio for negative advantages (released configurations of the paper)."""
 PROMPT_TOKENS = 8192
 """Longest prompt that an engine with a fixed length must hold (released configurations of the paper)."""
+IMPORTANCE = "token_truncate"
+"""How vLLM's log-probabilities are corrected: each token's ratio, capped at 3. Our choice; TRL's default drops a whole
+episode once the product over its thousands of tokens passes the cap."""
 CONTINUOUS_MEMORY = 0.3
 """Share of the free memory that continuous batching takes for its cache."""
 GREEDY = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None, "min_p": None}
@@ -104,6 +108,8 @@ def grpo_config(
         use_cpu=not torch.cuda.is_available(),
         dataloader_pin_memory=torch.cuda.is_available(),
         use_liger_kernel=machine.liger,
+        # shared gradients stay shared from one micro-batch to the next; else each GPU would add up whole ones
+        accelerator_config={"gradient_accumulation_kwargs": {"sync_each_batch": sharding() == "fsdp"}},
         **_sampler_settings(stage, machine),
         **({} if machine.optimizer == "adamw" else {"optim": machine.optimizer}),
         logging_steps=stage.updates,
@@ -133,6 +139,7 @@ def _sampler_settings(stage: Stage, machine: Machine) -> JSON:
         "vllm_gpu_memory_utilization": machine.vllm_memory,
         "vllm_max_model_length": PROMPT_TOKENS + stage.episode_tokens,
         "vllm_importance_sampling_correction": True,
+        "vllm_importance_sampling_mode": IMPORTANCE,
     }
 
 
@@ -184,6 +191,18 @@ class Trainer(GRPOTrainer):
             peft_config=lora(stage),
         )
         self.remove_callback(PrinterCallback)
+        if machine.nf4:  # TRL makes the adapter bfloat16 here, in which most steps at a rate of 1e-5 round to nothing
+            for weight in self.model.parameters():
+                if weight.requires_grad:
+                    weight.data = weight.data.float()
+
+    def create_accelerator_and_postprocess(self) -> None:
+        """Under FSDP2, only arithmetic is bfloat16; accelerate would round log-probabilities and gradients, too."""
+        super().create_accelerator_and_postprocess()
+        plugin = getattr(self.accelerator.state, "fsdp_plugin", None)
+        if plugin is not None and plugin.fsdp_version == 2 and self.args.bf16:
+            full = torch.float32
+            plugin.mixed_precision_policy = MixedPrecisionPolicy(torch.bfloat16, reduce_dtype=full, output_dtype=full)
 
     _buffered_inputs: Any
     generation_config: Any
@@ -238,7 +257,8 @@ class Trainer(GRPOTrainer):
         held = (engine.temperature, engine.enable_sleep_mode) if engine else None
         config = None if engine else self.generation_config
         if engine:
-            engine.sync_weights()
+            if engine._llm_weights_sleeping:  # before a step TRL has just handed them over
+                engine.sync_weights()
             engine.llm.wake_up(tags=["kv_cache"])
             self._last_loaded_step = self.state.global_step
             engine.temperature, engine.enable_sleep_mode = temperature, False

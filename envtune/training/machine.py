@@ -8,7 +8,7 @@ through its environment. Reasons were read in TRL 1.16 and transformers 5.17.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from importlib.util import find_spec
 from pathlib import Path
@@ -55,6 +55,11 @@ class Machine:
     """Write the episodes of every so many steps to `rollouts/`; 0: none."""
     report_to: tuple[str, ...] = ()
     """Trackers of transformers beside `metrics.jsonl`: `trackio`, `tensorboard`."""
+
+    @property
+    def free(self) -> tuple[str, ...]:
+        """Fields that a run may change when it goes on: they do not change what is learned."""
+        return ("vllm_memory", "keep_rollouts", "report_to", *(("max_rows",) if self.sampler == "vllm" else ()))
 
     def __post_init__(self) -> None:
         if self.sampler == "vllm-server":
@@ -113,21 +118,18 @@ def sharding() -> str:
     return "zero" if os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true" else "none"
 
 
-def require(stage: Stage, machine: Machine) -> None:
-    """Say what this computer, or this way of launching, cannot do for a stage.
+def fit(stage: Stage, machine: Machine, sharded: str) -> None:
+    """Say what does not go together on any computer, launched in a way that shards weights as said.
 
     Raises:
         ValueError: one line with the reason and the way out.
     """
-    sharded, gpu = sharding(), torch.cuda.is_available()
     problems = [
         (machine.nf4 and not stage.lora_rank, "nf4: a base of 4 bits is not trained; set lora_rank in `override`"),
         (
             machine.nf4 and sharded != "none",
             "nf4: a base of 4 bits is not sharded; launch with params/accelerate/ddp-8gpu",
         ),
-        (machine.liger and not gpu, "liger needs an NVIDIA GPU (its kernels are written in Triton); set liger: false"),
-        (machine.sampler == "vllm" and not gpu, "sampler 'vllm' needs an NVIDIA GPU; without one use 'cached'"),
         (
             machine.sampler != "vllm" and sharded == "fsdp",
             f"sampler {machine.sampler!r} under FSDP: each process plays episodes of other lengths, and processes that "
@@ -141,6 +143,21 @@ def require(stage: Stage, machine: Machine) -> None:
             isinstance(stage, PPOStage) and sharded != "none",
             "PPO does not shard its critic; launch it as data-parallel",
         ),
+    ]
+    _refuse(problems)
+
+
+def require(stage: Stage, machine: Machine) -> None:
+    """Say what this computer, or the way this process was launched, cannot do for a stage.
+
+    Raises:
+        ValueError: one line with the reason and the way out.
+    """
+    sharded, gpu = sharding(), torch.cuda.is_available()
+    fit(stage, machine, sharded)
+    problems = [
+        (machine.liger and not gpu, "liger needs an NVIDIA GPU (its kernels are written in Triton); set liger: false"),
+        (machine.sampler == "vllm" and not gpu, "sampler 'vllm' needs an NVIDIA GPU; without one use 'cached'"),
         *(
             (wanted and find_spec(package) is None, f"{name} needs the package {package}; pip install -e '.[gpu]'")
             for wanted, name, package in (
@@ -153,6 +170,10 @@ def require(stage: Stage, machine: Machine) -> None:
             )
         ),
     ]
+    _refuse(problems)
+
+
+def _refuse(problems: Sequence[tuple[bool, str]]) -> None:
     if found := [text for wrong, text in problems if wrong]:
         raise ValueError(found[0])
 

@@ -23,6 +23,7 @@ choice off, so that runs with different hints can be compared.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import shutil
@@ -147,7 +148,7 @@ class _Run:
                     "policy": self.policy,
                     "seed": self.seed,
                     "stages": [stage.to_json() for stage in self.stages],
-                    "machine": asdict(self.machine),
+                    "machine": {k: v for k, v in asdict(self.machine).items() if k not in self.machine.free},
                     "schedule": asdict(self.schedule),
                     "processes": world().num_processes,
                 }
@@ -175,6 +176,7 @@ class _Run:
         worker = _StageRun(self, number, folder, entering)
         with tqdm(total=stage.steps, initial=worker.step, desc=f"stage {stage.name}", disable=not progress) as bar:
             kept = worker.train(bar)
+        worker.release()
         world().wait_for_everyone()
         if self.is_main:
             _write_json(done, {"policy": kept})
@@ -219,6 +221,14 @@ class _StageRun:
         self.trainer.train(resume_from_checkpoint=str(self.checkpoint) if self.checkpoint else None)
         self._save("last")
         return "best" if self._chooses else "last"
+
+    def release(self) -> None:
+        """Give the memory back, before the next stage builds a trainer of its own."""
+        self.trainer.accelerator.free_memory()
+        del self.trainer
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
 
     @property
     def _chooses(self) -> bool:

@@ -15,7 +15,7 @@ from envtune.training import machine as machines
 from envtune.training.curriculum import PPOStage, Stage, recipe
 from envtune.training.grpo import Trainer, grpo_config
 from envtune.training.machine import Machine, load_model, lora, machine_from, require
-from envtune.training.rollout import REWARDS
+from envtune.training.rollout import REWARDS, Clock
 from envtune.training.train import Schedule, train
 
 REWARDS["esses"] = lambda episode: sum(step.text.count("s") for step in episode.steps) % 3  # type: ignore[index]
@@ -104,6 +104,18 @@ def test_a_base_in_four_bits_under_an_adapter(policy, tmp_path):
     assert kinds == {"Linear4bit"}
     _, moved = run(policy, tmp_path, LORA, machine)
     assert all("proj" in name for name in moved)
+
+
+def test_an_adapter_on_four_bits_learns_in_full_precision(policy, tmp_path):
+    """At 1e-5, most steps of a number in bfloat16 would round to nothing."""
+    pytest.importorskip("bitsandbytes")
+    machine = replace(BASE, nf4=True)
+    config = grpo_config(LORA, tmp_path, seed=0, machine=machine, save_every=100)
+    model = load_model(str(policy), LORA, machine)
+    trainer = Trainer(model, small.tokenizer(), LORA, TASKS, config, machine, lambda line: line)
+    learning = [weight for weight in trainer.model.parameters() if weight.requires_grad]
+    assert learning
+    assert {weight.dtype for weight in learning} == {torch.float32}
 
 
 @pytest.mark.xdist_group("machine")
@@ -216,6 +228,7 @@ def test_vllm_stays_awake_from_the_first_message_to_the_last(tmp_path):
     engine = SimpleNamespace(
         temperature=1.0,
         enable_sleep_mode=True,
+        _llm_weights_sleeping=True,
         sync_weights=lambda: asked.append("weights"),
         llm=SimpleNamespace(
             wake_up=lambda tags: asked.append(f"wake {tags[0]}"), sleep=lambda level: asked.append(f"sleep {level}")
@@ -226,3 +239,7 @@ def test_vllm_stays_awake_from_the_first_message_to_the_last(tmp_path):
     trainer.validate(TASKS[:1])
     assert asked == ["weights", "wake kv_cache", "generate at 0", "generate at 0", "sleep 2"]
     assert (engine.temperature, engine.enable_sleep_mode, engine._llm_weights_sleeping) == (1.0, True, True)
+    asked.clear()
+    engine._llm_weights_sleeping = False  # as TRL leaves it when it begins a step
+    trainer.sample(TASKS[:1], Clock())
+    assert asked == ["wake kv_cache", "generate at 1", "generate at 1", "sleep 2"]
