@@ -365,7 +365,7 @@ class Trainer(GRPOTrainer):
             return score(model, input_ids, attention_mask, logits_to_keep, batch_size, **options)
         logprobs = torch.zeros(len(input_ids), logits_to_keep, device=input_ids.device)
         prompt = input_ids.shape[1] - logits_to_keep
-        for rows in attention_mask.sum(1).argsort().split(batch_size or len(input_ids)):
+        for rows in attention_mask.sum(1).argsort(stable=True).split(batch_size or len(input_ids)):
             used = attention_mask[rows].any(0).nonzero()[:, 0]
             window = slice(int(used[0]), int(used[-1]) + 1)
             kept = window.stop - prompt

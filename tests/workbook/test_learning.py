@@ -130,7 +130,7 @@ def test_the_hint_experiment_writes_its_tables_and_goes_on(small, tmp_path):
         "all",
     ]
     assert list(course) == ["arm", "seed", "step", *CURVES]
-    assert json.loads((folder / "manifest.json").read_text())["finished"] == 3
+    assert json.loads((folder / "manifest.json").read_text())["runs"] == 3
     assert any(line.startswith("none-0: test split ") for line in said)
     requests = pd.read_csv(folder / "requests.csv")
     assert set(requests.arm) == {"base", "faded", "none"} and requests[requests.arm == "base"].seed.isna().all()
