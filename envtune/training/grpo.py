@@ -7,7 +7,8 @@ normalised within the group of one task:
     A_i = (r_i - mean(r)) / (std(r) + 1e-4)
     L   = -1/N sum_t min(w_t A_i, clip(w_t, 1 - low, 1 + high) A_i) + beta KL_t - entropy H_t,   w_t capped at 10
 
-N counts the sampled tokens of the whole batch (token mean, as in verl; TRL's `dapo`). One optimizer step per
+N counts the sampled tokens of the whole batch (token mean, as in verl; TRL's `dapo`); only the entropy's mean is TRL's
+own, over a micro-batch. One optimizer step per
 generation: the policy that sampled is the policy that learns, so w_t = 1. (PPO, `training.ppo`, makes several.) A step
 is one generation with all its updates, so every step is a boundary, where a checkpoint resumes bit for bit.
 
