@@ -7,6 +7,7 @@ import json
 import pandas as pd
 import pytest
 import yaml
+from filelock import FileLock
 from matplotlib import pyplot
 from stub_project import ROOT
 
@@ -95,6 +96,12 @@ def test_the_parameter_file_is_checked(small):
         load(small)
     assert load(ROOT / "params/laptop-ppo.yaml").arms == ["ppo", "grpo"]
     assert load(ROOT / "params/qwen-tool-ppo.yaml").machine["gradient_checkpointing"] is True
+
+
+def test_two_calls_do_not_work_on_one_run(small, tmp_path):
+    with FileLock(tmp_path / ".hints.lock"), pytest.raises(SeriesError, match="another call is at work on run 'hints'"):
+        run_arms(small, lambda line: None)
+    assert not (tmp_path / "hints").exists()
 
 
 @pytest.mark.slow
