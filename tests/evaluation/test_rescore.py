@@ -170,4 +170,9 @@ def test_command_line(tasks: list[Task], tmp_path: Path) -> None:
         assert len(failed.stderr.splitlines()) == 1
         assert message in failed.stderr
     assert runner.invoke(app, ["evaluate"]).exit_code == 2
+    for wrong in (["--export", str(tmp_path), "--samples", "2"], ["--export-as", "owner/model"]):
+        assert runner.invoke(app, ["evaluate", "noisy:0.3", "--limit", "1", *wrong]).exit_code == 2
+    named = ["--export", str(tmp_path), "--export-as", "owner/model-FC"]
+    assert runner.invoke(app, ["evaluate", "oracle", "--limit", "1", *named]).exit_code == 0
+    assert len(list((tmp_path / "owner_model-FC" / "multi_turn").iterdir())) == 1
     assert runner.invoke(app, ["evaluate", "oracle", "--rescore", "x"]).exit_code == 2
