@@ -13,13 +13,16 @@ template, `messages` (the observation as chat messages) and `tools` (schemas now
 
 from __future__ import annotations
 
+import atexit
 import copy
 import string
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from concurrent.futures import Future
+from threading import Thread
 from typing import Any, cast
 
-from anyio.from_thread import BlockingPortal, start_blocking_portal
+import anyio
+from anyio.from_thread import BlockingPortal
 
 from envtune.data import load_tasks
 from envtune.environment import Observation, ToolUseEnv
@@ -66,6 +69,31 @@ class AnyText(gymnasium.Space[str]):
 
     def __repr__(self) -> str:
         return f"AnyText({self.max_length})"
+
+
+class LoopThread:
+    """An event loop in a thread of its own; blocking code calls into it through `portal`.
+
+    anyio's `start_blocking_portal` waits for its thread when it is collected. At the end of a program that is too late:
+    the thread runs no more, so a program that forgot to close would never exit.
+    """
+
+    def __init__(self) -> None:
+        ready: Future[BlockingPortal] = Future()
+
+        async def main() -> None:
+            async with BlockingPortal() as portal:
+                ready.set_result(portal)
+                await portal.sleep_until_stopped()
+
+        self._thread = Thread(target=anyio.run, args=(main,), daemon=True)
+        self._thread.start()
+        self.portal = ready.result()
+
+    def close(self) -> None:
+        """Stop the loop and wait for its thread."""
+        self.portal.call(self.portal.stop, True)
+        self._thread.join()
 
 
 class MCPTools:
@@ -120,7 +148,7 @@ class MCPGymEnv(gymnasium.Env[str, str]):
         self._settings = {"max_steps_per_turn": max_steps_per_turn, **settings}
         self.action_space = AnyText(MAX_ACTION)
         self.observation_space = AnyText(MAX_OBSERVATION)
-        self._loop: AbstractContextManager[BlockingPortal] | None = None
+        self._loop: LoopThread | None = None
         self._tools: MCPTools | None = None
         self._env: ToolUseEnv | None = None
 
@@ -144,8 +172,8 @@ class MCPGymEnv(gymnasium.Env[str, str]):
         super().reset(seed=seed)
         task = self._choose(options or {})
         if self._loop is None:
-            self._loop = start_blocking_portal()
-            self._portal = self._loop.__enter__()
+            self._loop = LoopThread()
+            atexit.register(self.close)
         self._env = ToolUseEnv(task, simulators=self._open, **self._settings)
         return self._seen(self._env.reset())
 
@@ -157,11 +185,12 @@ class MCPGymEnv(gymnasium.Env[str, str]):
         return observation, float(execution_steps(episode)[-1]), self.env.done and not truncated, truncated, info
 
     def close(self) -> None:
-        """End the session and its thread."""
-        self._end_session()
-        if self._loop is not None:
-            self._loop.__exit__(None, None, None)
-            self._loop = None
+        """End the session and its thread; done at the end of the program if not before."""
+        loop, self._loop = self._loop, None
+        if loop is not None:
+            atexit.unregister(self.close)
+            self._end_session()
+            loop.close()
 
     def _choose(self, options: JSON) -> Task:
         if unknown := options.keys() - {"task_id"}:
@@ -174,7 +203,8 @@ class MCPGymEnv(gymnasium.Env[str, str]):
 
     def _open(self, task: Task) -> MCPTools:
         self._end_session()
-        self._tools = MCPTools(self._portal, task)
+        assert self._loop is not None
+        self._tools = MCPTools(self._loop.portal, task)
         return self._tools
 
     def _end_session(self) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import gymnasium
 import pytest
@@ -78,6 +80,15 @@ def test_the_step_limit_truncates(by_id):
     assert env.step(say("ls"))[2:4] == (False, False)
     assert env.step(say("ls"))[2:4] == (False, True)
     env.close()
+
+
+@pytest.mark.parametrize(("last", "code"), [("", 0), ("raise SystemExit(3)", 3)])
+def test_a_program_exits_without_close(last, code):
+    make = (
+        f"from envtune.interop.gym_env import MCPGymEnv; env = MCPGymEnv(); env.reset(options={{'task_id': {TASK!r}}})"
+    )
+    done = subprocess.run([sys.executable, "-c", f"{make}; {last}"], capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stderr) == (code, "")
 
 
 def test_unicode_survives(env):
