@@ -200,6 +200,9 @@ def evaluate(
     ] = None,
     samples: Annotated[int, typer.Option(min=1, help="Play every task so often.")] = 1,
     export: Annotated[Path | None, typer.Option(help="Folder for the benchmark's own result files, too.")] = None,
+    export_as: Annotated[
+        str | None, typer.Option(help="With --export: the model's name in the benchmark's registry; default: ours.")
+    ] = None,
     rescore: Annotated[
         Path | None, typer.Option(help="Play nothing: our verdict and the official one on this result file or run.")
     ] = None,
@@ -208,6 +211,10 @@ def evaluate(
     """Score a policy, without hints; or a result file of the benchmark, with both checkers."""
     if (policy is None) == (rescore is None):
         raise typer.BadParameter("give either a policy or --rescore FILE")
+    if export and samples > 1:
+        raise typer.BadParameter("--export writes one sample, as the benchmark's files hold one; leave --samples out")
+    if export_as and not export:
+        raise typer.BadParameter("--export-as names what --export writes; give --export FOLDER, too")
     if rescore:
         return _rescore(rescore, partial)
     from envtune.data import load_tasks, spread
@@ -219,8 +226,8 @@ def evaluate(
     assert policy is not None
     tasks = spread(load_tasks("bfcl", split=split, categories=category), limit)
     if policy.endswith((".yaml", ".yml")):
-        policy, folder, name = _named_by(policy)
-        parts = [name, split, *(category or []), *([str(limit)] if limit else [])]
+        policy, folder, parts = _named_by(policy)
+        parts += [split, *(category or []), *([str(limit)] if limit else []), *([protocol] if protocol else [])]
         out = out or folder / ("-".join(parts) + (".jsonl" if samples == 1 else f"-{samples}-samples"))
 
     server = {"model": model, "tokenizer": tokenizer, "concurrency": concurrency, "key_variable": key_variable}
@@ -239,18 +246,23 @@ def evaluate(
     _print_table(scores, f"{results[0].policy}, {split} split, {len(tasks)} tasks")
     if out:
         typer.echo(f"episodes in {out}")
-    for file in write_results(export, results[0].policy, results[0].episodes) if export else []:
+    for file in write_results(export, export_as or results[0].policy, results[0].episodes) if export else []:
         typer.echo(f"official result file {file}")
     return None
 
 
-def _named_by(params: str) -> tuple[str, Path, str]:
-    """The policy that a parameter file names, the folder of its run, and a name for files."""
+def _named_by(params: str) -> tuple[str, Path, list[str]]:
+    """The policy that a parameter file names, the folder of its run, and what files about it are named after."""
     from envtune.workbook.trained import named_by
 
     policy, run_dir = named_by(Path(params))
     typer.echo(f"policy {policy}")
-    return policy, run_dir, Path(policy).parent.name if Path(policy).name == "policy" else Path(policy).name
+    name = Path(policy).parent.name if Path(policy).name == "policy" else Path(policy).name
+    if not Path(policy).is_dir():
+        return policy, run_dir, [name]
+    from envtune.policy.checkpoint import fingerprint
+
+    return policy, run_dir, [name, fingerprint(Path(policy))[:8]]
 
 
 def _rescore(path: Path, partial: bool) -> None:

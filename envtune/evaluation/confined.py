@@ -36,7 +36,11 @@ Expressions = Sequence[Sequence[Sequence[str]]]
 def verdicts(
     work: Sequence[tuple[Task, Expressions]], seconds: float = SECONDS, memory_mb: int = MEMORY_MB
 ) -> Iterator[Verdict]:
-    """The official verdict on each item, in order."""
+    """The official verdict on each item, in order.
+
+    Raises:
+        ChildProcessError: the process does not start.
+    """
     context = multiprocessing.get_context("spawn")
     done = 0
     while done < len(work):
@@ -45,8 +49,7 @@ def verdicts(
         process.start()
         theirs.close()
         try:
-            if not mine.poll(START_SECONDS) or not mine.recv_bytes():
-                raise RuntimeError(f"the official checker did not start within {START_SECONDS:.0f} s")
+            _await_start(mine)
             for _ in work[done:]:
                 lost = not mine.poll(seconds)
                 found = _receive(mine) if not lost else None
@@ -58,6 +61,17 @@ def verdicts(
             process.kill()
             process.join()
             mine.close()
+
+
+def _await_start(connection: Connection) -> None:
+    if not connection.poll(START_SECONDS):
+        raise ChildProcessError(f"the official checker did not start within {START_SECONDS:g} s; try again")
+    try:
+        connection.recv_bytes()
+    except EOFError:
+        raise ChildProcessError(
+            "the process of the official checker died at its start; `envtune doctor` checks the installation"
+        ) from None
 
 
 def _receive(connection: Connection) -> Verdict | None:

@@ -10,7 +10,7 @@ from enum import StrEnum
 import pandas as pd
 
 from envtune import rewards
-from envtune.types import Category, Episode, StepKind, StopReason, Task
+from envtune.types import Category, Episode, StepKind, Task
 
 
 class Mistake(StrEnum):
@@ -21,17 +21,17 @@ class Mistake(StrEnum):
     FORMAT = "unreadable message"
     """The turn ended with a message that could not be parsed."""
     STEP_LIMIT = "step limit"
-    """The turn held more tool steps than allowed."""
+    """The agent did not end the turn: it held more tool steps than allowed, or the episode more messages."""
     EARLIER = "lost in an earlier turn"
     """The state was already not the ground truth's when the turn began."""
     NO_CALL = "no call"
     """Calls were due and none was made."""
     WRONG_TOOL = "another tool than needed"
-    """Some tool of the ground truth was not called in this turn, and one that it does not use was."""
+    """A tool was called less often than the turn's ground truth calls it, and one that it does not use was called."""
     MISSING_TOOL = "a needed tool not called"
-    """Some tool of the ground truth was not called in this turn, and none beyond them."""
+    """A tool was called less often than the turn's ground truth calls it, and none that it does not use was called."""
     VALUE = "a wrong value"
-    """All its tools were called, but not all its calls made."""
+    """All its tools were called as often as there, but not all its calls made."""
     NEEDLESS = "a needless call"
     """All its calls were made, or none was due, and others did harm."""
 
@@ -45,7 +45,7 @@ def lost_by(task: Task, episode: Episode, index: int) -> Mistake | None:
         return None
     if turn.steps and turn.steps[-1].kind is StepKind.FORMAT_ERROR:
         return Mistake.FORMAT
-    if episode.stop is StopReason.STEP_LIMIT and index == len(episode.turns) - 1:
+    if turn.steps and turn.steps[-1].calls:
         return Mistake.STEP_LIMIT
     if not all(earlier.state_ok for earlier in episode.turns[:index]):
         return Mistake.EARLIER
@@ -53,10 +53,10 @@ def lost_by(task: Task, episode: Episode, index: int) -> Mistake | None:
     made = [call for step in turn.steps for call in step.calls]
     if due and not made:
         return Mistake.NO_CALL
-    needed, used = {call.name for call in due}, {call.name for call in made}
+    needed, used = Counter(call.name for call in due), Counter(call.name for call in made)
     if needed - used:
-        return Mistake.WRONG_TOOL if used - needed else Mistake.MISSING_TOOL
-    return Mistake.VALUE if any(call not in made for call in due) else Mistake.NEEDLESS
+        return Mistake.WRONG_TOOL if used.keys() - needed.keys() else Mistake.MISSING_TOOL
+    return Mistake.VALUE if any(made.count(call) < due.count(call) for call in due) else Mistake.NEEDLESS
 
 
 def mistake_frame(episodes: Sequence[Episode], tasks: Sequence[Task]) -> pd.DataFrame:
@@ -89,14 +89,17 @@ class Failure:
 
 
 def failure(task: Task, episode: Episode) -> Failure | None:
-    """What lost an episode: the mistake in the first turn that the verdict counts and that is not right."""
+    """What lost an episode: the mistake in the first turn that the verdict counts and that is not right.
+
+    The verdict counts the turns that expect calls, and a turn that the agent did not end.
+    """
     if episode.success:
         return None
     for turn, due in enumerate(task.ground_truth):
         mistake = lost_by(task, episode, turn)
-        if due and mistake:
+        if mistake and (due or mistake is Mistake.STEP_LIMIT):
             return Failure(mistake, turn, episode)
-    return Failure(Mistake.NOT_PLAYED, len(episode.turns), episode)  # cut off in a turn that expects no call
+    return Failure(Mistake.NOT_PLAYED, len(episode.turns), episode)  # cut off before turns that expect no call
 
 
 def instructive(episodes: Sequence[Episode], tasks: Sequence[Task], n: int = 10) -> list[Failure]:

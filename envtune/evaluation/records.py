@@ -114,7 +114,8 @@ def read(path: Path) -> tuple[Header, list[Row]]:
 def writer(path: Path, header: Header, task_ids: Sequence[str]) -> Iterator[Writer]:
     """Open `path` to begin or resume the evaluation that `header` describes.
 
-    A torn last line is cut off. While it is open, no other process can open it for writing.
+    A torn last line is cut off, and a header under which no task was finished gives way. While it is open, no other
+    process can open it for writing.
 
     Raises:
         ValueError: the file belongs to another evaluation or another process, or holds a line that does not belong.
@@ -136,6 +137,8 @@ class Writer:
         file.seek(0)
         content = file.read()
         found, self.rows, torn = _parse(path, content)
+        if found != header and found is not None and not self.rows:
+            found, content, torn = None, b"", b""  # what failed before its first episode, such as a mistyped option
         first = _line(header)
         if found is None and not first.startswith(torn):
             raise ValueError(f"{path}, line 1: not the start of an evaluation; {_WAY_OUT}")

@@ -35,8 +35,11 @@ class Result:
 
     @property
     def split(self) -> str | None:
-        """The benchmark's split that was played as a whole, if it was one."""
-        return split_of(_numbers(self.rows)) if self._of_benchmark else None
+        """The benchmark's split that was played as a whole, in every category that was played, if it was one."""
+        if not self._of_benchmark:
+            return None
+        found = {split_of(_numbers(self.only(category).rows)) for category in {row.category for row in self.rows}}
+        return found.pop() if len(found) == 1 else None
 
     @property
     def drawn_from(self) -> str | None:
@@ -163,11 +166,11 @@ def _listed(runs: Runs) -> list[Result]:
 
 def _means(runs: Sequence[Result], field: str) -> dict[str, float]:
     """Task -> mean over the samples, in the order of the first."""
-    found = {row.task_id: 0.0 for row in runs[0].rows}
+    sums = {row.task_id: 0.0 for row in runs[0].rows}
     for run in runs:
         for row in run.rows:
-            found[row.task_id] += getattr(row, field) / len(runs)
-    return found
+            sums[row.task_id] += getattr(row, field)
+    return {task_id: total / len(runs) for task_id, total in sums.items()}
 
 
 def readable(table: pd.DataFrame) -> pd.DataFrame:

@@ -157,7 +157,7 @@ def _entry(where: str, line: str, by_id: Mapping[str, Task]) -> Entry:
         raise ValueError(f"{where}: not complete JSON: half a result file? generate this entry again") from None
     except (KeyError, TypeError):
         raise ValueError(f'{where}: not an entry with "id" and "result"') from None
-    if task_id not in by_id:
+    if not isinstance(task_id, str) or task_id not in by_id:
         raise ValueError(
             f"{where}: unknown instance {task_id!r}; known are the benchmark's {len(by_id)} multi-turn ones"
         )

@@ -40,12 +40,14 @@ def evaluate_samples(
     Raises:
         ValueError: the policy does not depend on its seed, so that all samples would be the same.
     """
-    first = load(seed)
-    if samples > 1 and "seed" not in first.settings:
-        raise ValueError(f"policy {first.name} answers the same every time; give it a temperature to sample from it")
+    policy = load(seed)
+    if samples > 1 and "seed" not in policy.settings:
+        raise ValueError(f"policy {policy.name} answers the same every time; give it a temperature to sample from it")
     several = path is not None and samples > 1
     files = [path / f"sample-{i}.jsonl" if path and several else path for i in range(samples)]
-    return [evaluate(load(seed + i) if i else first, tasks, file, **options) for i, file in enumerate(files)]
+    first = evaluate(policy, tasks, files[0], **options)
+    del policy  # two models at once may not fit
+    return [first, *(evaluate(load(seed + i), tasks, file, **options) for i, file in enumerate(files[1:], start=1))]
 
 
 def load_runs(path: Path | str) -> list[Result]:

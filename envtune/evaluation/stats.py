@@ -22,6 +22,8 @@ from scipy import stats
 CONFIDENCE = 0.95
 RESAMPLES = 9_999
 SEED = 0
+ROUNDING = 1e-9
+"""What floating point may leave of a cluster's sum that is zero."""
 
 Floats = NDArray[np.float64]
 
@@ -136,7 +138,7 @@ def _interval(sums: Floats, counts: Floats) -> tuple[Floats, Floats]:
 
 def _sign_flip_test(sums: Floats) -> float:
     """Two-sided p-value of "the cluster sums are symmetric around zero"; zero sums say nothing and are left out."""
-    informative = sums[sums != 0]
+    informative = sums[np.abs(sums) > ROUNDING]
     if len(informative) < 2:
         return 1.0
     result = stats.permutation_test(

@@ -22,9 +22,10 @@ def load_policy(
 
     Args:
         spec: `"tiny"`, the shipped language model; the folder of a checkpoint, such as
-            `"results/tiny/05_stage2_training/policy"`; the name of a model on the hub, such as `"Qwen/Qwen3-4B"`; the
-            address of an OpenAI-compatible server, such as `"http://localhost:8000/v1"`; or a scripted agent:
-            `"oracle"`, `"silent"`, `"noisy"`, or `"noisy:LEVEL"` with the share of disturbed calls.
+            `"results/tiny/05_stage2_training/policy"`, or of a PEFT adapter, whose base is a folder or on the hub; the
+            name of a model on the hub, such as `"Qwen/Qwen3-4B"`; the address of an OpenAI-compatible server, such as
+            `"http://localhost:8000/v1"`; or a scripted agent: `"oracle"`, `"silent"`, `"noisy"`, or `"noisy:LEVEL"`
+            with the share of disturbed calls.
         seed: of the agent's own randomness, if it has any.
         name: what a language model is called in tables and files; default: after its folder.
         temperature: of a language model's sampling; 0 is greedy.

@@ -22,11 +22,11 @@ import os
 import re
 import threading
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import httpx
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_delay, wait_random_exponential
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
 
 from envtune.policy.base import Chat
 from envtune.policy.chat import CUT_OFF, call_block, parse_reply, without_marks
@@ -68,11 +68,11 @@ class Endpoint:
         seed: sent along with each request together with the task and the number of its message. Unused if greedy.
         concurrency: most requests at once.
         timeout: seconds that one request may take.
-        patience: seconds over which a failing request is tried again, the time of a restart included.
+        patience: seconds over which a failing request is tried again, counted from its first failure.
         key_variable: environment variable that holds the API key; no key is sent if it is unset.
 
     Raises:
-        ValueError: a URL that is none, no model, or a number out of its range.
+        ValueError: a URL that is none, no model, a key that is not one line of ASCII, or a number out of its range.
         CheckpointError: the tokenizer cannot be had.
     """
 
@@ -97,13 +97,18 @@ class Endpoint:
                 f"concurrency {concurrency}, message_tokens {message_tokens} and timeout {timeout} must be above 0, "
                 f"temperature {temperature} not below"
             )
+        key = os.environ.get(key_variable, "").strip()
+        if not (key.isascii() and key.isprintable()):
+            raise ValueError(f"the key in {key_variable} is not one line of plain characters; set it again")
         self.name = model.rstrip("/").rsplit("/", 1)[-1]
         self._template = _Template(tokenizer) if tokenizer else None
-        self._seed, self._patience, self._key_variable = seed, patience, key_variable
+        self._seed, self._key_variable = seed, key_variable
+        self._timeout, self._patience = timeout, patience
+        self._slots = asyncio.Semaphore(concurrency)
         self._sampling: JSON = {"temperature": temperature, "max_tokens": message_tokens}
         self._model = model
         self._met = False
-        self._url, self._client = _client(url, os.environ.get(key_variable, "").strip(), concurrency, timeout)
+        self._url, self._client = _client(url, key, concurrency, timeout)
         self._loop = _background_loop()
         weakref.finalize(self, self._loop.call_soon_threadsafe, self._loop.stop)
 
@@ -166,18 +171,20 @@ class Endpoint:
         attempts = AsyncRetrying(
             retry=retry_if_exception_type(_PassingError),
             wait=_wait,
-            stop=stop_after_delay(self._patience),
+            stop=_failing_for(self._patience),
             reraise=True,
         )
-        return await attempts(self._try, path, body)
+        async with self._slots:  # kept while it fails, so that no time in the queue counts
+            return await attempts(self._try, path, body)
 
     async def _try(self, path: str, body: JSON) -> JSON:
         try:
-            response = await self._client.post(self._url + path, json=body)
+            async with asyncio.timeout(self._timeout):
+                response = await self._client.post(self._url + path, json=body)
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
             kind = _PassingError if self._met else EndpointError
             raise kind(f"{self._url} cannot be reached ({_words(error)}): check the address; is it running?") from None
-        except httpx.TransportError as error:
+        except (httpx.TransportError, TimeoutError) as error:
             raise _PassingError(f"{self._url} failed for {self._patience:g} s, last by {_words(error)}") from None
         self._met = True
         if response.status_code != httpx.codes.OK:
@@ -252,7 +259,7 @@ def _client(url: str, key: str, concurrency: int, timeout: float) -> tuple[str, 
     client = httpx.AsyncClient(
         headers={"Authorization": f"Bearer {key}"} if key else {},
         limits=httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency),
-        timeout=httpx.Timeout(timeout, connect=min(timeout, 10.0), pool=None),
+        timeout=httpx.Timeout(None, connect=min(timeout, 10.0)),
     )
     return str(parsed).rstrip("/"), client
 
@@ -262,6 +269,20 @@ def _background_loop() -> asyncio.AbstractEventLoop:
     loop = asyncio.new_event_loop()
     threading.Thread(target=loop.run_forever, name="endpoint", daemon=True).start()
     return loop
+
+
+def _failing_for(patience: float) -> Callable[[RetryCallState], bool]:
+    """Whether one request has failed for that many seconds, the time before its first failure not counted."""
+    first: float | None = None
+
+    def stop(state: RetryCallState) -> bool:
+        nonlocal first
+        failed = state.outcome_timestamp
+        assert failed is not None, "asked after an attempt"
+        first = failed if first is None else first
+        return failed - first >= patience
+
+    return stop
 
 
 def _wait(state: RetryCallState) -> float:
@@ -310,12 +331,12 @@ def _text_of(answer: JSON, url: str) -> str:
     try:
         choice = answer["choices"][0]
         text = choice["text"] if "text" in choice else _written(choice["message"])
+        text = text.encode("utf-8", "replace").decode()
         cut = choice.get("finish_reason") == "length"
     except (KeyError, IndexError, TypeError, AttributeError) as error:
         raise EndpointError(
             f"{url} does not answer as the OpenAI API does ({_words(error)}): is it a model server?"
         ) from None
-    text = text.encode("utf-8", "replace").decode()
     return text + CUT_OFF if cut else text
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from envtune.policy.base import Chat
-from envtune.policy.chat import without_marks
+from envtune.policy.chat import CUT_OFF, without_marks
 from envtune.policy.generate import Row, Sampler
 from envtune.policy.tokens import ChatTokens
 from envtune.types import JSON, Message
@@ -75,12 +75,12 @@ class LanguagePolicy:
         return self._settings
 
     def reply(self, chats: Sequence[Chat]) -> list[str]:
-        """The next message of each chat; empty where the model has no room left to read it."""
+        """The next message of each chat; an empty one, cut off, where the model has no room left to read it."""
         self._forget_the_dead()
         readings = [self._read(chat) for chat in chats]
         while self._sampler.run():
             pass
-        return [self._reply(reading) if reading else "" for reading in readings]
+        return [self._reply(reading) if reading else CUT_OFF for reading in readings]
 
     def _read(self, chat: Chat) -> _Reading | None:
         """Let the chat's row read what is new; None if it does not fit."""

@@ -5,6 +5,8 @@ and how calls are written. `envtune evaluate POLICY --protocol NAME` plays by it
 
 Departures, where a system's own runner does what no score should depend on, or what is not published:
 
+- none sets the longest message. A policy here takes `max_new_tokens` of its generation config (the shipped one: 160) or
+  1024 tokens, one behind a server 4096; the benchmark's own handler takes 4096 or the room left, if that is less.
 - `bfcl_fc`: none known for models behind an API. The benchmark's handlers for *local* models (`base_oss_handler.py`)
   hand tools over in a user message even where the model's name ends in "-FC".
 - `t3rl`: its budget of 20,000 response tokens an episode is not kept; steps are.

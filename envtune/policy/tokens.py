@@ -17,7 +17,7 @@ turns). The check runs once, when a `ChatTokens` is made.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from envtune.policy.chat import CUT_OFF
 from envtune.types import JSON, Message
@@ -38,7 +38,7 @@ _CALL = '<tool_call>\n{"name": "dummy", "arguments": {"x": "1"}}\n</tool_call>'
 
 
 class TemplateError(ValueError):
-    """The chat template does not keep prefixes, so that a conversation cannot be continued by tokens alone."""
+    """The chat template refuses a conversation, or does not keep prefixes, so that tokens alone cannot continue it."""
 
 
 class ChatTokens:
@@ -49,7 +49,8 @@ class ChatTokens:
         stop_ids: further ids that end a message, such as those of the model's generation config.
 
     Raises:
-        TemplateError: the template changes what stands before a new message, or ends messages without a special token.
+        TemplateError: the template changes what stands before a new message, ends messages without a special token, or
+            refuses the role of a message, `tool` among them.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, stop_ids: Sequence[int] = ()) -> None:
@@ -89,11 +90,18 @@ class ChatTokens:
         return text + CUT_OFF if cut else text
 
     def _render(self, messages: Sequence[Message], tools: Sequence[JSON] = (), open_reply: bool = False) -> str:
-        return str(
-            self.tokenizer.apply_chat_template(
+        from jinja2 import TemplateError as Refusal
+
+        try:
+            text = self.tokenizer.apply_chat_template(
                 list(messages), tools=list(tools) or None, add_generation_prompt=open_reply, tokenize=False
             )
-        )
+        except Refusal as error:
+            roles = ", ".join(dict.fromkeys(str(message["role"]) for message in messages))
+            self._fail(
+                f"it refuses messages of the roles {roles} ({(str(error) or type(error).__name__).splitlines()[0]})"
+            )
+        return str(text)
 
     def _encode(self, text: str) -> list[int]:
         # verbose warns of a prompt that is too long; the sampler and its callers keep count of the room themselves
@@ -126,7 +134,7 @@ class ChatTokens:
             if text != self._render(messages, [_TOOL], True):
                 self._fail("a conversation put together message by message is not what it renders as a whole")
 
-    def _fail(self, why: str) -> None:
+    def _fail(self, why: str) -> NoReturn:
         raise TemplateError(
             f"the chat template of {self.tokenizer.name_or_path!r} cannot be continued by tokens: {why}. Use one that "
             "keeps prefixes, such as trl/chat_templates/qwen3_instruct_2507.jinja"

@@ -1,9 +1,9 @@
 """From one generated batch to micro-batches, without rows that teach nothing and without the batch's padding.
 
 TRL pads all rows to the longest prompt and the longest completion, shuffles them and cuts. With a loss that is a mean
-over the tokens of the whole batch, neither the order of the rows nor padding changes the gradient, so rows of similar
-length go together and each micro-batch is trimmed to its own longest row. Shapes: B rows, P prompt and C completion
-positions.
+over the tokens of the whole batch, neither the order of the rows nor padding changes the gradient (of an entropy bonus
+the order does, as TRL takes its mean per micro-batch), so rows of similar length go together and each micro-batch is
+trimmed to its own longest row. Shapes: B rows, P prompt and C completion positions.
 """
 
 from __future__ import annotations

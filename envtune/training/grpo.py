@@ -7,7 +7,8 @@ normalised within the group of one task:
     A_i = (r_i - mean(r)) / (std(r) + 1e-4)
     L   = -1/N sum_t min(w_t A_i, clip(w_t, 1 - low, 1 + high) A_i) + beta KL_t - entropy H_t,   w_t capped at 10
 
-N counts the sampled tokens of the whole batch (token mean, as in verl; TRL's `dapo`). One optimizer step per
+N counts the sampled tokens of the whole batch (token mean, as in verl; TRL's `dapo`); only the entropy's mean is TRL's
+own, over a micro-batch. One optimizer step per
 generation: the policy that sampled is the policy that learns, so w_t = 1. (PPO, `training.ppo`, makes several.) A step
 is one generation with all its updates, so every step is a boundary, where a checkpoint resumes bit for bit.
 
@@ -365,7 +366,7 @@ class Trainer(GRPOTrainer):
             return score(model, input_ids, attention_mask, logits_to_keep, batch_size, **options)
         logprobs = torch.zeros(len(input_ids), logits_to_keep, device=input_ids.device)
         prompt = input_ids.shape[1] - logits_to_keep
-        for rows in attention_mask.sum(1).argsort().split(batch_size or len(input_ids)):
+        for rows in attention_mask.sum(1).argsort(stable=True).split(batch_size or len(input_ids)):
             used = attention_mask[rows].any(0).nonzero()[:, 0]
             window = slice(int(used[0]), int(used[-1]) + 1)
             kept = window.stop - prompt

@@ -143,6 +143,10 @@ def fit(stage: Stage, machine: Machine, sharded: str) -> None:
             isinstance(stage, PPOStage) and sharded != "none",
             "PPO does not shard its critic; launch it as data-parallel",
         ),
+        (
+            isinstance(stage, PPOStage) and machine.sampler == "vllm",
+            "PPO with sampler 'vllm': TRL 1.16 would hand the critic over as a part of the policy; use 'cached'",
+        ),
     ]
     _refuse(problems)
 

@@ -179,8 +179,8 @@ class PPOTrainer(Trainer):
         shape = len(input_ids), logits_to_keep
         logprobs, values = (torch.zeros(shape, device=input_ids.device) for _ in range(2))
         prompt = input_ids.shape[1] - logits_to_keep
-        with self._critic() as found:
-            for rows in attention_mask.sum(1).argsort().split(batch_size):
+        with self._critic() as found:  # stable, so that rows in this order are not put into another one below
+            for rows in attention_mask.sum(1).argsort(stable=True).split(batch_size):
                 used = attention_mask[rows].any(0).nonzero()[:, 0]
                 kept, columns = int(used[-1]) + 1 - prompt, slice(int(used[0]), int(used[-1]) + 1)
                 ids, mask = input_ids[rows, columns], attention_mask[rows, columns]
@@ -253,7 +253,7 @@ class PPOTrainer(Trainer):
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         super()._load_from_checkpoint(resume_from_checkpoint, model)
         path = Path(resume_from_checkpoint) / f"{VALUE_HEAD}.pt"
-        self._whole.get_submodule(VALUE_HEAD).load_state_dict(torch.load(path, weights_only=True))
+        self._whole.get_submodule(VALUE_HEAD).load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
 
 
 def before_tokens(values: Tensor, width: int) -> Tensor:

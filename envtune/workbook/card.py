@@ -27,6 +27,8 @@ from envtune.workbook.overview import markdown_table
 from envtune.workbook.trained import TRAINING, trained_policy
 
 BENCHMARK = "gorilla-llm/Berkeley-Function-Calling-Leaderboard"
+GREEDY = 0.001
+"""Up to this temperature a policy counts as greedy: it is the benchmark's own."""
 SHOWN = ["n", "accuracy", "strict accuracy", "progress", "turn accuracy"]
 UNSEEN = (Split.HELDOUT, Split.TEST, Split.VAL)
 TITLES = {"04_stage1_training": "Base split", "05_stage2_training": "All splits"}
@@ -53,10 +55,15 @@ def make_card(run_dir: Path, license: str = "apache-2.0") -> ModelCard:
             f"run '{run_dir.name}' has no trained policy; train one first (envtune run params/..., notebooks 04 and 05)"
         )
     chapters = finished(run_dir, sorted(TRAINING))
+    if policy.parent.name not in chapters:
+        raise SeriesError(
+            f"run '{run_dir.name}' was trained by `envtune train`, which leaves no manifest to make a card of; "
+            "train it by `envtune run params/...`"
+        )
     last = chapters[policy.parent.name]
     result = _evaluation(run_dir, fingerprint(policy))
     base = str(next(iter(chapters.values()))["parameters"].get("policy", "unknown"))
-    laptop = not last["machine"]["gpus"]
+    laptop = provenance.is_laptop(base, last["machine"]["gpus"])
     name = f"envtune-{run_dir.name}"
     return ModelCard.from_template(
         ModelCardData(
@@ -97,7 +104,7 @@ def _is_of(path: Path, weights: str) -> bool:
         config = json.loads(file.readline())["config"]
         complete = sum(line.endswith("\n") for line in file) == config["tasks"]["n"]
     settings = config["settings"]
-    return complete and settings.get("sha256") == weights and not settings.get("temperature")
+    return complete and settings.get("sha256") == weights and (settings.get("temperature") or 0) <= GREEDY
 
 
 def _eval_results(result: Result) -> Iterator[EvalResult]:

@@ -12,8 +12,8 @@ In: a parameter file such as `params/laptop-hints.yaml` or `params/laptop-ppo.ya
     runs/           per arm and seed, the training run and its evaluation; not needed afterwards
 
 Every stage hands on its last weights, whatever validation says, so that no arm can choose where another cannot. Each
-arm and seed is a process of its own, `jobs` at a time. The tables are written anew whenever one has finished.
-Killed anywhere, the same call goes on: training at its last checkpoint, evaluation at its last task.
+arm and seed is a process of its own, `jobs` at a time; it ends when the call does. The tables are written when all have
+finished. Killed anywhere, the same call goes on: training at its last checkpoint, evaluation at its last task.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import pandas as pd
+from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from envtune.evaluation import load_result
@@ -46,7 +47,6 @@ if TYPE_CHECKING:
 
 Arm = Literal["faded", "none", "abrupt", "ppo", "grpo"]
 BASE = "base"
-FINISHED = ".finished"
 CURVES = {
     "turn_accuracy": "val/progress",
     "accuracy": "val/success",
@@ -87,7 +87,7 @@ class Arms(BaseModel):
 
 
 def run_arms(path: Path | str, echo: Callable[[str], None] = print) -> Path:
-    """Run every arm and seed that is not finished; returns the folder of the tables.
+    """Run what is left of every arm and seed; returns the folder of the tables.
 
     Args:
         path: the parameter file.
@@ -95,22 +95,25 @@ def run_arms(path: Path | str, echo: Callable[[str], None] = print) -> Path:
 
     Raises:
         ParamsError: the file does not say what `Arms` wants.
-        SeriesError: a run failed; the others have been finished.
+        SeriesError: a run failed, and the others have been finished; or another call is at work there.
     """
     began = time.monotonic()
     params = load(path)
     folder = find_root() / params.results / params.run
-    planned = _names(params)
-    failed = []
-    with ThreadPoolExecutor(params.jobs) as pool:
-        running = {name: pool.submit(_start, path, folder, *name, params.threads, echo) for name in planned}
-        for name, process in running.items():
-            if process.result():
-                failed.append(_text(*name))
-            else:
-                write_tables(folder, params, time.monotonic() - began)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder.with_name(f".{folder.name}.lock"), timeout=0), ThreadPoolExecutor(params.jobs) as pool:
+            codes = {name: pool.submit(_start, path, folder, *name, params.threads, echo) for name in _names(params)}
+            try:
+                failed = [_text(*name) for name, code in codes.items() if code.result()]
+            except BaseException:  # stopped by hand: what has not begun shall not begin
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+    except Timeout:
+        raise SeriesError(f"another call is at work on run '{params.run}'; wait for it to end") from None
     if failed:
         raise SeriesError(f"these runs failed: {', '.join(failed)}; their logs lie in {folder / 'runs'}")
+    write_tables(folder, params, time.monotonic() - began)
     return folder
 
 
@@ -144,7 +147,7 @@ def _start(
     command = [sys.executable, "-m", "envtune.workbook.experiment", str(path), arm]
     command += [] if seed is None else [str(seed)]
     environment = os.environ | {"OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false"}
-    with log.open("w") as errors:
+    with log.open("a") as errors:
         process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=errors, text=True)
         assert process.stdout is not None
         for line in process.stdout:
@@ -170,7 +173,6 @@ def run_one(path: Path | str, arm: str, seed: int | None = None) -> None:
         batch_size=params.batch_size,
         progress=False,
     )
-    provenance.write_atomic(folder / FINISHED, "")
     print(f"{name}: {params.split} split {judged.turn_accuracy:.1%} of turns right", flush=True)
 
 
@@ -218,11 +220,10 @@ def _train(params: Arms, arm: str, seed: int, folder: Path) -> Path:
 
 
 def write_tables(folder: Path, params: Arms, seconds: float) -> None:
-    """Write the tables and the manifest from the runs that are finished."""
+    """Write the tables and the manifest of all runs."""
     tasks = _tasks(params)
     tables: dict[str, list[pd.DataFrame]] = {"summary": [], "requests": [], "curves": []}
-    finished = [name for name in _names(params) if (folder / "runs" / _text(*name) / FINISHED).exists()]
-    for arm, seed in finished:
+    for arm, seed in _names(params):
         run = folder / "runs" / _text(arm, seed)
         result = load_result(run / f"{params.split}.jsonl")
         rows = {"summary": _scores(result), "requests": _by_request(turn_frame(result, tasks))}
@@ -231,14 +232,13 @@ def write_tables(folder: Path, params: Arms, seconds: float) -> None:
         for table, own in rows.items():
             tables[table].append(own.assign(arm=arm, seed=seed))
     for table, parts in tables.items():
-        whole = pd.concat(parts) if parts else pd.DataFrame(columns=["arm", "seed"])
+        whole = pd.concat(parts)
         whole = whole[["arm", "seed", *(name for name in whole if name not in ("arm", "seed"))]]
         whole["seed"] = whole.seed.astype("Int64")
         provenance.write_atomic(folder / f"{table}.csv", whole.to_csv(index=False, lineterminator="\n"))
     told = {
         "parameters": params,
-        "finished": len(finished),
-        "planned": len(_names(params)),
+        "runs": len(_names(params)),
         "seconds": round(seconds, 1),
         "code": provenance.git_state() | {"source_hash": provenance.source_hash()},
         "versions": provenance.versions(),
@@ -282,4 +282,7 @@ def _validations(run: Path) -> pd.DataFrame:
 
 
 if __name__ == "__main__":
+    from envtune.training.launch import die_with_parent
+
+    die_with_parent()
     run_one(sys.argv[1], sys.argv[2], *map(int, sys.argv[3:]))

@@ -12,7 +12,7 @@ import re
 import resource
 import subprocess
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from functools import cache
 from importlib import metadata
@@ -154,6 +154,11 @@ def gpus() -> list[str]:
         return [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     listed = _output("nvidia-smi", "--query-gpu=name", "--format=csv,noheader")
     return listed.splitlines() if listed else []
+
+
+def is_laptop(policy: str, gpus: Sequence[str]) -> bool:
+    """Whether numbers are a laptop's, not to be set beside published ones: no GPU, or the shipped policy entered."""
+    return not gpus or policy == "tiny"
 
 
 def peak_memory_mb() -> float:

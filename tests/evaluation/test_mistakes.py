@@ -7,12 +7,14 @@ from dataclasses import replace
 
 import pytest
 
-from envtune.environment import replay
+from envtune.environment import ToolUseEnv, replay
 from envtune.evaluation import Result, evaluate
-from envtune.evaluation.mistakes import Mistake, failure, instructive, lost_by, mistake_frame
+from envtune.evaluation.mistakes import Failure, Mistake, failure, instructive, lost_by, mistake_frame
 from envtune.evaluation.published import beside_published, published
-from envtune.policy import load_policy
-from envtune.types import Category, Task, ToolCall
+from envtune.policy import Oracle, load_policy
+from envtune.policy.chat import render_calls
+from envtune.policy.protocol import Preset
+from envtune.types import Category, StopReason, Task, ToolCall
 from envtune.workbook.scoring import mistakes_figure
 
 
@@ -44,6 +46,79 @@ def test_a_wrong_tool_is_told_from_a_missing_one(by_id: dict[str, Task]) -> None
     assert lost_by(task, wrong, 0) is Mistake.WRONG_TOOL
     missing = replay(task, [[[task.ground_truth[0][0]]], *rest])
     assert lost_by(task, missing, 0) is Mistake.MISSING_TOOL
+
+
+def truth(task: Task, **changed: list[list[ToolCall]]) -> list[list[list[ToolCall]]]:
+    """The ground truth's steps, a call in each; `turn_<i>` stands in for those of turn i."""
+    right = [[[call] for call in turn] for turn in task.ground_truth]
+    return [changed.get(f"turn_{i}", steps) for i, steps in enumerate(right)]
+
+
+def test_each_other_mistake_by_hand(by_id: dict[str, Task]) -> None:
+    task = by_id["multi_turn_base_0"]
+    cd, mkdir, mv = task.ground_truth[0]
+    rest = task.ground_truth[1:]
+    mistaken = {
+        Mistake.NO_CALL: [],
+        Mistake.VALUE: [[cd], [ToolCall("mkdir", {"dir_name": "tmp"})], [mv]],
+        Mistake.NEEDLESS: [[cd], [mkdir], [mv], [ToolCall("touch", {"file_name": "more.txt"})]],
+    }
+    for mistake, steps in mistaken.items():
+        episode = replay(task, truth(task, turn_0=steps))
+        assert lost_by(task, episode, 0) is mistake
+        assert lost_by(task, episode, 1) is Mistake.EARLIER
+        assert failure(task, episode) == Failure(mistake, 0, episode)
+    aborted = replay(task, truth(task)[:2])
+    assert [lost_by(task, aborted, turn) for turn in range(4)] == [None, None, *[Mistake.NOT_PLAYED] * 2]
+    assert failure(task, aborted) == Failure(Mistake.NOT_PLAYED, 2, aborted)
+    env = ToolUseEnv(task)
+    for text in ("<tool_call>{", *(render_calls(calls) if i else "Done." for calls in rest for i in (1, 0))):
+        env.step(text)
+    assert lost_by(task, env.episode, 0) is Mistake.FORMAT
+
+
+@pytest.mark.parametrize(("number", "turn", "dropped"), [(16, 0, 2), (18, 0, 4), (35, 0, 1)])
+def test_a_tool_called_too_rarely_is_missing(by_id: dict[str, Task], number: int, turn: int, dropped: int) -> None:
+    task = by_id[f"multi_turn_base_{number}"]
+    steps = truth(task)[turn]
+    assert steps[dropped][0].name in {call.name for i, step in enumerate(steps) if i != dropped for call in step}
+    episode = replay(task, truth(task, turn_0=steps[:dropped] + steps[dropped + 1 :]))
+    assert lost_by(task, episode, turn) is Mistake.MISSING_TOOL
+
+
+def test_a_call_due_twice_and_made_once_beside_another_is_a_wrong_value(by_id: dict[str, Task]) -> None:
+    task = by_id["multi_turn_base_0"]
+    cd, mkdir, mv = task.ground_truth[0]
+    episode = replay(task, truth(task, turn_0=[[cd], [mkdir], [ToolCall("mkdir", {"dir_name": "x"})], [mv]]))
+    twice = replace(task, ground_truth=((cd, mkdir, mkdir, mv), *task.ground_truth[1:]))
+    assert lost_by(twice, episode, 0) is Mistake.VALUE
+    assert lost_by(task, episode, 0) is Mistake.NEEDLESS
+
+
+def test_a_turn_that_the_agent_did_not_end_met_a_limit(by_id: dict[str, Task]) -> None:
+    task = by_id["multi_turn_base_0"]
+    (aborted,) = evaluate(Oracle(), [task], protocol=Preset(max_steps=2), progress=False).episodes
+    assert aborted.stop is StopReason.ABORTED
+    assert failure(task, aborted) == Failure(Mistake.STEP_LIMIT, 0, aborted)
+    limited = replay(task, truth(task), max_steps_per_turn=2)
+    assert limited.stop is StopReason.STEP_LIMIT
+    assert failure(task, limited) == Failure(Mistake.STEP_LIMIT, 0, limited)
+    assert lost_by(task, limited, 1) is Mistake.NOT_PLAYED
+    asked_back = by_id["multi_turn_miss_func_0"]
+    assert not asked_back.ground_truth[2]
+    restless = replay(asked_back, truth(asked_back, turn_2=[[ToolCall("pwd", {})]] * 5), max_steps_per_turn=4)
+    assert failure(asked_back, restless) == Failure(Mistake.STEP_LIMIT, 2, restless)
+
+
+def test_a_needless_call_where_none_is_due_loses_the_turn_but_not_the_episode(by_id: dict[str, Task]) -> None:
+    task = by_id["multi_turn_miss_func_0"]
+    episode = replay(
+        task, truth(task, turn_2=[[ToolCall("touch", {"file_name": "x"})], [ToolCall("rm", {"file_name": "x"})]])
+    )
+    harmful = replay(task, truth(task, turn_2=[[ToolCall("touch", {"file_name": "x"})]]))
+    assert lost_by(task, harmful, 2) is Mistake.NEEDLESS
+    assert failure(task, harmful) == Failure(Mistake.EARLIER, 3, harmful)
+    assert failure(task, episode) is None
 
 
 def test_the_figure_draws_every_category(run: Result, some: list[Task]) -> None:

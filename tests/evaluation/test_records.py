@@ -132,6 +132,17 @@ def test_refuses_another_configuration(some: list[Task], path: Path) -> None:
         run(some[::-1], path)
 
 
+def test_what_failed_before_its_first_task_does_not_bar_the_corrected_command(
+    some: list[Task], path: Path, whole: bytes
+) -> None:
+    path.unlink()
+    with pytest.raises(ValueError, match="nonsense"):
+        run(some, path, reveal="nonsense")
+    assert path.read_bytes().count(b"\n") == 1
+    run(some, path)
+    assert path.read_bytes() == whole
+
+
 def edit(path: Path, line: int, old: str, new: str) -> None:
     lines = path.read_text().split("\n")
     assert old in lines[line - 1]

@@ -122,6 +122,15 @@ def test_what_hangs_or_dies_has_no_verdict_and_the_next_one_has(by_id: dict[str,
     assert time.monotonic() - start < 120
 
 
+def test_a_checker_that_does_not_start_is_one_line(by_id: dict[str, Task], monkeypatch: pytest.MonkeyPatch) -> None:
+    work = [(by_id["multi_turn_base_0"], [])]
+    with pytest.raises(OSError, match="died at its start; `envtune doctor`"):
+        next(verdicts(work, memory_mb=-(10**20)))
+    monkeypatch.setattr("envtune.evaluation.confined.START_SECONDS", 0.0)
+    with pytest.raises(OSError, match="did not start within 0 s"):
+        next(verdicts(work))
+
+
 def test_no_verdict_is_a_difference(by_id: dict[str, Task], monkeypatch: pytest.MonkeyPatch) -> None:
     task = by_id["multi_turn_base_0"]
     episode = played(task)
@@ -161,4 +170,9 @@ def test_command_line(tasks: list[Task], tmp_path: Path) -> None:
         assert len(failed.stderr.splitlines()) == 1
         assert message in failed.stderr
     assert runner.invoke(app, ["evaluate"]).exit_code == 2
+    for wrong in (["--export", str(tmp_path), "--samples", "2"], ["--export-as", "owner/model"]):
+        assert runner.invoke(app, ["evaluate", "noisy:0.3", "--limit", "1", *wrong]).exit_code == 2
+    named = ["--export", str(tmp_path), "--export-as", "owner/model-FC"]
+    assert runner.invoke(app, ["evaluate", "oracle", "--limit", "1", *named]).exit_code == 0
+    assert len(list((tmp_path / "owner_model-FC" / "multi_turn").iterdir())) == 1
     assert runner.invoke(app, ["evaluate", "oracle", "--rescore", "x"]).exit_code == 2

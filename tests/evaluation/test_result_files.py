@@ -105,6 +105,7 @@ def break_line(folder: Path, change) -> Path:  # type: ignore[no-untyped-def]
             lambda line: line.replace("multi_turn_base_", "simple_python_"),
             "line 2: unknown instance 'simple_python_43'",
         ),
+        (lambda line: json.dumps({**json.loads(line), "id": ["a", "b"]}), r"line 2: unknown instance \['a', 'b'\]"),
         (lambda line: line.replace("_43", "_3", 1), "multi_turn_base_3 is there more than once"),
         (lambda line: json.dumps({**json.loads(line), "result": [1]}), '"result" of multi_turn_base_43 is not a list'),
         (lambda line: json.dumps({**json.loads(line), "result": [[1]]}), "neither text nor a list of calls"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from dataclasses import replace
 from pathlib import Path
 
@@ -71,6 +73,19 @@ def test_sampling_needs_a_seed(some: list[Task]) -> None:
     assert len(evaluate_samples(lambda seed: Oracle(), some, None, 1, progress=False)) == 1
 
 
+def test_only_one_policy_is_held_at_a_time(some: list[Task]) -> None:
+    loaded: list[weakref.ref[NoisyOracle]] = []
+
+    def load(seed: int) -> NoisyOracle:
+        gc.collect()
+        assert not any(policy() for policy in loaded)
+        policy = noisy(seed)
+        loaded.append(weakref.ref(policy))
+        return policy
+
+    assert len(evaluate_samples(load, some[:2], None, 3, progress=False)) == len(loaded) == 3
+
+
 def test_a_folder_of_several_runs_is_refused(some: list[Task], tmp_path: Path) -> None:
     for name, policy in (("a", Silent()), ("b", Oracle())):
         evaluate(policy, some[:2], tmp_path / f"{name}.jsonl", progress=False)
@@ -93,6 +108,16 @@ def test_samples_are_compared_by_their_mean(some: list[Task]) -> None:
     assert table.loc[("accuracy", "base"), "n"] == 5
     assert (table.low <= table.difference).all()
     assert (table.difference <= table.high).all()
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "progress"])
+def test_a_run_does_not_differ_from_copies_of_itself(some: list[Task], metric: str) -> None:
+    for policy in (Oracle(), noisy(0)):
+        run = evaluate(policy, some, progress=False)
+        for k in range(2, 13):
+            difference = compare(run, [run] * k, metric)
+            assert difference.value == pytest.approx(0, abs=1e-12)
+            assert difference.p_value == 1
 
 
 def test_runs_that_answer_different_questions_are_refused(some: list[Task]) -> None:
@@ -118,6 +143,11 @@ def test_splits_are_named(tasks: list[Task]) -> None:
     assert whole.split == whole.drawn_from == "all"
     part = evaluate(Silent(), [task for task in base if task.number in split_numbers("val")][:7], progress=False)
     assert (part.split, part.drawn_from) == (None, "val")
+    val = evaluate(Silent(), [task for task in tasks if task.number in split_numbers("val")], progress=False)
+    assert val.split == "val"
+    for rows in (val.rows[1:], val.rows[::2], val.rows[:30]):
+        part = replace(val, rows=rows)
+        assert (part.split, part.drawn_from) == (None, "val")
     with pytest.raises(ValueError, match=r"199 are in one only.*\(200 of split all in one, 1 in the other\)"):
         compare(whole, evaluate(Silent(), base[:1], progress=False))
 

@@ -82,6 +82,8 @@ def test_answers_of_every_kind_are_text():
     assert parse_reply(reply_to(said(None, [{"name": "pwd", "arguments": ""}]))).calls == (ToolCall("pwd", {}),)
     with pytest.raises(EndpointError, match="is it a model server"):
         reply_to({"choices": []})
+    with pytest.raises(EndpointError, match="is it a model server"):
+        reply_to({"choices": [{"text": None}]})
 
 
 def test_a_cut_off_message_goes_back_without_our_mark():
@@ -144,7 +146,18 @@ def test_slow_answers_are_a_time_out_and_tried_again():
         return said("Done.")
 
     with serving(answer=answer) as server:
-        assert policy(server, timeout=1.5).reply([chat()]) == ["Done."]
+        assert policy(server, timeout=1.5, patience=0.5).reply([chat()]) == ["Done."]
+
+
+def test_waiting_in_line_does_not_count_as_failing():
+    def fault(number: int):
+        time.sleep(0.3)
+        return (500, {}, "oops") if number == 4 else None
+
+    with serving(fault) as server:
+        replies = policy(server, concurrency=1, patience=0.6).reply([chat(number) for number in range(5)])
+        assert len(server.requests) == 6
+    assert len(replies) == 5
 
 
 def test_errors_that_last_are_one_line_with_the_way_out(monkeypatch):
@@ -177,6 +190,14 @@ def test_the_key_is_sent_and_never_told(monkeypatch, tmp_path: Path):
     with serving() as server:
         policy(server).reply([chat()])
         assert "Authorization" not in server.requests[0]["headers"]
+
+
+@pytest.mark.parametrize("key", ["sk-12\nsk-34", "sk-12\x7f34", "sk-12é"])
+def test_a_key_that_no_header_can_hold_is_refused_and_not_told(monkeypatch, key: str):
+    monkeypatch.setenv("SECRET", key)
+    with pytest.raises(ValueError, match="the key in SECRET is not one line") as caught:
+        policy("http://127.0.0.1:9/v1", key_variable="SECRET")
+    assert "sk-" not in str(caught.value)
 
 
 OVERFLOWS = [

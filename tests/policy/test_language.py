@@ -63,10 +63,10 @@ def test_recompiled_tools_are_read_anew():
     assert agent.reply([one]) == policy().reply([Chat(one.task, list(one.messages), one.tools)])
 
 
-def test_no_room_is_an_empty_reply():
+def test_no_room_is_an_empty_message_cut_off():
     agent, one = policy(), chat()
     one.messages[0]["content"] = "long " * 3000
-    assert agent.reply([one, chat(1)])[0] == ""
+    assert agent.reply([one, chat(1)])[0] == CUT_OFF
 
 
 def test_a_policy_plays_and_is_evaluated():

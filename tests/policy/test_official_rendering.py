@@ -185,3 +185,9 @@ def test_the_template_is_the_one_that_trl_ships(ours: Callable[..., str]):
 
     shipped = (Path(trl.__file__).parent / "chat_templates/qwen3_instruct_2507.jinja").read_text()
     assert "last_query_index" not in shipped, "it keeps every message as it was written"
+    tokenizer: Any = miniature_tokenizer()
+    for chat in conversations(some(Category.BASE)[0]):
+        rendered = tokenizer.apply_chat_template(
+            chat.messages, tools=list(chat.tools), chat_template=shipped, add_generation_prompt=True, tokenize=False
+        )
+        assert ours(chat.messages, chat.tools) == rendered

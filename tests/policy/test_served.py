@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -98,17 +100,23 @@ def test_an_evaluation_survives_a_killed_server(server: Served, tmp_path: Path):
     undisturbed = evaluate(server.policy(), tasks, tmp_path / "a.jsonl", batch_size=2, progress=False)
 
     class Killer:
-        """Kills the server before its third answer and starts it again."""
+        """Kills the server while it owes the third round of answers, and starts it again."""
 
         agent, rounds = server.policy(), 0
         name, settings = agent.name, agent.settings
 
         def reply(self, chats: Sequence[Chat]) -> list[str]:
             self.rounds += 1
-            if self.rounds == 3:
+            if self.rounds != 3:
+                return self.agent.reply(chats)
+            server.process.send_signal(signal.SIGSTOP)
+            with ThreadPoolExecutor(1) as pool:
+                asked = pool.submit(self.agent.reply, chats)
+                time.sleep(1)
+                assert not asked.done(), "the requests are on their way"
                 server.kill()
                 server.start()
-            return self.agent.reply(chats)
+                return asked.result()
 
     disturbed = evaluate(Killer(), tasks, tmp_path / "b.jsonl", batch_size=2, progress=False)
     assert disturbed.rows == undisturbed.rows

@@ -47,6 +47,14 @@ def test_templates_that_do_not_are_refused(template):
         ChatTokens(miniature_tokenizer(template=template))
 
 
+def test_a_template_that_refuses_results_is_one_line():
+    tokenizer = miniature_tokenizer()
+    refusal = "{% for m in messages %}{% if m.role == 'tool' %}{{ raise_exception('Only user\nand more') }}{% endif %}"
+    tokenizer.chat_template = refusal + "{% endfor %}" + tokenizer.chat_template
+    with pytest.raises(TemplateError, match=r"refuses messages of the roles user, assistant, tool \(Only user\)"):
+        ChatTokens(tokenizer)
+
+
 def test_no_template_is_refused():
     tokenizer = miniature_tokenizer()
     tokenizer.chat_template = None

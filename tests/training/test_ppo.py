@@ -79,12 +79,12 @@ def test_clipped_value_loss():
     assert np.allclose(ppo.value_loss(tensor(values), tensor(old), tensor(returns), 0.2), expected)
 
 
-def make(tmp_path, stage=STAGE):
+def make(tmp_path, stage=STAGE, micro_batch=4):
     base = tmp_path / "base"
     small.model().save_pretrained(base)
     model = small.model()
     model.config._name_or_path = str(base)
-    machine = Machine(micro_batch=4)
+    machine = Machine(micro_batch=micro_batch)
     config = grpo_config(stage, tmp_path, seed=0, machine=machine, save_every=100)
     trainer = ppo.PPOTrainer(model, small.tokenizer(), stage, TASKS, config, machine, lambda numbers: numbers)
     trainer.current_gradient_accumulation_steps = config.gradient_accumulation_steps
@@ -93,8 +93,8 @@ def make(tmp_path, stage=STAGE):
     return trainer
 
 
-def generated(trainer):
-    return trainer._generate_and_score_completions([{"prompt": t.id} for t in TASKS for _ in range(4)])
+def generated(trainer, times=1):
+    return trainer._generate_and_score_completions([{"prompt": t.id} for t in TASKS * times for _ in range(4)])
 
 
 def nudge(trainer, size=0.05):
@@ -148,6 +148,18 @@ def test_the_batch_holds_what_the_formulas_say(tmp_path, rank, epochs):
     assert np.allclose(batch["old_values"].numpy(), values * mask, atol=1e-4)
     assert trainer._step_numbers["kl"] == pytest.approx(kl[mask == 1].mean(), abs=1e-5)
     assert "ref_per_token_logps" not in batch
+
+
+def test_values_stay_with_their_episodes_where_many_are_of_one_length(tmp_path):
+    trainer = make(tmp_path, replace(STAGE, prompts_per_step=4 * len(TASKS)), micro_batch=16 * len(TASKS))
+    nudge(trainer)
+    batch = generated(trainer, 4)
+    mask = loss_mask(batch).numpy()
+    _, hidden = forward(trainer.model, batch)
+    head = trainer.model.value_head
+    values = hidden @ head.weight.detach().numpy()[0] + head.bias.item()
+    assert len(values) == 16 * len(TASKS)
+    assert np.allclose(batch["old_values"].numpy(), values * mask, atol=1e-4)
 
 
 def test_the_loss_is_both_clipped_terms(tmp_path):

@@ -11,6 +11,7 @@ from huggingface_hub import ModelCard
 from typer.testing import CliRunner
 
 import envtune
+from envtune import cli
 from envtune.cli import app
 from envtune.data import spread
 from envtune.evaluation import evaluate
@@ -20,6 +21,7 @@ from envtune.policy.tiny import WEIGHTS
 from envtune.types import Task
 from envtune.workbook.card import make_card
 from envtune.workbook.errors import SeriesError
+from envtune.workbook.provenance import is_laptop
 from envtune.workbook.trained import named_by, trained_policy
 
 runner = CliRunner()
@@ -125,6 +127,29 @@ def test_a_full_size_run_names_its_base(tmp_path: Path) -> None:
     assert card.data.eval_results is None
 
 
+def test_the_shipped_policy_is_a_laptop_run_on_any_machine(tmp_path: Path) -> None:
+    assert "Laptop run" in make_card(trained_run(tmp_path / "run", "tiny", ["H200"])).text
+    assert is_laptop("Qwen/Qwen3-4B", [])
+    assert not is_laptop("Qwen/Qwen3-4B", ["H200"])
+
+
+def test_the_benchmarks_own_temperature_counts_as_greedy(tmp_path: Path) -> None:
+    folder = trained_run(tmp_path / "run")
+    warm, policy = Trained(), Trained()
+    warm.settings = {**warm.settings, "temperature": 0.7}
+    evaluate(warm, heldout_part(8), folder / "warm.jsonl", progress=False)
+    assert make_card(folder).data.eval_results is None
+    policy.settings = {**policy.settings, "temperature": 0.001}
+    evaluate(policy, heldout_part(4), folder / "official.jsonl", protocol="bfcl_fc", progress=False)
+    assert {r.dataset_args["n"] for r in make_card(folder).data.eval_results} == {1, 4}
+
+
+def test_a_run_without_notebooks_is_one_line(tmp_path: Path) -> None:
+    shutil.copytree(WEIGHTS, tmp_path / "alone" / "train" / "policy")
+    with pytest.raises(SeriesError, match=r"run 'alone' was trained by `envtune train`.*`envtune run params"):
+        make_card(tmp_path / "alone")
+
+
 def test_a_local_base_is_not_given_away(tmp_path: Path) -> None:
     card = str(make_card(trained_run(tmp_path / "run", str(tmp_path / "secret" / "base"))))
     assert str(tmp_path) not in card
@@ -145,6 +170,7 @@ def test_a_parameter_file_names_a_policy(tmp_path: Path, monkeypatch: pytest.Mon
     assert named_by(Path("x.yaml")) == ("tiny", tmp_path / "mine")
     folder = trained_run(tmp_path / "mine")
     assert named_by(Path("x.yaml"))[0] == str(folder / "05_stage2_training" / "policy")
+    assert cli._named_by("x.yaml")[2] == ["05_stage2_training", fingerprint(WEIGHTS)[:8]]
     (folder / "05_stage2_training" / "manifest.json").unlink()
     assert trained_policy(folder) == folder / "04_stage1_training" / "policy"
 
@@ -154,6 +180,9 @@ def test_evaluate_takes_a_parameter_file(tmp_path: Path, monkeypatch: pytest.Mon
     played = runner.invoke(app, ["evaluate", "params/tiny.yaml", "--limit", "4"])
     assert played.exit_code == 0, played.output
     assert len((tmp_path / "silent-heldout-4.jsonl").read_bytes().splitlines()) == 5
+    again = runner.invoke(app, ["evaluate", "params/tiny.yaml", "--limit", "4", "--protocol", "t3rl"])
+    assert again.exit_code == 0, again.output
+    assert (tmp_path / "silent-heldout-4-t3rl.jsonl").exists()
     missing = runner.invoke(app, ["evaluate", str(tmp_path / "none.yaml")])
     assert missing.exit_code == 0, "the stub answers for any file"
 

@@ -7,6 +7,7 @@ import json
 import pandas as pd
 import pytest
 import yaml
+from filelock import FileLock
 from matplotlib import pyplot
 from stub_project import ROOT
 
@@ -97,6 +98,12 @@ def test_the_parameter_file_is_checked(small):
     assert load(ROOT / "params/qwen-tool-ppo.yaml").machine["gradient_checkpointing"] is True
 
 
+def test_two_calls_do_not_work_on_one_run(small, tmp_path):
+    with FileLock(tmp_path / ".hints.lock"), pytest.raises(SeriesError, match="another call is at work on run 'hints'"):
+        run_arms(small, lambda line: None)
+    assert not (tmp_path / "hints").exists()
+
+
 @pytest.mark.slow
 @pytest.mark.xdist_group("training")
 def test_ppo_against_grpo_writes_the_same_tables(small):
@@ -130,7 +137,7 @@ def test_the_hint_experiment_writes_its_tables_and_goes_on(small, tmp_path):
         "all",
     ]
     assert list(course) == ["arm", "seed", "step", *CURVES]
-    assert json.loads((folder / "manifest.json").read_text())["finished"] == 3
+    assert json.loads((folder / "manifest.json").read_text())["runs"] == 3
     assert any(line.startswith("none-0: test split ") for line in said)
     requests = pd.read_csv(folder / "requests.csv")
     assert set(requests.arm) == {"base", "faded", "none"} and requests[requests.arm == "base"].seed.isna().all()
