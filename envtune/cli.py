@@ -331,7 +331,9 @@ def mcp(
     task: Annotated[str | None, typer.Option(help="A task of the benchmark, such as multi_turn_base_0.")] = None,
     domains: Annotated[str | None, typer.Option(help="Or domains, such as GorillaFileSystem,MathAPI, empty.")] = None,
     hints: Annotated[bool, typer.Option("--hints", help="Lay corrections over failed results.")] = False,
-    http: Annotated[int | None, typer.Option(metavar="PORT", help="Streamable HTTP instead of stdio.")] = None,
+    http: Annotated[
+        int | None, typer.Option(min=1, max=65535, metavar="PORT", help="Streamable HTTP instead of stdio.")
+    ] = None,
     host: Annotated[str, typer.Option(help="With --http: where to listen.")] = "127.0.0.1",
     sessions: Annotated[int, typer.Option(min=1, help="With --http: most sessions at once.")] = 64,
     idle: Annotated[float, typer.Option(min=1, help="With --http: seconds after which a silent session ends.")] = 600,

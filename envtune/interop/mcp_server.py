@@ -14,8 +14,10 @@ lasts, so the server speaks the handshake revisions of the protocol (up to 2025-
 
 from __future__ import annotations
 
+import socket
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -26,18 +28,21 @@ from envtune.environment.simulator import Expected, Simulators
 from envtune.types import JSON, Task, ToolCall, ToolResult
 
 try:
+    import anyio
     from mcp import MCPError, types
     from mcp.server import Server, ServerRequestContext
     from mcp.server.runner import serve_loop
     from mcp.server.stdio import stdio_server
     from mcp_types import UNSUPPORTED_PROTOCOL_VERSION
     from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
+    from starlette.responses import Response
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError(f"{error}; install it with: pip install 'envtune[interop]'") from error
 
 if TYPE_CHECKING:
     from mcp.server.context import CallNext, HandlerResult
     from starlette.applications import Starlette
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
 GUARDED, UNKNOWN_TOOL = "envtune/guarded", "envtune/unknown_tool"
 """Keys of a result's `_meta`."""
@@ -51,7 +56,8 @@ class Limits:
     sessions: int = 64
     """Open sessions; a further client is told to come back later (503)."""
     idle_seconds: float = 600.0
-    """A session without a request for so long is closed; its client gets 404 and begins anew."""
+    """A session without a request for so long is closed, its simulators freed; its client gets 404 and begins anew. No
+    request may take longer."""
     body_bytes: int = 1 << 20
     """Largest request (413 above); the guards bound the arguments of a call to 100,000 characters."""
 
@@ -100,8 +106,10 @@ def domains_task(domains: Iterable[str]) -> Task:
         ValueError: an unknown domain, or none.
     """
     names = list(domains)
-    if unknown := [name for name in names if name not in TOOL_DOCS] or not names:
-        raise ValueError(f"unknown domains {unknown or 'none given'}; known: {', '.join(TOOL_DOCS)}")
+    unknown = [name for name in names if name not in TOOL_DOCS]
+    if unknown or not names:
+        wrong = f"unknown domains {', '.join(unknown)}" if unknown else "no domains given"
+        raise ValueError(f"{wrong}; known: {', '.join(TOOL_DOCS)}")
     world = {"id": "domains_base_0", "question": [[]], "involved_classes": names}
     return make_task(world | {"initial_config": {name: {} for name in names}}, [[]], tool_documents())
 
@@ -135,9 +143,12 @@ def tool_server(task: Task, open_session: Callable[[], ToolSession] | None = Non
         return types.ListToolsResult(tools=listed)
 
     async def call_tool(ctx: ServerRequestContext[Any], params: types.CallToolRequestParams) -> types.CallToolResult:
-        # The SDK has no public way from a request to its connection, whose `state` lives as long as the session.
-        state = ctx.session._connection.state
-        session: ToolSession = state.get("session") or state.setdefault("session", open_session())
+        # The SDK has no public way from a request to its connection, which lives as long as the session.
+        connection = ctx.session._connection
+        if "session" not in connection.state:
+            connection.state["session"] = open_session()
+            connection.exit_stack.callback(connection.state.clear)
+        session: ToolSession = connection.state["session"]
         return to_mcp(session.call(ToolCall(params.name, params.arguments or {})))
 
     server: Server[Any] = Server(
@@ -179,12 +190,18 @@ def from_mcp(result: types.CallToolResult) -> ToolResult:
 
 async def serve_stdio(server: Server[Any]) -> None:
     """Serve one client on standard input and output, until it leaves."""
-    async with stdio_server() as (read, write), server.lifespan(server) as state:
-        await serve_loop(server, read, write, lifespan_state=state)
+    try:
+        async with stdio_server() as (read, write), server.lifespan(server) as state:
+            await serve_loop(server, read, write, lifespan_state=state)
+    except* BrokenPipeError:
+        pass  # it left before its answer
 
 
 def http_app(server: Server[Any], limits: Limits | None = None, host: str = LOOPBACK) -> Starlette:
     """Serve many clients at `/mcp`, as an ASGI application.
+
+    The server never speaks first, so there is no GET stream: 405, which the protocol provides for. Clients would keep
+    it open as long as they live, and to the SDK no session is idle that has a request in flight.
 
     Args:
         server: of `tool_server`.
@@ -192,21 +209,50 @@ def http_app(server: Server[Any], limits: Limits | None = None, host: str = LOOP
         host: where it will listen; on loopback, requests that a web page sends under another name are refused.
     """
     limits = limits or Limits()
-    return server.streamable_http_app(
+    app = server.streamable_http_app(
         max_sessions=limits.sessions,
         session_idle_timeout=limits.idle_seconds,
         max_request_body_size=limits.body_bytes,
         host=host,
     )
+    app.add_middleware(_ShortRequests, seconds=limits.idle_seconds)
+    return app
+
+
+class _ShortRequests:
+    """Lets no request stay in flight: no GET stream, no body that never ends, no answer that nobody reads."""
+
+    def __init__(self, app: ASGIApp, seconds: float) -> None:
+        self._app = app
+        self._seconds = seconds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+        elif scope["method"] == "GET":
+            await Response(status_code=405, headers={"allow": "POST, DELETE"})(scope, receive, send)
+        else:
+            with anyio.move_on_after(self._seconds):
+                await self._app(scope, receive, send)
 
 
 def serve_http(server: Server[Any], port: int, host: str = LOOPBACK, limits: Limits | None = None) -> None:
-    """Serve at `http://host:port/mcp` until interrupted."""
+    """Serve at `http://host:port/mcp` until interrupted.
+
+    Raises:
+        OSError: the port is taken, or this machine has no such host.
+    """
     import uvicorn
 
-    app = http_app(server, limits, host)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        listener = socket.create_server((host, port), family=family)
+    except OSError as error:
+        raise OSError(f"cannot serve at {host}, port {port}: {error.strerror}; choose another") from error
     print(f"envtune: serving http://{host}:{port}/mcp", file=sys.stderr, flush=True)
-    uvicorn.run(app, host=host, port=port, log_level="warning", timeout_graceful_shutdown=2)
+    config = uvicorn.Config(http_app(server, limits, host), log_level="warning", timeout_graceful_shutdown=2)
+    with listener, suppress(KeyboardInterrupt):
+        uvicorn.Server(config).run(sockets=[listener])
 
 
 def _version() -> str:

@@ -15,18 +15,20 @@ import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Event, Thread
 
 import anyio
 import httpx
 import jsonschema
 import pytest
-from mcp import Client, StdioServerParameters
+import uvicorn
+from mcp import Client, MCPError, StdioServerParameters
 from mcp_types import TextContent
 
 from envtune.data.bfcl import TOOL_DOCS, tool_documents
 from envtune.environment.env import replay
 from envtune.interop import mcp_server
-from envtune.interop.mcp_server import ToolSession, domains_task, from_mcp, to_mcp, tool_server
+from envtune.interop.mcp_server import LOOPBACK, Limits, ToolSession, domains_task, from_mcp, to_mcp, tool_server
 from envtune.types import ToolCall, ToolResult
 
 TASK = "multi_turn_base_0"
@@ -66,6 +68,43 @@ def http_server(*options: str) -> Iterator[str]:
         process.wait(timeout=30)
 
 
+@contextmanager
+def served(server, limits: Limits | None = None) -> Iterator[str]:
+    """A server in a thread of this process; its address."""
+    config = uvicorn.Config(mcp_server.http_app(server, limits), port=0, log_level="warning")
+    runner = uvicorn.Server(config)
+    thread = Thread(target=runner.run)
+    thread.start()
+    try:
+        while not runner.started:
+            assert thread.is_alive()
+            time.sleep(0.05)
+        yield "http://{}:{}/mcp".format(*runner.servers[0].sockets[0].getsockname())
+    finally:
+        runner.should_exit = True
+        thread.join()
+
+
+class Sessions:
+    """Opens sessions and knows which are still there."""
+
+    def __init__(self, task) -> None:
+        self._task = task
+        self.open: weakref.WeakSet[ToolSession] = weakref.WeakSet()
+
+    def __call__(self) -> ToolSession:
+        session = ToolSession(self._task)
+        self.open.add(session)
+        return session
+
+    async def freed(self, seconds: float = 300) -> None:
+        """Wait until none is left."""
+        with anyio.fail_after(seconds):
+            while self.open:
+                gc.collect()
+                await anyio.sleep(0.5)
+
+
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
     with http_server() as found:
@@ -84,9 +123,10 @@ async def tour(server, mode: str = "auto") -> None:
         assert (text_of(first), first.is_error) == ('{"current_working_directory": "document"}', False)
         wrong = await client.call_tool("cd", {"folder": "nowhere"})
         assert wrong.is_error and "nowhere" in text_of(wrong)
-        unknown = await client.call_tool("launch", {})
-        assert unknown.is_error and from_mcp(unknown).unknown_tool
-        assert text_of(unknown) == "Error during execution: name 'launch' is not defined"
+        for name in ("launch", "_load_scenario", "startEngine"):  # nowhere; not a tool; another domain's
+            unknown = await client.call_tool(name, {})
+            assert unknown.is_error and from_mcp(unknown).unknown_tool
+            assert text_of(unknown) == f"Error during execution: name '{name}' is not defined"
         await client.call_tool("touch", {"file_name": "naïve 文件 🗂.txt"})
         assert "naïve 文件 🗂.txt" in json.loads(text_of(await client.call_tool("ls", {})))["current_directory_content"]
 
@@ -158,31 +198,69 @@ def test_results_survive_the_way():
         assert from_mcp(to_mcp(result)) == result
 
 
-@pytest.mark.parametrize("domains", [[], ["GorillaFileSystem", "Nosuch"]])
-def test_unknown_domains_are_refused(domains):
-    with pytest.raises(ValueError, match="unknown domains"):
+@pytest.mark.parametrize(
+    ("domains", "says"),
+    [([], "no domains given; known: "), (["GorillaFileSystem", "Nosuch"], "unknown domains Nosuch; known: ")],
+)
+def test_unknown_domains_are_refused(domains, says):
+    with pytest.raises(ValueError, match=says):
         domains_task(domains)
 
 
 def test_two_clients_never_see_each_other_and_leave_nothing(by_id):
-    task, opened = by_id[TASK], weakref.WeakSet()
-
-    def remember() -> ToolSession:
-        session = ToolSession(task)
-        opened.add(session)
-        return session
+    sessions = Sessions(by_id[TASK])
 
     async def two():
-        server = tool_server(task, remember)
+        server = tool_server(by_id[TASK], sessions)
         async with Client(server, mode="legacy") as one, Client(server, mode="legacy") as other:
             await one.call_tool("touch", {"file_name": "mine"})
             assert "mine" in text_of(await one.call_tool("ls", {}))
             assert "mine" not in text_of(await other.call_tool("ls", {}))
-            assert len(opened) == 2
+            assert len(sessions.open) == 2
+        await sessions.freed()
 
     anyio.run(two)
-    gc.collect()
-    assert len(opened) == 0
+
+
+def test_over_http_a_session_ends_with_its_client(by_id):
+    sessions = Sessions(by_id[TASK])
+
+    async def leave(address):
+        async with Client(address) as client:
+            await client.call_tool("ls", {})
+            assert len(sessions.open) == 1
+        await sessions.freed()
+
+    with served(tool_server(by_id[TASK], sessions), Limits(sessions=1)) as address:
+        anyio.run(leave, address)
+        anyio.run(leave, address)
+
+
+def test_over_http_a_silent_client_loses_its_session(by_id):
+    """The client stays connected, as those of the SDK do; its place and its simulators go to another."""
+    sessions = Sessions(by_id[TASK])
+
+    async def stay(address):
+        async with Client(address) as silent:
+            await silent.call_tool("ls", {})
+            assert len(sessions.open) == 1
+            await sessions.freed()
+            async with Client(address) as other:
+                assert not (await other.call_tool("ls", {})).is_error
+                with pytest.raises(MCPError, match=r"(?i)session"):
+                    await silent.call_tool("ls", {})
+
+    with served(tool_server(by_id[TASK], sessions), Limits(sessions=1, idle_seconds=3)) as address:
+        anyio.run(stay, address)
+
+
+def test_no_request_stays_in_flight(by_id):
+    with served(tool_server(by_id[TASK]), Limits(idle_seconds=2)) as address:
+        assert httpx.get(address, headers={"accept": "text/event-stream"}).status_code == 405
+        host, port = address.split("/")[2].split(":")
+        with socket.create_connection((host, int(port)), timeout=300) as slow:
+            slow.sendall(f"POST /mcp HTTP/1.1\r\nhost: {host}:{port}\r\ncontent-length: 100\r\n\r\n{{".encode())
+            assert slow.recv(100).startswith(b"HTTP/1.1 500")
 
 
 def test_over_http_every_client_has_its_own_state(address):
@@ -208,11 +286,11 @@ def test_session_limit_and_idle_time():
 
 
 def test_large_bodies_and_foreign_hosts_are_refused(address):
-    large = INITIALIZE | {"padding": "x" * mcp_server.Limits.body_bytes}
+    large = INITIALIZE | {"padding": "x" * Limits.body_bytes}
     assert httpx.post(address, json=large, headers=ACCEPT).status_code == 413
     assert httpx.post(address, json=INITIALIZE, headers=ACCEPT | {"host": "evil.example"}).status_code == 421
     with pytest.raises(ValueError, match="above 0"):
-        mcp_server.Limits(sessions=0)
+        Limits(sessions=0)
 
 
 def test_no_request_without_a_session(address):
@@ -226,36 +304,94 @@ def test_no_request_without_a_session(address):
     assert answer.json()["error"]["message"].startswith("these tools keep state per session"), answer.text
 
 
-def test_a_client_that_disappears_mid_call(address):
-    """The socket closes before the answer; the others go on, and the session still has its state."""
-    opened = httpx.post(address, json=INITIALIZE, headers=ACCEPT)
-    session = {"mcp-session-id": opened.headers["mcp-session-id"]}
-    call = {"jsonrpc": "2.0", "id": 1, "method": "tools/call"}
-    body = json.dumps(call | {"params": {"name": "touch", "arguments": {"file_name": "late"}}}).encode()
-    host, port = address.split("/")[2].split(":")
-    head = (
-        f"POST /mcp HTTP/1.1\r\nhost: {host}:{port}\r\ncontent-type: application/json\r\naccept: {ACCEPT['accept']}\r\n"
-    )
-    head += f"mcp-session-id: {session['mcp-session-id']}\r\ncontent-length: {len(body)}\r\n\r\n"
-    for cut in (len(body) // 2, len(body)):
-        with socket.create_connection((host, int(port))) as gone:
-            gone.sendall(head.encode() + body[:cut])
-    anyio.run(tour, address)
-    ls = call | {"id": 2, "params": {"name": "ls", "arguments": {}}}
-    answer = httpx.post(address, json=ls, headers=ACCEPT | session)
-    assert answer.status_code == 200 and "current_directory_content" in answer.text
+def test_a_client_that_disappears_mid_call(by_id):
+    """The socket closes while its call runs: the call ends, its session keeps its state, others see nothing of it."""
+    running, gone = Event(), Event()
+
+    class Slow(ToolSession):
+        def call(self, call: ToolCall) -> ToolResult:
+            if call.arguments == {"file_name": "late"}:
+                running.set()
+                assert gone.wait(300)
+            return super().call(call)
+
+    def message(name: str, **arguments: str) -> dict:
+        return {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": name, "arguments": arguments}}
+
+    with served(tool_server(by_id[TASK], lambda: Slow(by_id[TASK]))) as address:
+
+        def begin(file_name: str) -> dict[str, str]:
+            opened = httpx.post(address, json=INITIALIZE, headers=ACCEPT)
+            headers = ACCEPT | {"mcp-session-id": opened.headers["mcp-session-id"]}
+            assert httpx.post(address, json=message("touch", file_name=file_name), headers=headers).status_code == 200
+            return headers
+
+        mine, other = begin("before"), begin("other")
+        host, port = address.split("/")[2].split(":")
+        body = json.dumps(message("touch", file_name="late")).encode()
+        lines = {"host": f"{host}:{port}", "content-type": "application/json", "content-length": len(body)} | mine
+        head = "POST /mcp HTTP/1.1\r\n" + "".join(f"{name}: {value}\r\n" for name, value in lines.items()) + "\r\n"
+        for cut in (len(body) // 2, len(body)):
+            assert not running.is_set()
+            with socket.create_connection((host, int(port))) as client:
+                client.sendall(head.encode() + body[:cut])
+                assert cut < len(body) or running.wait(300)
+        gone.set()
+        anyio.run(tour, address)
+        seen = [httpx.post(address, json=message("ls"), headers=headers).text for headers in (mine, other)]
+        assert [[name in text for name in ("before", "late", "other")] for text in seen] == [
+            [True, True, False],
+            [False, False, True],
+        ]
+
+
+SLOW_STDIO = """
+import sys, time
+from envtune.cli import main
+from envtune.interop.mcp_server import ToolSession
+call = ToolSession.call
+def slow(self, wanted):
+    if wanted.arguments == {"file_name": "late"}:
+        print("running", file=sys.stderr, flush=True)
+        time.sleep(1)
+    return call(self, wanted)
+ToolSession.call = slow
+main()
+"""
 
 
 def test_a_stdio_client_that_disappears_ends_the_server():
-    process = subprocess.Popen([*COMMAND, "--task", TASK], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    assert process.stdin and process.stdout
-    process.stdin.write(json.dumps(INITIALIZE).encode() + b"\n")
-    process.stdin.flush()
+    """Its pipes close while a call runs."""
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    process = subprocess.Popen([sys.executable, "-c", SLOW_STDIO, "mcp", "--task", TASK], **pipes)
+    assert process.stdin and process.stdout and process.stderr
+
+    def send(message: dict) -> None:
+        process.stdin.write(json.dumps(message).encode() + b"\n")
+        process.stdin.flush()
+
+    def touch(number: int, name: str) -> dict:
+        params = {"name": "touch", "arguments": {"file_name": name}}
+        return {"jsonrpc": "2.0", "id": number, "method": "tools/call", "params": params}
+
+    send(INITIALIZE)
     assert json.loads(process.stdout.readline())["result"]["serverInfo"]["name"] == "envtune"
-    process.stdin.write(b'{"jsonrpc": "2.0", "id": 1, "method": "tools/call"')
+    send(touch(1, "before"))
+    assert not json.loads(process.stdout.readline())["result"]["isError"]
+    send(touch(2, "late"))
+    assert process.stderr.readline() == b"running\n"
     process.stdin.close()
     process.stdout.close()
-    assert process.wait(timeout=30) is not None
+    assert (process.stderr.read(), process.wait(timeout=300)) == (b"", 0)
+    process.stderr.close()
+
+
+def test_a_port_that_cannot_be_had_is_told_before_serving(by_id, capsys):
+    with socket.create_server((LOOPBACK, 0)) as taken:
+        for host, port in ((LOOPBACK, taken.getsockname()[1]), ("192.0.2.1", 8000)):
+            with pytest.raises(OSError, match=f"cannot serve at {host}, port {port}: "):
+                mcp_server.serve_http(tool_server(by_id[TASK]), port, host)
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize(
@@ -263,7 +399,9 @@ def test_a_stdio_client_that_disappears_ends_the_server():
     [
         ([], 2, "give either --task ID or --domains A,B"),
         (["--task", "multi_turn_base_999"], 1, "unknown task 'multi_turn_base_999'"),
-        (["--domains", "Files"], 1, "unknown domains"),
+        (["--domains", "Files"], 1, "unknown domains Files"),
+        (["--domains", ","], 1, "no domains given"),
+        (["--task", TASK, "--http", "99999"], 2, "65535"),
     ],
 )
 def test_wrong_usage_is_one_line(options, code, says):
