@@ -81,7 +81,7 @@ def grpo_config(
             f"stage {stage.name}: {stage.prompts_per_step} prompts x {stage.num_generations} generations = {rows} rows "
             f"do not divide into micro-batches of {at_once} (rows x processes); change micro_batch"
         )
-    return GRPOConfig(
+    return _Config(
         output_dir=str(out),
         max_steps=stage.steps * stage.updates,
         per_device_train_batch_size=machine.micro_batch,
@@ -124,6 +124,15 @@ def grpo_config(
         seed=seed,
         data_seed=seed,
     )
+
+
+class _Config(GRPOConfig):
+    """Names a CPU `cpu`: accelerate says `cpu:0` to several processes, where torch loads no optimizer's state."""
+
+    @property
+    def device(self) -> torch.device:
+        found: torch.device = super().device
+        return torch.device("cpu") if found.type == "cpu" else found
 
 
 def _sampler_settings(stage: Stage, machine: Machine) -> JSON:
@@ -420,6 +429,11 @@ class Trainer(GRPOTrainer):
             base: Any = model.get_base_model()
             own: Any = model.peft_config["default"]
             save_merged(folder, str(base.config._name_or_path), own, adapter, self.processing_class)
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        """The last file that each process writes; the first one then says that the checkpoint is complete."""
+        super()._save_rng_state(output_dir)
+        self.accelerator.wait_for_everyone()
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """TRL would rewrite README.md at every checkpoint; the run writes its own record."""

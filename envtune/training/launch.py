@@ -15,6 +15,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -176,8 +177,16 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _reason(log: Path, code: int) -> str:
-    lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    """Why a process refused, or the error of the first that broke, or the end of the log."""
+    lines = [_RANK.sub("", line) for line in log.read_text(errors="replace").splitlines() if line.strip()]
     told = [line.split(FAILED, 1)[1] for line in lines if FAILED in line]
     if told:
         return told[0].strip()
-    return "\n".join([f"the launched processes ended with code {code}; their log is {log}", *lines[-LOG_LINES:]])
+    broke = lines[next((i for i, line in enumerate(lines) if line.startswith("Traceback")), len(lines)) + 1 :]
+    errors = [line for line in broke if not line.startswith(" ")]  # the frames between are indented
+    ended = f"the launched processes ended with code {code}; their log is {log}"
+    return f"{errors[0]} ({ended})" if errors else "\n".join([ended, *lines[-LOG_LINES:]])
+
+
+_RANK = re.compile(r"^\[rank\d+\]: ")
+"""Before every line that torch prints of an error in one of several processes."""

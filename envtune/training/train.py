@@ -2,7 +2,8 @@
 
 In: stages, a policy (path or hub name), a folder. Out: the trained policy under `<out>/policy`. The folder:
 
-    run.json              seed, policy, stages, processes: what the run is; another run in the same folder is refused
+    run.json              seed, policy (a folder: relative to this one), stages, processes: what the run is; another run
+                          in the same folder is refused
     metrics.jsonl         one line per step; step 0 of a stage holds the validation before it
     rollouts/             episodes of every n-th step, if the machine says so
     <n>_<stage>/          checkpoint-<step>/, best/, last/, done.json
@@ -145,7 +146,7 @@ class _Run:
         told: JSON = json.loads(
             json.dumps(
                 {
-                    "policy": self.policy,
+                    "policy": os.path.relpath(self.policy, self.out) if Path(self.policy).is_dir() else self.policy,
                     "seed": self.seed,
                     "stages": [stage.to_json() for stage in self.stages],
                     "machine": {k: v for k, v in asdict(self.machine).items() if k not in self.machine.free},
@@ -307,7 +308,7 @@ class _AtTheStart(TrainerCallback):
 
 
 def _last_checkpoint(folder: Path) -> Path | None:
-    """The newest checkpoint that was written to its end: transformers writes `trainer_state.json` last."""
+    """The newest checkpoint that all processes wrote to the end: `trainer_state.json` comes last."""
     complete = [path for path in folder.glob("checkpoint-*") if _is_json(path / "trainer_state.json")]
     return max(complete, key=lambda path: int(path.name.rsplit("-", 1)[1]), default=None)
 

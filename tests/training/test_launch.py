@@ -14,7 +14,7 @@ import pytest
 
 from envtune.policy.checkpoint import load_checkpoint
 from envtune.training.curriculum import Stage
-from envtune.training.launch import LaunchError, config_file, launch_command, processes, train
+from envtune.training.launch import LaunchError, _run, config_file, launch_command, processes, train
 from envtune.training.machine import Machine
 from envtune.training.train import Schedule
 from envtune.types import Category, Episode
@@ -57,11 +57,14 @@ def test_two_processes_are_as_one(tmp_path):
 
     def stop(line):
         if line["step"] == 1:
+            saved = tmp_path / "killed/1_two/checkpoint-1/trainer_state.json"
+            assert _eventually(saved.exists, 60)
             raise InterruptedError
 
     with pytest.raises(InterruptedError):
         train([STAGE], "tiny", tmp_path / "killed", launch=CPU, on_step=stop, **HOW)
     assert not _processes(tmp_path)
+    assert not (tmp_path / "killed/1_two/done.json").exists()
     resumed = train([STAGE], "tiny", tmp_path / "killed", launch=CPU, **HOW)
     assert _numbers(resumed) == _numbers(two)
 
@@ -74,6 +77,25 @@ def test_two_processes_are_as_one(tmp_path):
 def test_a_refusal_in_a_process_is_the_error_here(tmp_path):
     with pytest.raises(LaunchError, match=r"= 16 rows do not divide into micro-batches of 6 \(rows x processes\)"):
         train([STAGE], "tiny", tmp_path, launch=CPU, machine=Machine(micro_batch=3), progress=False)
+
+
+@pytest.mark.parametrize(
+    ("printed", "told"),
+    [
+        (
+            "noise\n[rank1]: Traceback (most recent)\n[rank1]:   File x\n[rank1]: OSError: full\nlater\n",
+            "OSError: full (",
+        ),
+        ("a warning\nkilled\n", "the launched processes ended with code 3; their log is {log}\na warning\nkilled"),
+    ],
+)
+def test_what_broke_is_told(tmp_path, printed, told):
+    script, log = tmp_path / "breaks.py", tmp_path / "launch.log"
+    script.write_text(f"print({printed!r}, end='')\nraise SystemExit(3)\n")
+    with pytest.raises(LaunchError) as error:
+        _run([sys.executable, str(script)], log, tmp_path / "metrics.jsonl", print)
+    assert str(error.value).startswith(told.format(log=log))
+    assert str(log) in str(error.value)
 
 
 @pytest.mark.slow

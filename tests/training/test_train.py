@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -150,6 +151,17 @@ def test_another_run_in_the_same_folder_is_refused(policy, tmp_path):
     run(policy, tmp_path, [replace(STAGE, steps=1)], schedule=Schedule(validate_every=0))
     with pytest.raises(ValueError, match=r"holds another run: seed is 1, now 2; choose another folder"):
         run(policy, tmp_path, [replace(STAGE, steps=1)], schedule=Schedule(validate_every=0), seed=2)
+
+
+def test_a_run_that_was_moved_with_its_policy_goes_on(policy, tmp_path):
+    stages, plan = [replace(STAGE, steps=1)], Schedule(validate_every=0)
+    shutil.copytree(policy, tmp_path / "here/policy")
+    first = run(tmp_path / "here/policy", tmp_path / "here/run", stages, schedule=plan)
+    before = numbers(first)
+    assert str(tmp_path) not in (tmp_path / "here/run/run.json").read_text()
+    (tmp_path / "here").rename(tmp_path / "there")
+    again = run(tmp_path / "there/policy", tmp_path / "there/run", stages, schedule=plan)
+    assert numbers(again) == before
 
 
 def test_the_best_weights_are_handed_on(policy, tmp_path, monkeypatch):
