@@ -23,11 +23,12 @@ def load_tasks(
 
     Args:
         source: `"bfcl"`, the 800 multi-turn instances of the benchmark, in its order (by category, then id number); or
-            `"synth"`, procedural tasks over the same simulators, categories in turn.
-        n: `synth` only: how many tasks; default: 64. The first m of n tasks do not depend on n.
-        split: for `bfcl` `all` (default), `train`, `val`, `test` or `heldout` (val + test), by id number; for `synth`
-            `train` (default), `val`, `test` or `ood` (kinds and domains that training never sees).
-        seed: `synth` only: another seed gives other tasks, with other ids.
+            `"synth"`, procedural tasks over the same simulators, categories in turn; or `"chains"`, those of one
+            request each that needs several calls, kinds in turn, all `base`.
+        n: procedural tasks only: how many; default: 64. The first m of n tasks do not depend on n.
+        split: for `bfcl` `all` (default), `train`, `val`, `test` or `heldout` (val + test), by id number; for
+            procedural tasks `train` (default), `val`, `test` or `ood` (kinds and domains that training never sees).
+        seed: procedural tasks only: another seed gives other tasks, with other ids.
         categories: some of `base`, `miss_func`, `miss_param`, `long_context`; default: all four.
 
     Raises:
@@ -37,10 +38,14 @@ def load_tasks(
     wanted = _categories(categories)
     if source == "synth":
         return synth.load(64 if n is None else n, split or "train", seed, [c for c in Category if c in wanted])
+    if source == "chains":
+        if categories is not None and wanted != {Category.BASE}:
+            raise ValueError(f"tasks of the source 'chains' are all base, not {', '.join(sorted(wanted))}")
+        return synth.chains(64 if n is None else n, split or "train", seed)
     if source != "bfcl":
-        raise ValueError(f"unknown task source {source!r}; known: 'bfcl', 'synth'")
+        raise ValueError(f"unknown task source {source!r}; known: 'bfcl', 'synth', 'chains'")
     if n is not None or seed:
-        raise ValueError("n and seed are for procedural tasks (source 'synth'); the benchmark's tasks are fixed")
+        raise ValueError("n and seed are for procedural tasks ('synth', 'chains'); the benchmark's tasks are fixed")
     return [task for task in select(bfcl.load(), split or "all") if task.category in wanted]
 
 

@@ -19,6 +19,7 @@ import json
 import random
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from string import Formatter
@@ -29,7 +30,18 @@ from envtune.data.synth_kinds import KINDS, SUPPLY, Kind
 from envtune.data.synth_values import NAME_PARTS, POOLS, SPLIT_SHARES, ExhaustedError
 from envtune.types import Category, Task
 
-__all__ = ["SPLITS", "WAIT", "Instance", "generate", "kinds_table", "load", "read_jsonl", "vocabulary", "write_jsonl"]
+__all__ = [
+    "SPLITS",
+    "WAIT",
+    "Instance",
+    "chains",
+    "generate",
+    "kinds_table",
+    "load",
+    "read_jsonl",
+    "vocabulary",
+    "write_jsonl",
+]
 
 SPLITS = tuple(SPLIT_SHARES)
 SEED_STRIDE = 1_000_000
@@ -69,13 +81,42 @@ def generate(
     Raises:
         ValueError: an argument is out of range, or no task can be made of these kinds.
     """
+    _check(n, split, seed)
+    allowed = _allowed(split, kinds)
+    seen: set[str] = set()
+    return [_distinct(allowed, split, categories[i % len(categories)], seed * SEED_STRIDE + i, seen) for i in range(n)]
+
+
+def chains(n: int, split: str = "train", seed: int = 0) -> list[Task]:
+    """`n` tasks of one request each, a chain, every kind in turn; to practise what `load` mixes with all else.
+
+    A kind with few different answers repeats them: `load` would pass it over. Ids differ from those of `load`.
+
+    Raises:
+        ValueError: as there.
+    """
+    _check(n, split, seed)
+    kinds = [kind for kind in _allowed(split, None) if kind.chain]
+    return [_chain(kinds[i % len(kinds)], split, seed * SEED_STRIDE + i) for i in range(n)]
+
+
+def _chain(kind: Kind, split: str, number: int) -> Task:
+    for attempt in range(MAX_TRIES):
+        rng = random.Random(f"envtune chain {split} {kind.name} {number} {attempt}")
+        try:
+            task = compose(rng, [kind], split, Category.BASE, number).task()
+        except (ExhaustedError, UnsuitedError):
+            continue
+        if task.n_turns == 1:
+            return replace(task, id=f"chain_{split}_{Category.BASE}_{number}")
+    raise ValueError(f"no task can be made of the kind {kind.name} alone")
+
+
+def _check(n: int, split: str, seed: int) -> None:
     if split not in SPLITS:
         raise ValueError(f"unknown split {split!r} of procedural tasks; known: {', '.join(SPLITS)}")
     if not 0 <= n <= SEED_STRIDE or seed < 0:
         raise ValueError(f"n is {n} and seed is {seed}; n must be 0 to {SEED_STRIDE} and seed not negative")
-    allowed = _allowed(split, kinds)
-    seen: set[str] = set()
-    return [_distinct(allowed, split, categories[i % len(categories)], seed * SEED_STRIDE + i, seen) for i in range(n)]
 
 
 def _allowed(split: str, names: Iterable[str] | None) -> list[Kind]:
@@ -109,8 +150,12 @@ def _distinct(allowed: list[Kind], split: str, category: Category, number: int, 
 
 
 def _signature(ground_truth: list[list[str]]) -> str:
-    """The answer without what no simulator looks at: who trades, passwords, the day of a fare."""
-    return re.sub(r"trading_login\([^)]*\)|, password='\w+'|-\d\d-\d\d", "", repr(ground_truth))
+    """The goal of every turn, without what no simulator looks at: who trades, passwords, the day of a fare.
+
+    The ways to the goal do not count: whoever looks up two cities also answers who needs only one of them.
+    """
+    goals = [turn[-1:] for turn in ground_truth]
+    return re.sub(r"trading_login\([^)]*\)|, password='\w+'|-\d\d-\d\d", "", repr(goals))
 
 
 def write_jsonl(instances: Iterable[Instance], path: Path) -> None:

@@ -3,7 +3,8 @@
 A row says how users word the request (by split), the calls that fulfil it, and where the values come from. Wordings and
 calls are format strings over the domain's world (`synth_worlds`) and the row's `draws`. The part of a wording between
 `<` and `>` is what a `miss_param` task leaves out; `hold` says how the user then supplies it. Adding a kind is adding a
-row. Words of `val` and `test` wordings all occur in `train` wordings: what is new is the sentence, not the vocabulary.
+row. A kind ending in `_half` is another one with half of its preconditions met, a rung on the way to it. Words of `val`
+and `test` wordings all occur in `train` wordings: what is new is the sentence, not the vocabulary.
 """
 
 from __future__ import annotations
@@ -645,6 +646,16 @@ _TRAVEL_KINDS = (
         draws=_FLIGHT_DRAWS, naive=_COST % _NAME, hold=("date", "{date}"),
     ),
     Kind(
+        "flight_cost_half", TRAVEL, (_AIRPORTS[1], _COST % _CODE),
+        train=(
+            "what is the cost to fly {k} from {f.start.airport} to {f.end.name}< on {date}>",
+            "how much is a {k} flight from {f.start.airport} to {f.end.name}< on {date}>",
+        ),
+        val=("how much is it to fly {k} from {f.start.airport} to {f.end.name}< on {date}>",),
+        test=("what is the cost of a {k} flight from {f.start.airport} to {f.end.name}< on {date}>",),
+        draws=_FLIGHT_DRAWS, naive=_COST % ("airport", "name"), hold=("date", "{date}"),
+    ),
+    Kind(
         "city_booking", TRAVEL, (*_AIRPORTS, _BOOK % _CODE),
         ood=(
             "book a {k} flight from " + _CITIES_DAY,
@@ -787,6 +798,12 @@ _VEHICLE_KINDS = (
         naive=_START, before=("parked", "open"), after="running", long=True,
     ),
     Kind(
+        "engine_start_half", VEHICLE, (_PRESS, _START),
+        train=("start my car", "please start the engine", "i want to start the engine of my car"),
+        val=("please start the engine of my car now",), test=("i want to start my car now",),
+        naive=_START, before=("locked",), after="running", long=True,
+    ),
+    Kind(
         "fuel_start", VEHICLE, ("fillFuelTank(fuelAmount={g})", _PRESS, _START),
         ood=("fill in fuel<, {g} gallons,> and start the engine", "start my car and fill in fuel<, {g} gallons>"),
         draws={"g": "gallons"}, naive=_START, before=("locked",), after="running", hold=("amount", "{g} gallons"),
@@ -803,6 +820,16 @@ _VEHICLE_KINDS = (
         val=("show me how far it is from {r.a.name}< to {r.b.name}>",),
         test=("show me the distance from {r.a.name}< to {r.b.name}>",),
         draws={"r": "route"}, naive=_DISTANCE % _NAME, hold=("other city", "{r.b.name}"),
+    ),
+    Kind(
+        "city_distance_half", VEHICLE, (_ZIPCODES[1], _DISTANCE % ("zipcode", "zipcode")),
+        train=(
+            "how far is it from {r.a.zipcode}< to {r.b.name}>",
+            "what is the distance from {r.a.zipcode}< to {r.b.name}>",
+        ),
+        val=("show me how far it is from {r.a.zipcode}< to {r.b.name}>",),
+        test=("show me the distance from {r.a.zipcode}< to {r.b.name}>",),
+        draws={"r": "route"}, naive=_DISTANCE % ("zipcode", "name"), hold=("other city", "{r.b.name}"),
     ),
     Kind(
         "cruise_start", VEHICLE, (_PRESS, _START, _CRUISE),

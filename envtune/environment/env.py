@@ -87,7 +87,8 @@ class ToolUseEnv:
         max_steps_per_turn: tool steps allowed in one turn; None: no limit.
         reveal: how withheld tools are handed over, in a user `message` or by `recompile`d tool list.
         hint_strength: whether a hint names the one tool that resolves the failure or a short list.
-        hint_rate: share of the failed calls that get their hint, drawn call by call: 1 all, 0 none.
+        hint_rate: share of the failures that get their hint: 1 all, 0 none. Drawn once for a tool in a turn: were it
+            drawn anew for every call, an agent would learn to fail again until a hint comes.
         hint_seed: which ones, together with the task and the number of the failure in the episode.
         turn_feedback: where the agent acted in a turn that expects no call, say so before the next user message. For
             training only: this is the one place where the agent is told something about the ground truth.
@@ -140,7 +141,6 @@ class ToolUseEnv:
         self._observed: list[str] = []
         self._turns: list[Turn] = []
         self._steps: list[Step] = []
-        self._failures = 0
         self._stop: StopReason | None = None
         self._begin_turn()
         return self._user_message()
@@ -226,8 +226,8 @@ class ToolUseEnv:
             found = hint(call, raw, self._tools(), self._observed, strength=self.hint_strength)
         if found is None:
             return raw.text, None
-        self._failures += 1
-        if random.Random(f"{self.hint_seed}/{self.task.id}/{self._failures}").random() >= self.hint_rate:
+        drawn = random.Random(f"{self.hint_seed}/{self.task.id}/{self.turn}/{call.name}").random()
+        if drawn >= self.hint_rate:
             return raw.text, None
         return hinted_text(raw.text, found), found.text
 

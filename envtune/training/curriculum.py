@@ -67,7 +67,7 @@ class Stage:
     episode_tokens: int
     """Most tokens after the prompt."""
     source: str = "bfcl"
-    """`bfcl` or `synth`, see `load_tasks`."""
+    """`bfcl`, `synth` or `chains`, see `load_tasks`."""
     split: str = "train"
     categories: tuple[Category, ...] = ALL
     tasks: int | None = None
@@ -161,7 +161,7 @@ class Stage:
         """The stage's tasks; with `split`, so many tasks of the same kind from another split."""
         n = self.tasks if split is None else tasks
         where: JSON = {"categories": self.categories, "split": split or self.split}
-        if self.source == "synth" and n is not None:
+        if self.source != "bfcl" and n is not None:
             where["n"] = n
         return spread(load_tasks(self.source, **where), n)
 

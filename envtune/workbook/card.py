@@ -168,8 +168,9 @@ def _training_data(run_dir: Path, chapters: list[str]) -> str:
         if row and row[0] == "source"
         for cell in row[1:]
     }
-    words = {"bfcl": "instances of the benchmark's train split", "synth": "procedural tasks over the benchmark's tools"}
-    return " and ".join(words[source] for source in sorted(sources & words.keys())) or "see the recipe"
+    procedural = "procedural tasks over the benchmark's tools"
+    words = {"bfcl": "instances of the benchmark's train split", "synth": procedural, "chains": procedural}
+    return " and ".join(dict.fromkeys(words[source] for source in sorted(sources & words.keys()))) or "see the recipe"
 
 
 def _csv(path: Path) -> list[list[str]]:
