@@ -23,8 +23,8 @@ def load_tasks(
 
     Args:
         source: `"bfcl"`, the 800 multi-turn instances of the benchmark, in its order (by category, then id number); or
-            `"synth"`, procedural tasks over the same simulators, categories in turn; or `"chains"`, those of one
-            request each that needs several calls, kinds in turn, all `base`.
+            `"synth"`, procedural tasks over the same simulators, categories in turn; or `"chains"`, those
+            of one request each that needs several calls, kinds in turn.
         n: procedural tasks only: how many; default: 64. The first m of n tasks do not depend on n.
         split: for `bfcl` `all` (default), `train`, `val`, `test` or `heldout` (val + test), by id number; for
             procedural tasks `train` (default), `val`, `test` or `ood` (kinds and domains that training never sees).
@@ -36,12 +36,9 @@ def load_tasks(
         ModuleNotFoundError: the benchmark package is missing; the message says how to install it.
     """
     wanted = _categories(categories)
-    if source == "synth":
-        return synth.load(64 if n is None else n, split or "train", seed, [c for c in Category if c in wanted])
-    if source == "chains":
-        if categories is not None and wanted != {Category.BASE}:
-            raise ValueError(f"tasks of the source 'chains' are all base, not {', '.join(sorted(wanted))}")
-        return synth.chains(64 if n is None else n, split or "train", seed)
+    if source in ("synth", "chains"):
+        make = synth.load if source == "synth" else synth.chains
+        return make(64 if n is None else n, split or "train", seed, [c for c in Category if c in wanted])
     if source != "bfcl":
         raise ValueError(f"unknown task source {source!r}; known: 'bfcl', 'synth', 'chains'")
     if n is not None or seed:

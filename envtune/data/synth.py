@@ -28,6 +28,7 @@ from typing import Any
 from envtune.data.synth_compose import WAIT, Instance, UnsuitedError, compose
 from envtune.data.synth_kinds import KINDS, SUPPLY, Kind
 from envtune.data.synth_values import NAME_PARTS, POOLS, SPLIT_SHARES, ExhaustedError
+from envtune.data.synth_worlds import DOMAINS
 from envtune.types import Category, Task
 
 __all__ = [
@@ -87,29 +88,43 @@ def generate(
     return [_distinct(allowed, split, categories[i % len(categories)], seed * SEED_STRIDE + i, seen) for i in range(n)]
 
 
-def chains(n: int, split: str = "train", seed: int = 0) -> list[Task]:
-    """`n` tasks of one request each, a chain, every kind in turn; to practise what `load` mixes with all else.
+def chains(n: int, split: str = "train", seed: int = 0, categories: Sequence[Category] = tuple(Category)) -> list[Task]:
+    """`n` tasks of one request each, a chain; categories in turn, kinds in turn: to practise what `load` mixes.
 
-    A kind with few different answers repeats them: `load` would pass it over. Ids differ from those of `load`.
+    A kind with few different answers repeats them, where `load` would pass it over. Ids differ from those of `load`.
 
     Raises:
         ValueError: as there.
     """
     _check(n, split, seed)
-    kinds = [kind for kind in _allowed(split, None) if kind.chain]
-    return [_chain(kinds[i % len(kinds)], split, seed * SEED_STRIDE + i) for i in range(n)]
+    kinds = {category: _chains(split, category) for category in categories}
+    made = []
+    for i in range(n):
+        category, turn = categories[i % len(categories)], i // len(categories)
+        made.append(_chain(kinds[category][turn % len(kinds[category])], split, category, seed * SEED_STRIDE + i))
+    return made
 
 
-def _chain(kind: Kind, split: str, number: int) -> Task:
+def _chains(split: str, category: Category) -> list[Kind]:
+    """Those of which a task of the category can be made, with nothing beside them."""
+    found = [kind for kind in _allowed(split, None) if kind.chain]
+    if category is Category.MISS_PARAM:
+        return [kind for kind in found if kind.hold]
+    if category is Category.LONG_CONTEXT:
+        return [kind for kind in found if kind.long and DOMAINS[kind.domain].padded]
+    return found
+
+
+def _chain(kind: Kind, split: str, category: Category, number: int) -> Task:
     for attempt in range(MAX_TRIES):
-        rng = random.Random(f"envtune chain {split} {kind.name} {number} {attempt}")
+        rng = random.Random(f"envtune chain {split} {category} {kind.name} {number} {attempt}")
         try:
-            task = compose(rng, [kind], split, Category.BASE, number).task()
+            task = compose(rng, [kind], split, category, number).task()
         except (ExhaustedError, UnsuitedError):
             continue
-        if task.n_turns == 1:
-            return replace(task, id=f"chain_{split}_{Category.BASE}_{number}")
-    raise ValueError(f"no task can be made of the kind {kind.name} alone")
+        if [name for name in task.kinds if name != WAIT] == [kind.name]:
+            return replace(task, id=f"chain_{split}_{category}_{number}")
+    raise ValueError(f"no {category} task can be made of the kind {kind.name} alone")
 
 
 def _check(n: int, split: str, seed: int) -> None:

@@ -64,7 +64,7 @@ def test_load_tasks():
             envtune.load_tasks("synth", **wrong)
     with pytest.raises(ValueError, match="procedural tasks"):
         envtune.load_tasks("bfcl", n=3)
-    with pytest.raises(ValueError, match="known: 'bfcl', 'synth'"):
+    with pytest.raises(ValueError, match="known: 'bfcl', 'synth', 'chains'"):
         envtune.load_tasks("other")
 
 
@@ -131,6 +131,22 @@ def test_the_goal_of_a_chain_asked_for_at_once_is_an_error(instances, made):
                 for call in calls:
                     simulators.call(call)
     assert seen == {kind.name for kind in KINDS.values() if kind.chain}
+
+
+def test_tasks_of_one_chain_each():
+    """Categories and kinds in turn, one request per task, solvable."""
+    tasks = envtune.load_tasks("chains", n=160)
+    assert tasks[:9] == envtune.load_tasks("chains", n=9)
+    assert {task.id for task in tasks}.isdisjoint(task.id for task in envtune.load_tasks("synth", n=160))
+    assert Counter(task.category for task in tasks) == dict.fromkeys(Category, 40)
+    for category in Category:
+        own = Counter(kind for task in tasks if task.category is category for kind in task.kinds if kind != synth.WAIT)
+        assert own.total() == 40 and max(own.values()) - min(own.values()) <= 1, own
+        assert all(KINDS[kind].chain and KINDS[kind].train for kind in own)
+    for task in tasks:
+        assert task.n_turns == 1 + (task.category in (Category.MISS_FUNC, Category.MISS_PARAM))
+        assert replay(task, steps(task)).success, task.id
+    assert {t.category for t in envtune.load_tasks("chains", n=5, split="val", categories=["base"])} == {Category.BASE}
 
 
 def test_table_of_kinds():
