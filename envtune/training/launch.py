@@ -40,6 +40,8 @@ POLL = 0.5
 GRACE = 20.0
 """Seconds that processes have to end when they are told to."""
 LOG_LINES = 20
+_RANK = re.compile(r"^\[rank\d+\]: ")
+"""Before every line that torch prints of an error in one of several processes."""
 PR_SET_PDEATHSIG = 1
 """Of Linux's prctl(2)."""
 
@@ -186,7 +188,3 @@ def _reason(log: Path, code: int) -> str:
     errors = [line for line in broke if not line.startswith(" ")]  # the frames between are indented
     ended = f"the launched processes ended with code {code}; their log is {log}"
     return f"{errors[0]} ({ended})" if errors else "\n".join([ended, *lines[-LOG_LINES:]])
-
-
-_RANK = re.compile(r"^\[rank\d+\]: ")
-"""Before every line that torch prints of an error in one of several processes."""

@@ -97,7 +97,12 @@ def test_ctrl_c_ends_the_kernel_too_and_says_so_in_one_line(project):
         "main()\n"
     )
     running = subprocess.Popen(
-        [sys.executable, "-c", script], cwd=project.root, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [sys.executable, "-c", script],
+        cwd=project.root,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored, if a shell runs the tests with `&`
     )
     wait_for(project.run_dir / ".01_alpha.partial/work.txt", lines=2)
     kernel_pid = int((project.root / "notebooks/pid").read_text())
