@@ -119,7 +119,7 @@ def test_what_hangs_or_dies_has_no_verdict_and_the_next_one_has(by_id: dict[str,
     assert [verdict.reached for verdict in found[:2]] == [False, False]
     assert found[-1] == Verdict(True, None)
     assert not marker.exists()
-    assert time.monotonic() - start < 120
+    assert time.monotonic() - start < 300
 
 
 def test_a_checker_that_does_not_start_is_one_line(by_id: dict[str, Task], monkeypatch: pytest.MonkeyPatch) -> None:

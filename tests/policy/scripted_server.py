@@ -13,6 +13,9 @@ from typing import Any
 Fault = Callable[[int], tuple[int, dict[str, str], str] | str | None]
 """Number of the request -> status, headers and body; or "drop" or "torn" for the connection; or None to answer."""
 
+MEETING = 60.0
+"""Seconds that a request waits for the others, if they do not come."""
+
 
 class Server(ThreadingHTTPServer):
     """Keeps what it was sent."""
@@ -20,17 +23,30 @@ class Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128
 
-    def __init__(self, fault: Fault | None = None, answer: Callable[[dict], dict] | None = None) -> None:
+    def __init__(self, fault: Fault | None = None, answer: Callable[[dict], dict] | None = None, meet: int = 0) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.fault: Fault = fault or (lambda number: None)
         self.answer = answer or oracle
+        self.meet = meet
         self.lock = threading.Lock()
         self.requests: list[dict[str, Any]] = []
         self.busy = self.most_busy = self.answered = 0
+        self._met = threading.Condition(self.lock)
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_address[1]}/v1"
+
+    def arrived(self, body: dict[str, Any]) -> int:
+        """Number of the request, once as many are open as once were to meet."""
+        with self._met:
+            self.requests.append(body)
+            number = len(self.requests)
+            self.busy += 1
+            self.most_busy = max(self.most_busy, self.busy)
+            self._met.notify_all()
+            self._met.wait_for(lambda: self.most_busy >= self.meet, timeout=MEETING)
+        return number
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Clients may go away."""
@@ -42,11 +58,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-        with self.server.lock:
-            self.server.requests.append({"path": self.path, "headers": dict(self.headers), **body})
-            number = len(self.server.requests)
-            self.server.busy += 1
-            self.server.most_busy = max(self.server.most_busy, self.server.busy)
+        number = self.server.arrived({"path": self.path, "headers": dict(self.headers), **body})
         fault = self.server.fault(number)
         if fault == "drop":
             self.connection.close()
@@ -88,9 +100,14 @@ def said(text: str | None, calls: list[dict] | None = None, finish: str = "stop"
 
 
 @contextmanager
-def serving(fault: Fault | None = None, answer: Callable[[dict], dict] | None = None) -> Iterator[Server]:
-    """A server on a free port of the loopback interface."""
-    server = Server(fault, answer)
+def serving(
+    fault: Fault | None = None, answer: Callable[[dict], dict] | None = None, meet: int = 0
+) -> Iterator[Server]:
+    """A server on a free port of the loopback interface.
+
+    It holds the first answers back until `meet` requests are open, so that no test depends on how fast a machine is.
+    """
+    server = Server(fault, answer, meet)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
     try:

@@ -117,18 +117,14 @@ def test_400_episodes_with_faults_lose_nothing_and_duplicate_nothing(tmp_path: P
     faults = {3: (500, {}, "oops"), 7: "drop", 11: (429, {"Retry-After": "0"}, "slow down"), 13: "torn"}
     tasks = [small.task(number, turns=1 + number % 2) for number in range(400)]
 
-    def fault(number: int):
-        time.sleep(0.02)  # so that requests meet
-        return faults.get(number % 17)
-
-    with serving(fault) as server:
-        agent = policy(server, concurrency=32)
+    with serving(lambda number: faults.get(number % 17), meet=32) as server:
+        agent = policy(server, concurrency=32, timeout=300)
         result = envtune.evaluate(agent, tasks, tmp_path / "e.jsonl", batch_size=128, progress=False)
     assert [row.task_id for row in result.rows] == [task.id for task in tasks]
     assert result.accuracy == 1.0
     assert sum(row.steps for row in result.rows) == server.answered == 1200
     assert len(server.requests) > 1500
-    assert 16 < server.most_busy <= 32
+    assert server.most_busy == 32
 
 
 def test_a_server_that_asks_for_time_gets_it(monkeypatch):
@@ -139,14 +135,14 @@ def test_a_server_that_asks_for_time_gets_it(monkeypatch):
 
 
 def test_slow_answers_are_a_time_out_and_tried_again():
-    slow = iter([3.0])
+    slow = iter([6.0])
 
     def answer(body):
         time.sleep(next(slow, 0))
         return said("Done.")
 
     with serving(answer=answer) as server:
-        assert policy(server, timeout=1.5, patience=0.5).reply([chat()]) == ["Done."]
+        assert policy(server, timeout=3, patience=1).reply([chat()]) == ["Done."]
 
 
 def test_waiting_in_line_does_not_count_as_failing():
@@ -250,7 +246,7 @@ def test_load_policy_and_the_command_line(tmp_path: Path):
 
 
 def test_the_command_line_keeps_as_many_requests_open_as_it_is_told():
-    with serving(fault=lambda number: time.sleep(0.1), answer=lambda body: said("No.")) as server:
+    with serving(answer=lambda body: said("No."), meet=45) as server:
         arguments = ["evaluate", server.url, "--model", "m", "--limit", "90", "--concurrency", "45"]
         assert CliRunner().invoke(app, arguments).exit_code == 0
-        assert 32 < server.most_busy <= 45
+        assert server.most_busy == 45
