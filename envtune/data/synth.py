@@ -11,6 +11,8 @@ a further key `kinds`, the kind of each turn.
 - `miss_func`: the goal tool of one request is withheld and handed over in the turn after it;
 - `miss_param`: one request leaves a value out, and the next turn gives it;
 - `long_context`: simulators load padded; only kinds whose results stay short, and at least one padded state.
+
+`load` mixes requests as users do; `chains` makes tasks of a single request that needs several calls, to practise.
 """
 
 from __future__ import annotations
@@ -77,7 +79,7 @@ def generate(
         split: `train`, `val`, `test` or `ood`.
         seed: not negative.
         categories: at least one.
-        kinds: names of the kinds to draw from; default: all of the split.
+        kinds: names of the kinds to draw from; default: all of the split but half chains.
 
     Raises:
         ValueError: an argument is out of range, or no task can be made of these kinds.
@@ -89,7 +91,7 @@ def generate(
 
 
 def chains(n: int, split: str = "train", seed: int = 0, categories: Sequence[Category] = tuple(Category)) -> list[Task]:
-    """`n` tasks of one request each, a chain; categories in turn, kinds in turn: to practise what `load` mixes.
+    """`n` tasks of one request each, a chain or a half chain; categories in turn, and kinds in turn.
 
     A kind with few different answers repeats them, where `load` would pass it over. Ids differ from those of `load`.
 
@@ -107,7 +109,7 @@ def chains(n: int, split: str = "train", seed: int = 0, categories: Sequence[Cat
 
 def _chains(split: str, category: Category) -> list[Kind]:
     """Those of which a task of the category can be made, with nothing beside them."""
-    found = [kind for kind in _allowed(split, None) if kind.chain]
+    found = [kind for kind in KINDS.values() if split in kind.splits and kind.chain]
     if category is Category.MISS_PARAM:
         return [kind for kind in found if kind.hold]
     if category is Category.LONG_CONTEXT:
@@ -137,7 +139,7 @@ def _check(n: int, split: str, seed: int) -> None:
 def _allowed(split: str, names: Iterable[str] | None) -> list[Kind]:
     held = {kind.name: kind for kind in KINDS.values() if split in kind.splits}
     if names is None:
-        return list(held.values())
+        return [kind for kind in held.values() if not kind.half]
     names = list(names)
     if unknown := [name for name in names if name not in held]:
         raise ValueError(f"unknown kinds {unknown} in split {split!r}; known: {', '.join(held)}")
@@ -165,12 +167,8 @@ def _distinct(allowed: list[Kind], split: str, category: Category, number: int, 
 
 
 def _signature(ground_truth: list[list[str]]) -> str:
-    """The goal of every turn, without what no simulator looks at: who trades, passwords, the day of a fare.
-
-    The ways to the goal do not count: whoever looks up two cities also answers who needs only one of them.
-    """
-    goals = [turn[-1:] for turn in ground_truth]
-    return re.sub(r"trading_login\([^)]*\)|, password='\w+'|-\d\d-\d\d", "", repr(goals))
+    """The answer without what no simulator looks at: who trades, passwords, the day of a fare."""
+    return re.sub(r"trading_login\([^)]*\)|, password='\w+'|-\d\d-\d\d", "", repr(ground_truth))
 
 
 def write_jsonl(instances: Iterable[Instance], path: Path) -> None:
@@ -203,7 +201,7 @@ def kinds_table() -> list[dict[str, Any]]:
         {
             "kind": kind.name,
             "domain": " + ".join(kind.domains),
-            "type": "chain" if kind.chain else "single",
+            "type": "half chain" if kind.half else "chain" if kind.chain else "single",
             "calls": len(kind.calls),
             "tools": ", ".join(kind.tools),
             "splits": ", ".join(kind.splits),

@@ -3,8 +3,7 @@
 A row says how users word the request (by split), the calls that fulfil it, and where the values come from. Wordings and
 calls are format strings over the domain's world (`synth_worlds`) and the row's `draws`. The part of a wording between
 `<` and `>` is what a `miss_param` task leaves out; `hold` says how the user then supplies it. Adding a kind is adding a
-row. A kind ending in `_half` is another one with half of its preconditions met, a rung on the way to it. Words of `val`
-and `test` wordings all occur in `train` wordings: what is new is the sentence, not the vocabulary.
+row. Words of `val` and `test` wordings all occur in `train` wordings: what is new is the sentence, not the vocabulary.
 """
 
 from __future__ import annotations
@@ -50,6 +49,8 @@ class Kind:
     """What `<...>` leaves out: label and value."""
     long: bool = False
     """Every result stays short when the simulator loads padded."""
+    half: bool = False
+    """Another chain with half of its preconditions met: a rung on the way to it, found in `synth.chains` only."""
     also: tuple[str, ...] = ()
     """Further domains."""
 
@@ -653,7 +654,17 @@ _TRAVEL_KINDS = (
         ),
         val=("how much is it to fly {k} from {f.start.airport} to {f.end.name}< on {date}>",),
         test=("what is the cost of a {k} flight from {f.start.airport} to {f.end.name}< on {date}>",),
-        draws=_FLIGHT_DRAWS, naive=_COST % ("airport", "name"), hold=("date", "{date}"),
+        draws=_FLIGHT_DRAWS, naive=_COST % ("airport", "name"), hold=("date", "{date}"), half=True,
+    ),
+    Kind(
+        "flight_cost_other_half", TRAVEL, (_AIRPORTS[0], _COST % _CODE),
+        train=(
+            "what is the cost to fly {k} from {f.start.name} to {f.end.airport}< on {date}>",
+            "how much is a {k} flight from {f.start.name} to {f.end.airport}< on {date}>",
+        ),
+        val=("how much is it to fly {k} from {f.start.name} to {f.end.airport}< on {date}>",),
+        test=("what is the cost of a {k} flight from {f.start.name} to {f.end.airport}< on {date}>",),
+        draws=_FLIGHT_DRAWS, naive=_COST % ("name", "airport"), hold=("date", "{date}"), half=True,
     ),
     Kind(
         "city_booking", TRAVEL, (*_AIRPORTS, _BOOK % _CODE),
@@ -801,7 +812,7 @@ _VEHICLE_KINDS = (
         "engine_start_half", VEHICLE, (_PRESS, _START),
         train=("start my car", "please start the engine", "i want to start the engine of my car"),
         val=("please start the engine of my car now",), test=("i want to start my car now",),
-        naive=_START, before=("locked",), after="running", long=True,
+        naive=_START, before=("locked",), after="running", long=True, half=True,
     ),
     Kind(
         "fuel_start", VEHICLE, ("fillFuelTank(fuelAmount={g})", _PRESS, _START),
@@ -829,7 +840,17 @@ _VEHICLE_KINDS = (
         ),
         val=("show me how far it is from {r.a.zipcode}< to {r.b.name}>",),
         test=("show me the distance from {r.a.zipcode}< to {r.b.name}>",),
-        draws={"r": "route"}, naive=_DISTANCE % ("zipcode", "name"), hold=("other city", "{r.b.name}"),
+        draws={"r": "route"}, naive=_DISTANCE % ("zipcode", "name"), hold=("other city", "{r.b.name}"), half=True,
+    ),
+    Kind(
+        "city_distance_other_half", VEHICLE, (_ZIPCODES[0], _DISTANCE % ("zipcode", "zipcode")),
+        train=(
+            "how far is it< from {r.a.name}> to {r.b.zipcode}",
+            "what is the distance< from {r.a.name}> to {r.b.zipcode}",
+        ),
+        val=("show me how far it is< from {r.a.name}> to {r.b.zipcode}",),
+        test=("show me the distance< from {r.a.name}> to {r.b.zipcode}",),
+        draws={"r": "route"}, naive=_DISTANCE % ("name", "zipcode"), hold=("other city", "{r.a.name}"), half=True,
     ),
     Kind(
         "cruise_start", VEHICLE, (_PRESS, _START, _CRUISE),

@@ -4,8 +4,9 @@ A `Stage` says which tasks, which reward, how much the environment helps, and th
 differs between stages, and `changes` lists what does. Sources: arXiv 2510.10197 with its released configurations
 (`paper`, `single`), T3RL (`t3rl`), qwen-tool (`qwen-tool`). What a source does not state is marked "our choice".
 
-Departs from the paper on purpose in `laptop`: there hints fade per failed call instead of ending with a stage. When
-they end at once, the agent has never seen a raw error; notebook 05 is to measure it.
+Departs from the paper on purpose in `laptop`: there hints fade instead of ending with a stage, as an agent that always
+got one has never seen a raw error (notebook 05 measures it); and the two hinted stages practise one chain at a time, half
+chains among them (`data.synth.chains`), before the last stage mixes all kinds of requests.
 """
 
 from __future__ import annotations
@@ -368,8 +369,10 @@ _LAPTOP_2 = replace(
     _LAPTOP_1,
     name="hints",
     reward="progress",
-    tasks=512,
-    steps=24,
+    source="chains",
+    tasks=600,
+    steps=36,
+    prompts_per_step=16,
     hint_rate=Fade(1.0, 0.5, 1.0),
     hint_strength=Strength.LIST,
 )
@@ -377,12 +380,24 @@ _LAPTOP_3 = replace(
     _LAPTOP_2,
     name="hard",
     categories=ALL,
-    steps=80,
-    learning_rate=4e-4,
+    tasks=800,
+    steps=30,
+    prompts_per_step=12,
+    learning_rate=2.5e-4,
     hint_rate=Fade(0.5, 0.0, 0.6),
     turn_feedback=True,
 )
-_LAPTOP_4 = replace(_LAPTOP_3, name="independent", steps=32, hint_rate=0.0, turn_feedback=False, learning_rate=2e-4)
+_LAPTOP_4 = replace(
+    _LAPTOP_3,
+    name="independent",
+    source="synth",
+    tasks=512,
+    steps=60,
+    prompts_per_step=8,
+    learning_rate=2e-4,
+    hint_rate=0.0,
+    turn_feedback=False,
+)
 
 _QWEN_TOOL = PPOStage(
     name="execution",

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 MESSAGE_TOKENS = 160
 """Longest message of the tiny policy: the longest call of a procedural task has about 90 tokens."""
-CHAINS = tuple(kind.name for kind in KINDS.values() if kind.train and kind.chain)
+CHAINS = tuple(kind.name for kind in KINDS.values() if kind.train and kind.chain and not kind.half)
 HINTS = {"none": (0.0, Strength.LIST), "list": (1.0, Strength.LIST), "one": (1.0, Strength.ONE)}
 """Name -> rate and strength of hints."""
 
