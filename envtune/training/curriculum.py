@@ -5,8 +5,8 @@ differs between stages, and `changes` lists what does. Sources: arXiv 2510.10197
 (`paper`, `single`), T3RL (`t3rl`), qwen-tool (`qwen-tool`). What a source does not state is marked "our choice".
 
 Departs from the paper on purpose in `laptop`: there hints fade instead of ending with a stage, as an agent that always
-got one has never seen a raw error (notebook 05 measures it); and the two hinted stages practise one chain at a time, half
-chains among them (`data.synth.chains`), before the last stage mixes all kinds of requests.
+got one has never seen a raw error (notebook 05 measures it); and the two hinted stages practise one chain at a time,
+half chains among them (`data.synth.chains`), before the last stage mixes all kinds of requests.
 """
 
 from __future__ import annotations
@@ -159,12 +159,16 @@ class Stage:
         )
 
     def load(self, split: str | None = None, tasks: int | None = None) -> list[Task]:
-        """The stage's tasks; with `split`, so many tasks of the same kind from another split."""
+        """The stage's tasks; with `split`, so many of the same categories from another split.
+
+        `chains` are for practice only: from another split come the mixed tasks of `synth` in their place.
+        """
         n = self.tasks if split is None else tasks
+        source = "synth" if split and self.source == "chains" else self.source
         where: JSON = {"categories": self.categories, "split": split or self.split}
-        if self.source != "bfcl" and n is not None:
+        if source != "bfcl" and n is not None:
             where["n"] = n
-        return spread(load_tasks(self.source, **where), n)
+        return spread(load_tasks(source, **where), n)
 
     def to_json(self) -> JSON:
         """Plain values, for records and comparisons."""

@@ -150,6 +150,14 @@ def test_tasks_of_a_stage():
     ]
 
 
+def test_practice_is_judged_by_mixed_tasks():
+    stage = recipe("laptop").stages[1]
+    assert {len(task.user_turns) for task in stage.load()} == {1}
+    judges = stage.load("val", 40)
+    assert [task.id for task in judges] == [task.id for task in recipe("laptop").stages[0].load("val", 40)]
+    assert max(len(task.user_turns) for task in judges) > 1
+
+
 def test_the_two_chapters_share_a_recipe():
     for name, n in [("laptop", 2), ("paper", 2), ("t3rl", 1)]:
         found = recipe(name)
