@@ -89,7 +89,7 @@ class ToolUseEnv:
         hint_strength: whether a hint names the one tool that resolves the failure or a short list.
         hint_rate: share of the failures that get their hint: 1 all, 0 none. Drawn once for a tool in a turn: were it
             drawn anew for every call, an agent would learn to fail again until a hint comes.
-        hint_seed: which ones, together with the task and the number of the failure in the episode.
+        hint_seed: which ones, together with the task, the turn and the tool.
         turn_feedback: where the agent acted in a turn that expects no call, say so before the next user message. For
             training only: this is the one place where the agent is told something about the ground truth.
         simulators: makes what the calls of an episode go to.

@@ -74,7 +74,7 @@ class Stage:
     tasks: int | None = None
     """How many tasks; None: all of the split."""
     hint_rate: float | Fade = 0.0
-    """Share of the failed calls that get their hint."""
+    """Share of the failures that get their hint, drawn once for a tool in a turn (`ToolUseEnv`)."""
     hint_strength: Strength = Strength.ONE
     """Whether a hint names the one tool that helps, or lists several."""
     turn_feedback: bool = False

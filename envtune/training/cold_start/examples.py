@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from typing import TYPE_CHECKING
 
-from envtune.training.cold_start.dialogues import SINGLES, Dialogue, Source, solved
+from envtune.data.bfcl import tool_documents
+from envtune.training.cold_start.dialogues import ANSWERS, SINGLES, Dialogue, Source, solved
 from envtune.training.cold_start.disguise import disguise, reword
 from envtune.training.cold_start.forms import form
 from envtune.training.cold_start.pairs import Pairs
@@ -27,6 +28,8 @@ MIXTURE = {"forms": 0.32, "singles": 0.22, "requests": 0.08, "pairs": 0.38}
 hints."""
 DISGUISED = 0.5
 """Share of solved instances whose values are exchanged for other words."""
+JOINED = 0.6
+"""Share of pairs that stand behind or before single requests to other simulators, in one conversation."""
 REWORDED = 0.5
 """Share of solved instances whose sentences are made sloppier."""
 BLOCK = 2000
@@ -63,7 +66,7 @@ def _block(n: int, seed: str) -> list[Dialogue]:
         "forms": lambda: form(rng),
         "singles": lambda: _solved(singles, rng),
         "requests": lambda: _solved(requests, rng),
-        "pairs": pairs.next,
+        "pairs": lambda: joined(pairs.next(), _solved(singles, rng), rng) if rng.random() < JOINED else pairs.next(),
     }
     return [makers[sort]() for sort in order.choices([*MIXTURE], [*MIXTURE.values()], k=n)]
 
@@ -76,6 +79,23 @@ def _solved(source: Source, rng: random.Random) -> Dialogue:
         dialogue = solved(reword(instance, rng) if rng.random() < REWORDED else instance)
         if dialogue is not None:
             return dialogue
+
+
+def joined(pair: Dialogue, other: Dialogue, rng: random.Random) -> Dialogue:
+    """Both in one conversation, if no simulator is in both; else the first alone."""
+    if _simulators(pair) & _simulators(other):
+        return pair
+    whole = [each for each in (pair, other) if each.messages[-1].get("content") in ANSWERS]
+    first = rng.choice(whole)
+    second = other if first is pair else pair
+    tools = sorted([*pair.tools, *other.tools], key=lambda tool: str(tool["function"]["name"]))
+    return Dialogue(tuple(tools), first.messages + second.messages)
+
+
+def _simulators(dialogue: Dialogue) -> set[str]:
+    """Those whose tools are offered; a tool under another name stands beside others of its simulator."""
+    offered = {tool["function"]["name"] for tool in dialogue.tools}
+    return {cls for cls, documents in tool_documents().items() for document in documents if document["name"] in offered}
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, found: Sequence[Dialogue]) -> list[Example]:
