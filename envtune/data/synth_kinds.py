@@ -815,6 +815,12 @@ _VEHICLE_KINDS = (
         naive=_START, before=("locked",), after="running", long=True, half=True,
     ),
     Kind(
+        "engine_start_other_half", VEHICLE, (_LOCK_ALL, _START),
+        train=("start the engine of my car", "i want to start the engine"),
+        val=("start my car now",), test=("please start the engine now",),
+        naive=_START, before=("pressed",), after="running", long=True, half=True,
+    ),
+    Kind(
         "fuel_start", VEHICLE, ("fillFuelTank(fuelAmount={g})", _PRESS, _START),
         ood=("fill in fuel<, {g} gallons,> and start the engine", "start my car and fill in fuel<, {g} gallons>"),
         draws={"g": "gallons"}, naive=_START, before=("locked",), after="running", hold=("amount", "{g} gallons"),

@@ -2,8 +2,8 @@
 
 In: `Values` and, later, the label of the state to start from. Out: a world (name -> value, or list of values to draw
 from) and its `initial_config`, in the benchmark's format. A label says how far the preconditions are met: `out` and
-`in` for a login, `parked` (two doors unlocked), `open` (all four), `locked`, `ready`, `running` for a car, `root` and
-`sub` for the working directory.
+`in` for a login, `parked` (two doors unlocked), `open` (all four), `pressed` (so is the brake), `locked`, `ready`,
+`running` for a car, `root` and `sub` for the working directory.
 """
 
 from __future__ import annotations
@@ -67,8 +67,8 @@ def _vehicle(values: Values) -> World:
 
 
 def _vehicle_config(world: World, label: str) -> JSON:
-    open_doors = {"parked": world["pair"], "open": DOORS}.get(label, ())
-    pressed = label in ("ready", "running")
+    open_doors = {"parked": world["pair"], "open": DOORS, "pressed": DOORS}.get(label, ())
+    pressed = label in ("pressed", "ready", "running")
     return {
         "fuelLevel": 2.0,
         "engineState": "running" if label == "running" else "stopped",
@@ -262,7 +262,7 @@ DOMAINS: dict[str, Domain] = {
         Domain("TicketAPI", ("out", "in"), _tickets, _tickets_config),
         Domain("TradingBot", ("out", "in"), _trading, _trading_config),
         Domain("TravelAPI", ("out", "in"), _travel, _travel_config, padded=True),
-        Domain("VehicleControlAPI", ("parked", "open", "locked", "ready", "running"), _vehicle, _vehicle_config),
+        Domain("VehicleControlAPI", ("parked", "open", "pressed", "locked", "ready", "running"), _vehicle, _vehicle_config),
     )
 }
 """In the benchmark's order."""
