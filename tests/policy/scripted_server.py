@@ -14,7 +14,7 @@ Fault = Callable[[int], tuple[int, dict[str, str], str] | str | None]
 """Number of the request -> status, headers and body; or "drop" or "torn" for the connection; or None to answer."""
 
 MEETING = 60.0
-"""Seconds that a request waits for the others, if they do not come."""
+"""Seconds after which the requests that have come wait no longer for the others."""
 
 
 class Server(ThreadingHTTPServer):
@@ -38,14 +38,15 @@ class Server(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_address[1]}/v1"
 
     def arrived(self, body: dict[str, Any]) -> int:
-        """Number of the request, once as many are open as once were to meet."""
+        """Number of the request; returns once `meet` requests have been open at the same time."""
         with self._met:
             self.requests.append(body)
             number = len(self.requests)
             self.busy += 1
             self.most_busy = max(self.most_busy, self.busy)
             self._met.notify_all()
-            self._met.wait_for(lambda: self.most_busy >= self.meet, timeout=MEETING)
+            if not self._met.wait_for(lambda: self.most_busy >= self.meet, timeout=MEETING):
+                self.meet = 0  # so that the test fails now, not after as long a wait for every request
         return number
 
     def handle_error(self, request: Any, client_address: Any) -> None:
@@ -60,6 +61,9 @@ class _Handler(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
         number = self.server.arrived({"path": self.path, "headers": dict(self.headers), **body})
         fault = self.server.fault(number)
+        with self.server.lock:
+            self.server.busy -= 1  # before the client can know, and ask again
+            self.server.answered += fault is None
         if fault == "drop":
             self.connection.close()
             self.close_connection = True
@@ -67,9 +71,6 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(*fault)
         else:
             self._send(200, {}, json.dumps(self.server.answer(body)), torn=fault == "torn")
-        with self.server.lock:
-            self.server.busy -= 1
-            self.server.answered += fault is None
 
     def _send(self, status: int, headers: dict[str, str], text: str, torn: bool = False) -> None:
         content = text.encode()
