@@ -149,8 +149,7 @@ def _sequence(rng: random.Random, allowed: list[Kind], category: Category) -> tu
         kind = rng.choice(fitting) if padded and not kinds else _pick(rng, fitting)
         for cls in kind.domains:
             if cls not in labels:
-                before = kind.before if cls == kind.domain else ()
-                labels[cls] = starts[cls] = rng.choice([s for s in DOMAINS[cls].starts if not before or s in before])
+                labels[cls] = starts[cls] = rng.choice(_starts(kind) if cls == kind.domain else DOMAINS[cls].starts)
         labels[kind.domain] = kind.after or labels[kind.domain]
         kinds.append(kind)
     if not kinds:
@@ -161,8 +160,15 @@ def _sequence(rng: random.Random, allowed: list[Kind], category: Category) -> tu
 def _fits(kind: Kind, labels: dict[str, str]) -> bool:
     if len({*labels, *kind.domains}) > 2:
         return False
-    possible = (labels[kind.domain],) if kind.domain in labels else DOMAINS[kind.domain].starts
+    possible = (labels[kind.domain],) if kind.domain in labels else _starts(kind)
     return not kind.before or any(label in kind.before for label in possible)
+
+
+def _starts(kind: Kind) -> tuple[str, ...]:
+    """Labels from which a task may start with the kind; a half chain may have one of its own."""
+    if kind.half and kind.before:
+        return kind.before
+    return tuple(label for label in DOMAINS[kind.domain].starts if not kind.before or label in kind.before)
 
 
 def _pick(rng: random.Random, fitting: list[Kind]) -> Kind:

@@ -262,7 +262,7 @@ DOMAINS: dict[str, Domain] = {
         Domain("TicketAPI", ("out", "in"), _tickets, _tickets_config),
         Domain("TradingBot", ("out", "in"), _trading, _trading_config),
         Domain("TravelAPI", ("out", "in"), _travel, _travel_config, padded=True),
-        Domain("VehicleControlAPI", ("parked", "open", "pressed", "locked", "ready", "running"), _vehicle, _vehicle_config),
+        Domain("VehicleControlAPI", ("parked", "open", "locked", "ready", "running"), _vehicle, _vehicle_config),
     )
 }
 """In the benchmark's order."""

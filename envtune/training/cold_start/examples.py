@@ -23,11 +23,9 @@ from envtune.types import Category
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-MIXTURE = {"forms": 0.28, "singles": 0.28, "requests": 0.08, "pairs": 0.36}
+MIXTURE = {"forms": 0.32, "singles": 0.22, "requests": 0.08, "pairs": 0.38}
 """Share of dialogues: calls with values to copy; single requests; any requests, up to the first chain; failures and
 hints."""
-CATEGORIES = (*Category, Category.MISS_FUNC)
-"""Of single requests, in turn: whether a tool is there is the hardest to see."""
 DISGUISED = 0.5
 """Share of solved instances whose values are exchanged for other words."""
 JOINED = 0.6
@@ -62,7 +60,7 @@ def dialogues(n: int, seed: int) -> list[Dialogue]:
 
 def _block(n: int, seed: str) -> list[Dialogue]:
     rng, order = random.Random(f"disguises {seed}"), random.Random(f"mixture {seed}")
-    singles, requests = Source(SINGLES, CATEGORIES, seed), Source(None, CATEGORIES, seed)
+    singles, requests = Source(SINGLES, tuple(Category), seed), Source(None, tuple(Category), seed)
     pairs = Pairs(seed)
     makers: dict[str, Callable[[], Dialogue]] = {
         "forms": lambda: form(rng),
