@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from itertools import pairwise
 
 import pytest
@@ -10,8 +11,9 @@ import pytest
 from envtune.data.synth_kinds import KINDS
 from envtune.policy.chat import parse_reply
 from envtune.training.cold_start import examples
-from envtune.training.cold_start.dialogues import ANSWERS, SINGLES
+from envtune.training.cold_start.dialogues import ANSWERS, SINGLES, Source, solved
 from envtune.training.cold_start.pairs import TRUE_PAIRS, Pairs
+from envtune.types import Category
 
 CHAINS = [kind for kind in KINDS.values() if kind.chain]
 
@@ -53,6 +55,27 @@ def test_no_chain_is_ever_solved(mixture):
             elif after["role"] == "user":
                 failed = None
     assert reached
+
+
+def test_failures_are_joined_with_solved_requests_to_other_simulators_and_nothing_is_lost():
+    pairs, rng = Pairs(3), random.Random(0)
+    singles = Source(SINGLES, (Category.BASE,), 3)
+    first, alone = 0, 0
+    for _ in range(60):
+        pair, other = pairs.next(), solved(singles.next())
+        both = examples.joined(pair, other, rng)
+        if both is pair:
+            alone += 1
+            continue
+        assert both.messages in (pair.messages + other.messages, other.messages + pair.messages)
+        offered = [tool["function"]["name"] for tool in both.tools]
+        assert offered == sorted(tool["function"]["name"] for tool in (*pair.tools, *other.tools))
+        assert len(offered) == len(set(offered))
+        first += both.messages[: len(pair.messages)] == pair.messages
+        if pair.messages[-1].get("content") not in ANSWERS:  # what is cut off before its result ends the whole
+            assert both.messages[-1] == pair.messages[-1]
+    assert 0 < first < 60 - alone
+    assert 0 < alone < 40
 
 
 def test_hints_name_the_tool_that_is_called_next():

@@ -12,6 +12,8 @@ What it has seen, all of it from the train split of `data.synth` (wordings, valu
   mostly gets the answer of the intact state. Which tool is named is drawn at random, so that what is learned is to
   follow hints and to carry values over, not which tool helps. Where it happens to be one that helps in some task kind,
   the dialogue ends with its call.
+- *Both in one conversation*: three of five such failures stand before or behind single requests to other simulators,
+  as hints must be followed and values copied in long conversations too (`examples.joined`).
 - *Forms* (`forms`): a tool, values for its arguments, and the call, so that values are copied to the digit.
 - *Disguises*: in half of all this, values are exchanged for random words, tools that hints name have another name, and
   sentences lose or gain small words, so that they are read and not known by heart (`disguise`).
