@@ -458,7 +458,7 @@ app.add_typer(tiny, name="tiny")
 @tiny.command("build")
 def tiny_build(
     out: Annotated[Path | None, typer.Option(help="Folder to write; default: the package's own weights.")] = None,
-    minutes: Annotated[float, typer.Option(min=0.01, help="Nominal minutes of training; sets the tokens.")] = 10.0,
+    minutes: Annotated[float, typer.Option(min=0.01, help="Nominal minutes of training; sets the tokens.")] = 12.0,
     seed: Annotated[int, typer.Option(min=0, help="Seed of weights and data.")] = 0,
 ) -> None:
     """Train the tiny policy's cold start from nothing."""

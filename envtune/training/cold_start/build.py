@@ -41,7 +41,7 @@ PACKAGES = ("torch", "transformers", "tokenizers", "bfcl-eval")
 
 def build(
     out: Path = WEIGHTS,
-    minutes: float = 10.0,
+    minutes: float = 12.0,
     seed: int = 0,
     tasks: int = 200,
     echo: Callable[[str], object] = lambda line: None,
