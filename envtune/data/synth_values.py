@@ -245,6 +245,17 @@ def _members(pool: str, split: str, kind: str) -> list[Any]:
     return POOLS[pool].of(split, kind)
 
 
+@cache
+def _places(pool: str, split: str, kind: str) -> dict[Any, list[int]]:
+    """Which of them each value makes collide."""
+    places: dict[Any, list[int]] = {}
+    if not POOLS[pool].shared:
+        for place, item in enumerate(_members(pool, split, kind)):
+            for atom in _atoms(item):
+                places.setdefault(atom, []).append(place)
+    return places
+
+
 class ExhaustedError(Exception):
     """A split has no unused value left for this task; the generator starts the task anew."""
 
@@ -263,11 +274,14 @@ class Values:
         Raises:
             ExhaustedError: every value of the split is taken.
         """
-        members = _members(pool, self.split, kind)
-        free = [item for item in members if POOLS[pool].shared or self._taken.isdisjoint(_atoms(item))]
-        if not free:
+        members, places = _members(pool, self.split, kind), _places(pool, self.split, kind)
+        used = sorted({place for atom in self._taken for place in places.get(atom, ())})
+        if len(used) == len(members):
             raise ExhaustedError(f"no value of pool {pool!r} is left for {kind!r} in split {self.split!r}")
-        item = self.rng.choice(free)
+        drawn = self.rng.choice(range(len(members) - len(used)))
+        for place in used:
+            drawn += place <= drawn
+        item = members[drawn]
         self._taken.update(_atoms(item))
         return item
 

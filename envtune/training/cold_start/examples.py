@@ -10,6 +10,7 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from multiprocessing import get_context
 from typing import TYPE_CHECKING
 
@@ -95,7 +96,12 @@ def joined(pair: Dialogue, other: Dialogue, rng: random.Random) -> Dialogue:
 def _simulators(dialogue: Dialogue) -> set[str]:
     """Those whose tools are offered; a tool under another name stands beside others of its simulator."""
     offered = {tool["function"]["name"] for tool in dialogue.tools}
-    return {cls for cls, documents in tool_documents().items() for document in documents if document["name"] in offered}
+    return {cls for cls, names in _tools().items() if offered & names}
+
+
+@cache
+def _tools() -> dict[str, frozenset[str]]:
+    return {cls: frozenset(doc["name"] for doc in documents) for cls, documents in tool_documents().items()}
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, found: Sequence[Dialogue]) -> list[Example]:
