@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import os
+import random
 import re
 import subprocess
 import sys
@@ -21,7 +22,7 @@ import envtune
 from envtune import rewards
 from envtune.data import bfcl, synth
 from envtune.data.synth_kinds import KINDS, SUPPLY
-from envtune.data.synth_values import POOLS, ROUTES, Conversion, Liters
+from envtune.data.synth_values import POOLS, ROUTES, Conversion, ExhaustedError, Flight, Liters, Route, Values
 from envtune.data.synth_worlds import DOMAINS
 from envtune.environment import replay
 from envtune.environment.simulator import Simulators, ground_truth_run
@@ -382,3 +383,25 @@ def test_conversions_say_what_the_simulator_says():
 def test_an_id_without_category_is_an_error():
     with pytest.raises(ValueError, match="'synth_train_0' names no category"):
         bfcl._category("synth_train_0")
+
+
+def test_values_of_a_task_never_collide_and_a_pool_is_drawn_to_its_last_value():
+    """A city inside a route or a flight is taken as well; small pools are shared and may repeat."""
+    pools = [name for name, pool in POOLS.items() if not pool.shared]
+    for seed in range(40):
+        values, taken = Values(random.Random(seed), "train"), set()
+        for pool in random.Random(seed).choices(["zip_city", "air_city", "route", "flight", *pools], k=30):
+            try:
+                item = values.draw(pool, "kind")
+            except ExhaustedError:
+                continue
+            parts = (
+                set(item[:2]) if isinstance(item, Route | Flight) else {tuple(item) if isinstance(item, list) else item}
+            )
+            assert not taken & parts, f"{item} of {pool}"
+            taken |= parts
+    members = POOLS["digit"].of("val", "kind")
+    values = Values(random.Random(0), "val")
+    assert sorted(values.several("digit", len(members), "kind")) == sorted(members)
+    with pytest.raises(ExhaustedError, match="no value of pool 'digit' is left"):
+        values.draw("digit", "kind")
