@@ -71,7 +71,10 @@ class SlotCache:
 
     def swap(self, a: int, b: int, length: int) -> None:
         """Exchange the first `length` positions of two slots."""
-        self._store[:, :, [a, b], :, :length] = self._store[:, :, [b, a], :, :length]
+        first, second = (self._store[:, :, slot, :, :length] for slot in (a, b))
+        kept = first.clone()
+        first.copy_(second)
+        second.copy_(kept)
 
     def copy(self, source: int, targets: Sequence[int], length: int) -> None:
         """Give `targets` the first `length` positions of `source`."""

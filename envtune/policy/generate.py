@@ -223,11 +223,10 @@ class Sampler:
         positions, mask = self._cache.select(rows[0].slot, starts, new)
         ids = [row.ids[row.cached : row.cached + new] for row in rows]
         padded = torch.tensor([i + [0] * (new - len(i)) for i in ids], device=positions.device)
-        if self._model.config._attn_implementation == "eager":
-            mask = torch.where(mask, 0.0, torch.finfo(self._model.dtype).min).to(self._model.dtype)
+        smallest = torch.finfo(self._model.dtype).min  # added to the scores; a boolean mask is slower
         output = self._model(
             input_ids=padded,
-            attention_mask=mask,
+            attention_mask=torch.where(mask, 0.0, smallest).to(self._model.dtype),
             position_ids=positions,
             past_key_values=self._cache,
             use_cache=True,

@@ -190,6 +190,7 @@ class Trainer(GRPOTrainer):
         self._chat = ChatTokens(tokenizer, stop_ids_of(model))
         self._step_numbers: JSON = {}
         self._live = torch.ones(0, dtype=torch.bool)
+        """(B of all processes), rows of the current step that enter the loss."""
         order = schedule(tasks, stage.steps * stage.prompts_per_step, f"{config.seed}/{stage.name}")
         super().__init__(
             model=model,
@@ -307,11 +308,14 @@ class Trainer(GRPOTrainer):
         clock, tasks = Clock(), [self._tasks[task_id] for task_id in prompts]
         played = self.sample(tasks, clock)
         summaries = gather_object([metrics.summary(r, task) for r, task in zip(played, tasks, strict=True)])
+        spread = self._spread([s["rewards"][self.stage.reward] for s in summaries])
+        self._live = spread if self.stage.drop_zero_spread else torch.ones_like(spread)
         self._played = time.perf_counter()
         self._keep(played)
         environment = clock.seconds["environment"]
         self._step_numbers = {
             **metrics.measure(summaries),
+            "zero_spread": 1 - spread.float().mean().item(),
             "hint_rate": self.stage.rate(self.step),
             "seconds/environment": environment,
             "seconds/sampling": self._played - self._began - environment,
@@ -338,24 +342,26 @@ class Trainer(GRPOTrainer):
 
     def _calculate_rewards(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         rewards: torch.Tensor = super()._calculate_rewards(*args, **kwargs)
-        groups = rewards[:, 0].view(-1, self.num_generations)
-        spread = groups.amax(1) > groups.amin(1)
         self._step_numbers |= {"reward": rewards[:, 0].mean().item(), "reward_std": rewards[:, 0].std().item()}
-        self._step_numbers["zero_spread"] = 1 - spread.float().mean().item()
-        rows = spread.repeat_interleave(self.num_generations)
-        mine = len(rows) // self.accelerator.num_processes
-        first = self.accelerator.process_index * mine
-        self._live = rows[first : first + mine]
         return rewards
+
+    def _spread(self, rewards: Sequence[float]) -> torch.Tensor:
+        """(B), whether a row's group has rewards to compare."""
+        groups = torch.tensor(rewards).view(-1, self.num_generations)
+        return (groups.amax(1) > groups.amin(1)).repeat_interleave(self.num_generations)
+
+    def _live_rows(self) -> tuple[torch.Tensor, int]:
+        """This process's share of the rows that enter the loss, and the most that any process has."""
+        shares = self._live.view(self.accelerator.num_processes, -1)
+        return shares[self.accelerator.process_index], int(shares.sum(1).max())
 
     def _prepare_inputs(self, generation_batch: Any) -> Any:
         """Generate once per step, then hand out micro-batches (TRL shuffles and pads to the longest row)."""
         n = self.args.steps_per_generation
         if self._step % (n * self.stage.updates) == 0 or self._buffered_inputs is None:
             batch = self._generate_and_score_completions(generation_batch)
-            live = self._live if self.stage.drop_zero_spread else torch.ones_like(self._live)
+            live, most = self._live_rows()
             total = self.accelerator.gather(loss_mask(batch)[live].sum()).sum()
-            most = int(self.accelerator.gather(live.sum()).max())
             self._buffered_inputs = micro_batches(batch, n, live, total, most)
             self._scored_at = time.perf_counter()
         return self._buffered_inputs[self._step % n]
@@ -369,13 +375,22 @@ class Trainer(GRPOTrainer):
         batch_size: int | None = None,
         **options: Any,
     ) -> Any:
-        """Where no gradient is wanted, as of the reference: rows of similar length together, without their padding."""
+        """Where no gradient is wanted: rows of similar length together, without their padding.
+
+        Of the reference, only rows that enter the loss, and the one that fills in for them (`micro_batches`).
+        """
         score = super()._get_per_token_logps_and_entropies
         if torch.is_grad_enabled() or options.get("compute_entropy"):
             return score(model, input_ids, attention_mask, logits_to_keep, batch_size, **options)
         logprobs = torch.zeros(len(input_ids), logits_to_keep, device=input_ids.device)
         prompt = input_ids.shape[1] - logits_to_keep
-        for rows in attention_mask.sum(1).argsort(stable=True).split(batch_size or len(input_ids)):
+        order = attention_mask.sum(1).argsort(stable=True)
+        if model is self.ref_model and self.stage.drop_zero_spread:
+            live, most = self._live_rows()
+            filler, others = order[:1], order[1:]
+            others = others[live.to(order.device)[others]]
+            order = torch.cat([filler.expand(most + 1 - len(others)), others])  # every process as many passes
+        for rows in order.split(batch_size or len(input_ids)):
             used = attention_mask[rows].any(0).nonzero()[:, 0]
             window = slice(int(used[0]), int(used[-1]) + 1)
             kept = window.stop - prompt

@@ -117,14 +117,34 @@ def test_groups_without_spread_leave_the_loss(tmp_path):
 
 def test_zero_spread_is_found_and_dropped(tmp_path, monkeypatch):
     rewards = [1.0] * 4 + [0.0, 1.0] * 2 + [0.1] * 4 + [0.0] * 3 + [2.0]
-    trainer = make(tmp_path, replace(STAGE, drop_zero_spread=True))
-    played = trainer.play_step
-    monkeypatch.setattr(trainer, "play_step", lambda prompts: {**played(prompts), "rollout_reward": rewards})
+    small.model().save_pretrained(tmp_path / "reference")
+    model = small.model(seed=1)
+    model.config._name_or_path = str(tmp_path / "reference")
+    trainer = make(tmp_path, replace(STAGE, beta=0.2, drop_zero_spread=True), model=model)
+    sample = trainer.sample
+    monkeypatch.setattr(
+        trainer,
+        "sample",
+        lambda *given: [
+            replace(r, rewards={**r.rewards, "vowels": x}) for r, x in zip(sample(*given), rewards, strict=True)
+        ],
+    )
+    scored = []
+    trainer.ref_model.register_forward_hook(lambda *call: scored.append(call[2].log_probs))
     trainer._prepare_inputs([{"prompt": task.id} for task in TASKS for _ in range(4)])
     assert trainer._step_numbers["zero_spread"] == 0.5
     assert trainer._live.tolist() == [False] * 4 + [True] * 4 + [False] * 4 + [True] * 4
     assert sum(len(inputs["advantages"]) for inputs in trainer._buffered_inputs) == 8
     assert all((inputs["advantages"].abs() > 0.1).all() for inputs in trainer._buffered_inputs)
+    assert sum(map(len, scored)) in (8, 9), "the reference reads no more than the rows that teach, and the filler"
+    for inputs in trainer._buffered_inputs:
+        ids, mask = (torch.cat([inputs[f"prompt_{name}"], inputs[f"completion_{name}"]], 1) for name in ("ids", "mask"))
+        with torch.no_grad():
+            whole, _, _ = GRPOTrainer._get_per_token_logps_and_entropies(
+                trainer, trainer.ref_model, ids, mask, inputs["completion_ids"].shape[1]
+            )
+        real = inputs["completion_mask"].bool()
+        assert torch.allclose(inputs["ref_per_token_logps"][real], whole[real], atol=1e-4)
 
 
 def test_seeds_decide_and_steps_differ(tmp_path):
