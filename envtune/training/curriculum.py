@@ -396,9 +396,9 @@ _LAPTOP_4 = replace(
     name="independent",
     source="synth",
     tasks=512,
-    steps=50,
-    prompts_per_step=8,
-    learning_rate=3e-4,
+    steps=40,
+    prompts_per_step=12,
+    learning_rate=2e-4,
     hint_rate=0.0,
     turn_feedback=False,
 )

@@ -8,7 +8,7 @@ In: a parameter file such as `params/laptop-hints.yaml` or `params/laptop-ppo.ya
                     it got right and what execution said of its calls
     requests.csv    one row per arm, seed and kind of request: its turns, and the share that is right
     curves.csv      one row per arm, seed and validated step: the columns of `CURVES`
-    manifest.json   parameters, code, versions, machine
+    manifest.json   parameters, the recipe's stages, the policy's fingerprint, code, versions, machine
     runs/           per arm and seed, the training run and its evaluation; not needed afterwards
 
 Every stage hands on its last weights, whatever validation says, so that no arm can choose where another cannot. Each
@@ -221,6 +221,8 @@ def _train(params: Arms, arm: str, seed: int, folder: Path) -> Path:
 
 def write_tables(folder: Path, params: Arms, seconds: float) -> None:
     """Write the tables and the manifest of all runs."""
+    from envtune.policy.checkpoint import fingerprint, folder_of
+
     tasks = _tasks(params)
     tables: dict[str, list[pd.DataFrame]] = {"summary": [], "requests": [], "curves": []}
     for arm, seed in _names(params):
@@ -238,6 +240,8 @@ def write_tables(folder: Path, params: Arms, seconds: float) -> None:
         provenance.write_atomic(folder / f"{table}.csv", whole.to_csv(index=False, lineterminator="\n"))
     told = {
         "parameters": params,
+        "stages": [stage.to_json() for stage in _stages(params)],
+        "policy": fingerprint(folder_of(params.policy)),
         "runs": len(_names(params)),
         "seconds": round(seconds, 1),
         "code": provenance.git_state() | {"source_hash": provenance.source_hash()},

@@ -12,7 +12,9 @@ from matplotlib import pyplot
 from stub_project import ROOT
 
 from envtune.evaluation.seeds import base_gains
+from envtune.policy.checkpoint import fingerprint, folder_of
 from envtune.training import metrics
+from envtune.training.curriculum import override, recipe
 from envtune.workbook.errors import ParamsError, SeriesError
 from envtune.workbook.experiment import CURVES, load, run_arms
 from envtune.workbook.learning import (
@@ -96,6 +98,16 @@ def test_the_parameter_file_is_checked(small):
         load(small)
     assert load(ROOT / "params/laptop-ppo.yaml").arms == ["ppo", "grpo"]
     assert load(ROOT / "params/qwen-tool-ppo.yaml").machine["gradient_checkpointing"] is True
+
+
+@pytest.mark.parametrize("run", ["laptop-hints", "laptop-ppo"])
+def test_the_tables_in_results_are_of_the_shipped_policy_and_recipe(run):
+    """If this fails, `envtune arms params/<run>.yaml` makes the tables anew."""
+    params, made = load(ROOT / f"params/{run}.yaml"), json.loads((ROOT / f"results/{run}/manifest.json").read_text())
+    assert made["policy"] == fingerprint(folder_of(params.policy))
+    assert made["parameters"] == params.model_dump(mode="json")
+    stages = override(recipe(params.recipe).stages, params.override)
+    assert made["stages"] == json.loads(json.dumps([stage.to_json() for stage in stages]))
 
 
 def test_two_calls_do_not_work_on_one_run(small, tmp_path):
