@@ -12,9 +12,9 @@ own, over a micro-batch. One optimizer step per
 generation: the policy that sampled is the policy that learns, so w_t = 1. (PPO, `training.ppo`, makes several.) A step
 is one generation with all its updates, so every step is a boundary, where a checkpoint resumes bit for bit.
 
-Departs from TRL in four places: tasks come in our own order (`schedule`), so that a resumed run needs no sampler state;
-groups without reward spread can be left out; micro-batches hold rows of similar length without the batch's padding; no
-model card and no telemetry are written.
+Departs from TRL in five places: tasks come in our own order (`schedule`), so that a resumed run needs no sampler state;
+groups without reward spread can be left out; micro-batches hold rows of similar length without the batch's padding; the
+language head is computed for sampled tokens only; no model card and no telemetry are written.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ from accelerate.utils import gather_object
 from datasets import Dataset
 from peft import PeftModel
 from torch.distributed.fsdp import MixedPrecisionPolicy
+from torch.nn import functional
+from torch.nn.utils.rnn import pad_sequence
 from transformers import GenerationConfig, PrinterCallback
 from trl import GRPOConfig, GRPOTrainer
 from trl.models import unwrap_model_for_generation
@@ -189,6 +191,8 @@ class Trainer(GRPOTrainer):
         self._tasks = {task.id: task for task in tasks}
         self._chat = ChatTokens(tokenizer, stop_ids_of(model))
         self._step_numbers: JSON = {}
+        self._sampled = torch.zeros(0, 0, dtype=torch.bool)
+        """(B, C), the tokens whose log-probabilities are wanted: those of the step, then of the micro-batch."""
         self._live = torch.ones(0, dtype=torch.bool)
         """(B of all processes), rows of the current step that enter the loss."""
         order = schedule(tasks, stage.steps * stage.prompts_per_step, f"{config.seed}/{stage.name}")
@@ -310,6 +314,7 @@ class Trainer(GRPOTrainer):
         summaries = gather_object([metrics.summary(r, task) for r, task in zip(played, tasks, strict=True)])
         spread = self._spread([s["rewards"][self.stage.reward] for s in summaries])
         self._live = spread if self.stage.drop_zero_spread else torch.ones_like(spread)
+        self._sampled = pad_sequence([torch.tensor(r.env_mask, dtype=torch.bool) for r in played], batch_first=True)
         self._played = time.perf_counter()
         self._keep(played)
         environment = clock.seconds["environment"]
@@ -366,6 +371,11 @@ class Trainer(GRPOTrainer):
             self._scored_at = time.perf_counter()
         return self._buffered_inputs[self._step % n]
 
+    def _compute_loss(self, model: Any, inputs: Any) -> torch.Tensor:
+        self._sampled = loss_mask(inputs).bool()
+        loss: torch.Tensor = super()._compute_loss(model, inputs)
+        return loss
+
     def _get_per_token_logps_and_entropies(
         self,
         model: PreTrainedModel,
@@ -375,13 +385,14 @@ class Trainer(GRPOTrainer):
         batch_size: int | None = None,
         **options: Any,
     ) -> Any:
-        """Where no gradient is wanted: rows of similar length together, without their padding.
+        """(B, C) log-probabilities of the sampled tokens, 0 elsewhere; with `compute_entropy` entropies, too.
 
-        Of the reference, only rows that enter the loss, and the one that fills in for them (`micro_batches`).
+        Where no gradient is wanted: rows of similar length together, without their padding. Of the reference, only rows
+        that enter the loss, and the one that fills in for them (`micro_batches`).
         """
-        score = super()._get_per_token_logps_and_entropies
+        sampled = functional.pad(self._sampled, (0, logits_to_keep - self._sampled.shape[1])).to(input_ids.device)
         if torch.is_grad_enabled() or options.get("compute_entropy"):
-            return score(model, input_ids, attention_mask, logits_to_keep, batch_size, **options)
+            return *self._score(model, input_ids, attention_mask, sampled), None
         logprobs = torch.zeros(len(input_ids), logits_to_keep, device=input_ids.device)
         prompt = input_ids.shape[1] - logits_to_keep
         order = attention_mask.sum(1).argsort(stable=True)
@@ -394,8 +405,35 @@ class Trainer(GRPOTrainer):
             used = attention_mask[rows].any(0).nonzero()[:, 0]
             window = slice(int(used[0]), int(used[-1]) + 1)
             kept = window.stop - prompt
-            logprobs[rows, :kept] = score(model, input_ids[rows, window], attention_mask[rows, window], kept)[0].float()
+            ids, mask = input_ids[rows, window], attention_mask[rows, window]
+            logprobs[rows, :kept] = self._score(model, ids, mask, sampled[rows, :kept])[0].float()
         return logprobs, None, None
+
+    def _score(
+        self, model: PreTrainedModel, ids: torch.Tensor, mask: torch.Tensor, sampled: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Log-probabilities of the tokens that are `sampled` (B, C), the last ones of `ids` (B, P + C); their entropies
+        too, but of the reference.
+
+        TRL's fused head, which off a GPU reads every position: here it gets those alone before which one was sampled.
+        """
+        before = functional.pad(sampled, (ids.shape[1] - sampled.shape[1] - 1, 1))
+        labels = ids[before.roll(1, dims=1)][None]
+
+        def choose(_module: Any, _given: Any, output: Any) -> None:
+            output.last_hidden_state = output.last_hidden_state[before][None]
+
+        whole: Any = self.accelerator.unwrap_model(model)
+        causal = whole.get_base_model() if isinstance(whole, PeftModel) else whole
+        hook = causal.base_model.register_forward_hook(choose)
+        try:
+            with self.accelerator.autocast():
+                out: Any = model(input_ids=ids, attention_mask=mask, shift_labels=labels, fused_lm_head=True)
+        finally:
+            hook.remove()
+        empty = out.log_probs.new_zeros(sampled.shape)
+        entropies = None if out.entropy is None else empty.masked_scatter(sampled, out.entropy)
+        return empty.masked_scatter(sampled, out.log_probs), entropies
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the step's own numbers to TRL's."""

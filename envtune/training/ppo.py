@@ -31,6 +31,7 @@ from typing import Any
 import torch
 from peft import PeftModel
 from torch import Tensor, nn
+from torch.nn import functional
 
 from envtune.rewards import execution_steps
 from envtune.training.batches import loss_mask
@@ -176,6 +177,7 @@ class PPOTrainer(Trainer):
         """
         if batch_size is None:
             return super()._get_per_token_logps_and_entropies(model, input_ids, attention_mask, logits_to_keep, **kw)
+        sampled = functional.pad(self._sampled, (0, logits_to_keep - self._sampled.shape[1])).to(input_ids.device)
         shape = len(input_ids), logits_to_keep
         logprobs, values = (torch.zeros(shape, device=input_ids.device) for _ in range(2))
         prompt = input_ids.shape[1] - logits_to_keep
@@ -184,7 +186,7 @@ class PPOTrainer(Trainer):
                 used = attention_mask[rows].any(0).nonzero()[:, 0]
                 kept, columns = int(used[-1]) + 1 - prompt, slice(int(used[0]), int(used[-1]) + 1)
                 ids, mask = input_ids[rows, columns], attention_mask[rows, columns]
-                logprobs[rows, :kept] = super()._get_per_token_logps_and_entropies(model, ids, mask, kept)[0].float()
+                logprobs[rows, :kept] = self._score(model, ids, mask, sampled[rows, :kept])[0].float()
                 if found:
                     values[rows, :kept] = before_tokens(found.pop(), kept)
         self._scored.append(values)

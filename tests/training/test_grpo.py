@@ -62,14 +62,23 @@ def test_scoring_without_padding_gives_the_same(tmp_path):
     batch = generated(trainer)
     ids, mask = (torch.cat([batch[f"prompt_{name}"], batch[f"completion_{name}"]], 1) for name in ("ids", "mask"))
     width = batch["completion_ids"].shape[1]
-    seen = []
-    trainer.model.register_forward_hook(lambda *call: seen.append(call[2].log_probs.shape), with_kwargs=False)
+    read, headed = [], []
+    trainer.model.base_model.embed_tokens.register_forward_hook(lambda *call: read.append(call[1][0].shape))
+    trainer.model.register_forward_hook(lambda *call: headed.append(call[2].log_probs.numel()))
+    sampled = loss_mask(batch).bool()
     with torch.no_grad():
         trimmed, _, _ = trainer._get_per_token_logps_and_entropies(trainer.model, ids, mask, width, 4)
-        assert min(shape[1] for shape in seen) < ids.shape[1], "short rows cost less"
-        padded, _, _ = GRPOTrainer._get_per_token_logps_and_entropies(trainer, trainer.model, ids, mask, width, 4)
-    real = batch["completion_mask"].bool()
-    assert torch.allclose(trimmed[real], padded[real], atol=1e-4)
+        assert min(shape[1] for shape in read) < ids.shape[1], "short rows cost less"
+        assert sum(headed) == int(sampled.sum()), "the head reads what was sampled, and nothing else"
+        ours, entropy, _ = trainer._get_per_token_logps_and_entropies(
+            trainer.model, ids, mask, width, compute_entropy=True
+        )
+        theirs, their_entropy, _ = GRPOTrainer._get_per_token_logps_and_entropies(
+            trainer, trainer.model, ids, mask, width, 4, compute_entropy=True
+        )
+    for found, expected in [(trimmed, theirs), (ours, theirs), (entropy, their_entropy)]:
+        assert torch.allclose(found[sampled], expected[sampled], atol=1e-4)
+        assert (found[~sampled] == 0).all()
 
 
 def gradients(trainer, batches):
@@ -130,7 +139,7 @@ def test_zero_spread_is_found_and_dropped(tmp_path, monkeypatch):
         ],
     )
     scored = []
-    trainer.ref_model.register_forward_hook(lambda *call: scored.append(call[2].log_probs))
+    trainer.ref_model.base_model.embed_tokens.register_forward_hook(lambda *call: scored.append(call[1][0]))
     trainer._prepare_inputs([{"prompt": task.id} for task in TASKS for _ in range(4)])
     assert trainer._step_numbers["zero_spread"] == 0.5
     assert trainer._live.tolist() == [False] * 4 + [True] * 4 + [False] * 4 + [True] * 4
@@ -143,7 +152,7 @@ def test_zero_spread_is_found_and_dropped(tmp_path, monkeypatch):
             whole, _, _ = GRPOTrainer._get_per_token_logps_and_entropies(
                 trainer, trainer.ref_model, ids, mask, inputs["completion_ids"].shape[1]
             )
-        real = inputs["completion_mask"].bool()
+        real = loss_mask(inputs).bool()
         assert torch.allclose(inputs["ref_per_token_logps"][real], whole[real], atol=1e-4)
 
 
