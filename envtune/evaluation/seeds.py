@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from statistics import mean, stdev
 
+import numpy as np
 import pandas as pd
 from scipy import stats
 
@@ -24,6 +25,8 @@ def seed_mean(values: Sequence[float]) -> tuple[float, float, float]:
 def arm_means(summary: pd.DataFrame, metric: str = "turn_accuracy", by: str = "category") -> pd.DataFrame:
     """Mean over seeds of a metric: one row per arm and group, `seeds`, `mean`, `low`, `high`.
 
+    The metrics are shares, so an interval is cut where it passes 0 or 1.
+
     Args:
         summary: columns `arm`, `seed`, that of the groups and the metric.
         metric: `turn_accuracy` or `accuracy`.
@@ -32,6 +35,7 @@ def arm_means(summary: pd.DataFrame, metric: str = "turn_accuracy", by: str = "c
     rows = []
     for (arm, group), own in summary.groupby(["arm", by], sort=False):
         middle, low, high = seed_mean(own[metric].tolist())
+        low, high = np.clip([low, high], 0, 1)
         rows.append({"arm": arm, by: group, "seeds": len(own), "mean": middle, "low": low, "high": high})
     return pd.DataFrame(rows)
 

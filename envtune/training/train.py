@@ -47,6 +47,8 @@ from envtune.training.machine import Machine, load_model, require, world
 from envtune.training.ppo import PPOTrainer
 from envtune.types import JSON, Task
 
+SCORE = "score.json"
+"""Beside the best weights: the step at which they were validated, and what they earned."""
 FAILED = "envtune: error:"
 """Begins the line by which a launched process says why it cannot go on."""
 
@@ -191,7 +193,7 @@ class _StageRun:
     """One stage of a run, from its start or its last checkpoint."""
 
     def __init__(self, run: _Run, number: int, folder: Path, entering: str) -> None:
-        self.run, self.number, self.folder = run, number, folder
+        self.run, self.number, self.folder, self.entering = run, number, folder, Path(entering)
         self.stage = stage = run.stages[number]
         require(stage, run.machine)
         self.checkpoint = _last_checkpoint(folder)
@@ -275,12 +277,26 @@ class _StageRun:
         every = self.run.schedule.validate_every
         if not self.validation or (step % every and step != self.stage.steps):
             return {}
-        numbers = self.trainer.validate(self.validation)
+        numbers = (step == 0 and self._entered_with()) or self.trainer.validate(self.validation)
         key = f"rewards/{self.stage.reward}"
         best = self._best_score(f"val/{key}", before=step)
         if best is None or numbers[key] >= best:
             self._save("best", {"step": step, key: numbers[key]})
         return {f"val/{key}": value for key, value in numbers.items()}
+
+    def _entered_with(self) -> dict[str, float]:
+        """What the stage before measured of the weights that it handed on; nothing, if it validated otherwise."""
+        if not self.number:
+            return {}
+        before, plan = self.run.stages[self.number - 1], self.run.schedule
+        asked = self.run.tasks.get("val") or before.load("val", plan.validate_tasks)
+        if before.validation() != self.stage.validation() or [t.id for t in asked] != [t.id for t in self.validation]:
+            return {}
+        lines = [line for line in metrics.read(self.run.metrics_path) if line["stage"] == self.number - 1]
+        score = self.entering / SCORE
+        step = int(json.loads(score.read_text())["step"]) if score.exists() else lines[-1]["step"]
+        line = next(line for line in lines if line["step"] == step)
+        return {key.removeprefix("val/"): value for key, value in line.items() if key.startswith("val/")}
 
     def _best_score(self, key: str, before: int) -> float | None:
         """The best score written down for an earlier step; a resumed run may find its own future in `best/`."""
@@ -293,7 +309,7 @@ class _StageRun:
         if self.run.is_main:
             (temporary / "training_args.bin").unlink(missing_ok=True)
             if note:
-                _write_json(temporary / "score.json", note)
+                _write_json(temporary / SCORE, note)
             _move_folder(temporary, self.folder / name)
 
 

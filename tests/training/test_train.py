@@ -181,6 +181,27 @@ def test_the_best_weights_are_handed_on(policy, tmp_path, monkeypatch):
     assert same_weights(tmp_path / "c" / "policy", tmp_path / "c" / "1_letters" / "last")
 
 
+def test_what_was_measured_is_not_measured_again(policy, tmp_path, monkeypatch):
+    """A stage begins with the numbers of the weights that the stage before handed on, the best or the last."""
+    from envtune.training.grpo import Trainer
+
+    measured = []
+
+    def validate(self, tasks):
+        measured.append((self.stage.name, self.state.global_step))
+        return {"rewards/letters": 1 / len(measured)}
+
+    monkeypatch.setattr(Trainer, "validate", validate)
+    second = replace(STAGE, name="second", hint_rate=1.0)
+    third, fourth = replace(STAGE, name="third"), replace(STAGE, name="fourth", max_steps_per_turn=2)
+    lines = run(policy, tmp_path, [STAGE, second, third, fourth]).lines()
+    expected = {"letters": [0, 2, 4], "second": [2, 4], "third": [2, 4], "fourth": [0, 2, 4]}
+    assert measured == [(name, step) for name, steps in expected.items() for step in steps]
+    score = {(line["name"], line["step"]): line.get("val/rewards/letters") for line in lines}
+    assert score["second", 0] == score["letters", 0] == 1, "the best were those at the start"
+    assert score["third", 0] == score["second", 4] == 1 / 5, "hints to the end: the last were handed on"
+
+
 def test_what_cannot_run_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"2 prompts x 4 generations = 8 rows do not divide into micro-batches of 3"):
         grpo_config(STAGE, tmp_path, seed=0, machine=Machine(micro_batch=3), save_every=1)
