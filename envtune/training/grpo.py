@@ -424,7 +424,7 @@ class Trainer(GRPOTrainer):
             output.last_hidden_state = output.last_hidden_state[before][None]
 
         whole: Any = self.accelerator.unwrap_model(model)
-        causal = whole.get_base_model() if isinstance(whole, PeftModel) else whole
+        causal: Any = whole.get_base_model() if isinstance(whole, PeftModel) else whole
         hook = causal.base_model.register_forward_hook(choose)
         try:
             with self.accelerator.autocast():
