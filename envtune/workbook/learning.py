@@ -31,7 +31,7 @@ FEEDBACK = {
     "unknown_tool_rate": "calls of tools that do not exist",
 }
 """Column of `curves.csv` (see `workbook.experiment`) -> title."""
-REDRAW = 10.0
+REDRAW = 20.0
 """Seconds between two drawings of a live figure: one costs about half a second."""
 CURVES = {
     "progress": ("turns right", "C0", "-"),

@@ -100,10 +100,11 @@ def test_the_parameter_file_is_checked(small):
     assert load(ROOT / "params/qwen-tool-ppo.yaml").machine["gradient_checkpointing"] is True
 
 
-def test_the_hint_tables_in_results_are_of_the_shipped_policy_and_recipe():
-    """If this fails, `envtune arms params/laptop-hints.yaml` makes the tables anew."""
-    made = json.loads((ROOT / "results/laptop-hints/manifest.json").read_text())
-    params = load(ROOT / "params/laptop-hints.yaml")
+@pytest.mark.parametrize("run", ["laptop-hints", "laptop-ppo"])
+def test_the_tables_in_results_are_of_the_shipped_policy_and_recipe(run):
+    """If this fails, `envtune arms params/<run>.yaml` makes the tables anew."""
+    made = json.loads((ROOT / f"results/{run}/manifest.json").read_text())
+    params = load(ROOT / f"params/{run}.yaml")
     assert made["policy"] == fingerprint(folder_of(params.policy))
     assert made["parameters"] == params.model_dump(mode="json")
     stages = override(recipe(params.recipe).stages, params.override)
