@@ -392,7 +392,7 @@ class Trainer(GRPOTrainer):
         """
         sampled = functional.pad(self._sampled, (0, logits_to_keep - self._sampled.shape[1])).to(input_ids.device)
         if torch.is_grad_enabled() or options.get("compute_entropy"):
-            return *self._score(model, input_ids, attention_mask, sampled), None
+            return self._score(model, input_ids, attention_mask, sampled, bool(options.get("compute_aux_loss")))
         logprobs = torch.zeros(len(input_ids), logits_to_keep, device=input_ids.device)
         prompt = input_ids.shape[1] - logits_to_keep
         order = attention_mask.sum(1).argsort(stable=True)
@@ -410,10 +410,10 @@ class Trainer(GRPOTrainer):
         return logprobs, None, None
 
     def _score(
-        self, model: PreTrainedModel, ids: torch.Tensor, mask: torch.Tensor, sampled: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Log-probabilities of the tokens that are `sampled` (B, C), the last ones of `ids` (B, P + C); their entropies
-        too, but of the reference.
+        self, model: PreTrainedModel, ids: torch.Tensor, mask: torch.Tensor, sampled: torch.Tensor, aux: bool = False
+    ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
+        """Of the tokens that are `sampled` (B, C), the last ones of `ids` (B, P + C), log-probabilities and entropies (none
+        of the reference: TRL does not ask for them); with `aux` a mixture of experts' load-balancing loss.
 
         TRL's fused head, which off a GPU reads every position: here it gets those alone before which one was sampled.
         """
@@ -428,12 +428,13 @@ class Trainer(GRPOTrainer):
         hook = causal.base_model.register_forward_hook(choose)
         try:
             with self.accelerator.autocast():
-                out: Any = model(input_ids=ids, attention_mask=mask, shift_labels=labels, fused_lm_head=True)
+                router = {"output_router_logits": True} if aux else {}
+                out: Any = model(input_ids=ids, attention_mask=mask, shift_labels=labels, fused_lm_head=True, **router)
         finally:
             hook.remove()
         empty = out.log_probs.new_zeros(sampled.shape)
         entropies = None if out.entropy is None else empty.masked_scatter(sampled, out.entropy)
-        return empty.masked_scatter(sampled, out.log_probs), entropies
+        return empty.masked_scatter(sampled, out.log_probs), entropies, out.aux_loss
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the step's own numbers to TRL's."""

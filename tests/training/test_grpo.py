@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 import small
 import torch
+from transformers import Qwen3MoeConfig, Qwen3MoeForCausalLM
 from trl import GRPOTrainer
 
 from envtune.policy.generate import Sampler
@@ -79,6 +80,26 @@ def test_scoring_without_padding_gives_the_same(tmp_path):
     for found, expected in [(trimmed, theirs), (ours, theirs), (entropy, their_entropy)]:
         assert torch.allclose(found[sampled], expected[sampled], atol=1e-4)
         assert (found[~sampled] == 0).all()
+
+
+def test_a_mixture_of_experts_keeps_its_balancing_loss(tmp_path):
+    dense = small.model().config
+    config = Qwen3MoeConfig(
+        vocab_size=dense.vocab_size, hidden_size=32, intermediate_size=32, moe_intermediate_size=16,
+        num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=2, head_dim=16, num_experts=4, num_experts_per_tok=2,
+        max_position_embeddings=2048, eos_token_id=dense.eos_token_id, router_aux_loss_coef=0.1,
+    )  # fmt: skip
+    trainer = make(tmp_path, model=Qwen3MoeForCausalLM(config))
+    batch = generated(trainer)
+    loss = trainer._compute_loss(trainer.model, batch).item()
+    ids, mask = (torch.cat([batch[f"prompt_{name}"], batch[f"completion_{name}"]], 1) for name in ("ids", "mask"))
+    theirs = GRPOTrainer._get_per_token_logps_and_entropies(
+        trainer, trainer.model, ids, mask, batch["completion_ids"].shape[1], compute_aux_loss=True
+    )
+    trainer.aux_loss_enabled = False
+    without = trainer._compute_loss(trainer.model, batch).item()
+    steps = trainer.current_gradient_accumulation_steps
+    assert loss - without == pytest.approx(0.1 * theirs[2].item() / steps, rel=1e-4)
 
 
 def gradients(trainer, batches):
