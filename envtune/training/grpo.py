@@ -412,9 +412,9 @@ class Trainer(GRPOTrainer):
     def _score(
         self, model: PreTrainedModel, ids: torch.Tensor, mask: torch.Tensor, sampled: torch.Tensor, aux: bool = False
     ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
-        """Log-probabilities and entropies of the tokens that are `sampled` (B, C), the last ones of `ids` (B, P + C); no
-        entropies of the reference, as TRL wants none; with `aux` a mixture of experts' load-balancing loss.
+        """Log-probabilities and entropies of the tokens that are `sampled` (B, C), the last ones of `ids` (B, P + C).
 
+        No entropies of the reference, as TRL wants none; with `aux` a mixture of experts' load-balancing loss.
         TRL's fused head, which off a GPU reads every position: here it gets those alone before which one was sampled.
         """
         before = functional.pad(sampled, (ids.shape[1] - sampled.shape[1] - 1, 1))

@@ -85,10 +85,20 @@ def test_scoring_without_padding_gives_the_same(tmp_path):
 def test_a_mixture_of_experts_keeps_its_balancing_loss(tmp_path):
     dense = small.model().config
     config = Qwen3MoeConfig(
-        vocab_size=dense.vocab_size, hidden_size=32, intermediate_size=32, moe_intermediate_size=16,
-        num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=2, head_dim=16,
-        num_experts=4, num_experts_per_tok=2, max_position_embeddings=2048, eos_token_id=dense.eos_token_id, router_aux_loss_coef=0.1,
-    )  # fmt: skip
+        vocab_size=dense.vocab_size,
+        hidden_size=32,
+        intermediate_size=32,
+        moe_intermediate_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        head_dim=16,
+        num_experts=4,
+        num_experts_per_tok=2,
+        max_position_embeddings=2048,
+        eos_token_id=dense.eos_token_id,
+        router_aux_loss_coef=0.1,
+    )
     trainer = make(tmp_path, model=Qwen3MoeForCausalLM(config))
     batch = generated(trainer)
     loss = trainer._compute_loss(trainer.model, batch).item()
