@@ -12,6 +12,7 @@ from statistics import median
 
 import nbformat
 import papermill
+import psutil
 import pytest
 import yaml
 
@@ -99,31 +100,41 @@ def test_training_and_what_builds_on_it(tmp_path):
     assert again["answer"] == manifests[first.name]["answer"]
 
 
+KEPT = 17 + 11
+"""Lines of 16 steps and the validation before them, and of the second stage up to the checkpoint of step 10."""
+
+
+def lines_in(path: Path) -> int:
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
 @pytest.mark.slow
 @pytest.mark.xdist_group("training")
 def test_a_killed_training_goes_on_from_its_checkpoint(tmp_path):
     """The series is killed in the second stage of notebook 04; the next run keeps what came before the checkpoint."""
     values = yaml.safe_load((ROOT / "params/smoke.yaml").read_text()) | {"results": str(tmp_path)}
-    values["override"] |= {"steps": 14}
+    values["override"] |= {"steps": 16}
     params = tmp_path / "smoke.yaml"
     params.write_text(yaml.safe_dump(values))
     command = [sys.executable, "-c", "from envtune.cli import main; main()", "run", str(params), "--only", "04"]
     partial = tmp_path / "smoke/.04_stage1_training.partial"
-    first = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    first = psutil.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + 300
-        while not list(partial.glob("2_*/checkpoint-10")):
+        while lines_in(partial / "metrics.jsonl") < KEPT + 1:  # the checkpoint of step 10 is whole once step 11 is done
             assert time.monotonic() < deadline, "no checkpoint came"
             assert first.poll() is None, "it ended by itself"
             time.sleep(0.05)
     finally:
-        first.kill()
-        first.wait()
+        for process in [*first.children(recursive=True), first]:  # the kernel, too, which would go on for a second
+            process.kill()
+            process.wait()
     before = (partial / "metrics.jsonl").read_text().splitlines()
+    assert not list(partial.glob("2_*/done.json")), "it was killed before the stage ended"
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=300)
     after = (tmp_path / "smoke/04_stage1_training/metrics.jsonl").read_text().splitlines()
-    assert len(after) == 2 * 15
-    assert after[:26] == before[:26], "what was before the checkpoint was not trained again"
+    assert len(after) == 2 * 17
+    assert after[:KEPT] == before[:KEPT], "what was before the checkpoint was not trained again"
     assert "up to date" in subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
 
 

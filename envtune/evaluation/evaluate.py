@@ -24,7 +24,7 @@ from envtune.environment.env import Reveal
 from envtune.evaluation import records
 from envtune.evaluation.records import Row, Writer
 from envtune.evaluation.result import Result
-from envtune.policy.base import Chat, Policy
+from envtune.policy.base import Chat, Policy, Streaming
 from envtune.policy.protocol import Preset
 from envtune.policy.protocol import protocol as preset
 from envtune.types import JSON, Task
@@ -139,6 +139,7 @@ def _config(policy: Policy, tasks: Sequence[Task], rules: Preset) -> JSON:
 
 def _play(policy: Policy, tasks: Sequence[Task], rules: Preset, batch_size: int) -> Iterator[tuple[int, Row]]:
     """Index and row of every task, as they finish."""
+    ask = policy.reply_some if isinstance(policy, Streaming) else policy.reply
     waiting = iter(enumerate(tasks))
     running: list[_Running] = []
     while True:
@@ -146,11 +147,12 @@ def _play(policy: Policy, tasks: Sequence[Task], rules: Preset, batch_size: int)
             running.append(_start(*following, rules))
         if not running:
             return
-        texts = policy.reply([episode.chat for episode in running])
+        texts = ask([episode.chat for episode in running])
         if len(texts) != len(running):
             raise ValueError(f"policy {policy.name} answered {len(texts)} of {len(running)} chats; it must answer each")
         for episode, text in zip(running, texts, strict=True):
-            _advance(episode, text, rules)
+            if text is not None:
+                _advance(episode, text, rules)
         for episode in running:
             if episode.done:
                 yield episode.index, records.make_row(episode.env.episode)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from envtune.types import JSON, Message, Task
 
@@ -39,4 +39,15 @@ class Policy(Protocol):
 
     def reply(self, chats: Sequence[Chat]) -> list[str]:
         """The next assistant message of each chat, in order."""
+        ...
+
+
+@runtime_checkable
+class Streaming(Policy, Protocol):
+    """A policy whose short messages need not wait for long ones."""
+
+    def reply_some(self, chats: Sequence[Chat]) -> list[str | None]:
+        """As `reply`, but returns once the message of one chat or more has ended; None for the others, which the caller
+        asks for again.
+        """
         ...

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from envtune.policy.base import Chat
 from envtune.policy.chat import CUT_OFF, without_marks
-from envtune.policy.generate import Row, Sampler
+from envtune.policy.generate import Row, Sampler, State
 from envtune.policy.tokens import ChatTokens
 from envtune.types import JSON, Message
 
@@ -29,7 +29,14 @@ class _Reading:
     row: Row
     tools: tuple[JSON, ...]
     messages: list[Message]
-    """Those read and the last one written."""
+    """Those read, and the one written once the caller has it."""
+    told: bool = False
+    """The caller has the message last written."""
+
+    @property
+    def ended(self) -> bool:
+        """Nothing is left to write."""
+        return self.row.state is State.IDLE
 
 
 class LanguagePolicy:
@@ -76,40 +83,54 @@ class LanguagePolicy:
 
     def reply(self, chats: Sequence[Chat]) -> list[str]:
         """The next message of each chat; an empty one, cut off, where the model has no room left to read it."""
+        replies: dict[int, str] = {}
+        while waiting := [number for number in range(len(chats)) if number not in replies]:
+            some = self.reply_some([chats[number] for number in waiting])
+            replies |= {number: text for number, text in zip(waiting, some, strict=True) if text is not None}
+        return [replies[number] for number in range(len(chats))]
+
+    def reply_some(self, chats: Sequence[Chat]) -> list[str | None]:
+        """As `reply`, but returns once a message has ended; None for chats whose message is still being written. Those
+        are asked for again, together with chats that go on: short messages do not wait for long ones.
+        """
         self._forget_the_dead()
         readings = [self._read(chat) for chat in chats]
-        while self._sampler.run():
-            pass
-        return [self._reply(reading) if reading else CUT_OFF for reading in readings]
+        while readings and not any(reading is None or reading.ended for reading in readings):
+            self._sampler.run()
+        return [
+            CUT_OFF if reading is None else self._tell(reading, chat) if reading.ended else None
+            for reading, chat in zip(readings, chats, strict=True)
+        ]
 
     def _read(self, chat: Chat) -> _Reading | None:
-        """Let the chat's row read what is new; None if it does not fit."""
+        """Let the chat's row read what is new, if it does not write already; None if it does not fit."""
         if reading := self._known(chat):
+            if not reading.told:
+                return reading
             new = self._tokens.continuation(chat.messages[len(reading.messages) :], reading.row.ids[-1])
             if room := self._room(len(reading.row.ids) + len(new)):
                 self._sampler.feed(reading.row, new, room)
+                reading.messages, reading.told = list(chat.messages), False
                 return reading
         self._drop(id(chat))
         ids = self._tokens.prompt(without_marks(chat.messages), chat.tools)
         if not (room := self._room(len(ids))):
             return None
         row = self._sampler.open(ids, room, f"{self._seed}/{chat.task.id}/{len(chat.messages)}")
-        self._readings[id(chat)] = reading = _Reading(weakref.ref(chat), row, chat.tools, [])
+        self._readings[id(chat)] = reading = _Reading(weakref.ref(chat), row, chat.tools, list(chat.messages))
         return reading
 
     def _known(self, chat: Chat) -> _Reading | None:
-        """The chat's reading, if the chat only grew since."""
+        """The chat's reading, if the chat only grew since the last message, or is as it was when that was asked for."""
         reading = self._readings.get(id(chat))
         if reading is None or reading.chat() is not chat or reading.tools != chat.tools:
             return None
         before, after = chat.messages[: len(reading.messages)], chat.messages[len(reading.messages) :]
-        return reading if after and before == reading.messages else None
+        return reading if before == reading.messages and bool(after) == reading.told else None
 
-    def _reply(self, reading: _Reading) -> str:
+    def _tell(self, reading: _Reading, chat: Chat) -> str:
         text = self._tokens.text(reading.row.message, reading.row.cut)
-        chat = reading.chat()
-        assert chat is not None, "the caller holds the chat"
-        reading.messages = [*chat.messages, {"role": "assistant", "content": text}]
+        reading.messages, reading.told = [*chat.messages, {"role": "assistant", "content": text}], True
         return text
 
     def _room(self, length: int) -> int:

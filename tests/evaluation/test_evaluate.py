@@ -65,6 +65,16 @@ def test_batches_are_full_and_rows_in_order(tasks: list[Task]) -> None:
     assert result.rows == quick(Recorder(), some, batch_size=1).rows == quick(Recorder(), some, batch_size=99).rows
 
 
+class OneByOne(Recorder):
+    def reply_some(self, chats: Sequence[Chat]) -> list[str | None]:
+        return [*self.reply(chats[-1:]), *[None] * (len(chats) - 1)][::-1]
+
+
+def test_episodes_go_on_while_others_wait_for_their_message(tasks: list[Task]) -> None:
+    some = tasks[::200]
+    assert quick(OneByOne(), some, batch_size=3).rows == quick(Recorder(), some).rows
+
+
 def test_chat_holds_the_whole_conversation(tasks: list[Task]) -> None:
     policy = Recorder()
     episode = quick(policy, tasks[:1]).episodes[0]

@@ -76,3 +76,29 @@ def test_a_policy_plays_and_is_evaluated():
     assert policy(seed=3).settings == {"temperature": 0.0, "message_tokens": 12}
     assert policy(seed=3, temperature=1.0).settings["seed"] == 3
     assert envtune.evaluate(policy(), tasks, progress=False).episodes == result.episodes
+
+
+def test_short_messages_do_not_wait_for_long_ones():
+    chats = [chat(i) for i in range(4)]
+    together = envtune.load_policy("tiny").reply(chats)
+    agent, got, calls = envtune.load_policy("tiny"), {}, 0
+    while waiting := [i for i in range(4) if i not in got]:
+        some = agent.reply_some([chats[i] for i in waiting])
+        assert any(text is not None for text in some)
+        got |= {i: text for i, text in zip(waiting, some, strict=True) if text is not None}
+        calls += 1
+    assert [got[i] for i in range(4)] == together
+    assert calls == len({len(agent._readings[id(c)].row.message) for c in chats}) > 1
+    assert agent.reply_some([]) == []
+
+
+def test_a_chat_that_changed_while_its_message_was_written_is_read_anew():
+    agent, chats = envtune.load_policy("tiny"), [chat(i) for i in range(4)]
+    slow = agent.reply_some(chats).index(None)
+    chats[slow].messages += [{"role": "user", "content": "Something else."}]
+    assert agent.reply([chats[slow]]) == envtune.load_policy("tiny").reply([chats[slow]])
+    left = len(agent._sampler)
+    del chats[slow]
+    gc.collect()
+    agent.reply([chat(5)])
+    assert len(agent._sampler) == left, "one came, one left"
