@@ -377,6 +377,7 @@ _LAPTOP_2 = replace(
     tasks=600,
     steps=36,
     prompts_per_step=12,
+    learning_rate=4e-4,
     hint_rate=Fade(1.0, 0.5, 1.0),
     hint_strength=Strength.LIST,
 )
@@ -399,6 +400,7 @@ _LAPTOP_4 = replace(
     steps=40,
     prompts_per_step=12,
     learning_rate=2e-4,
+    beta=0.0,
     hint_rate=0.0,
     turn_feedback=False,
 )
