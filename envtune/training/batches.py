@@ -8,6 +8,8 @@ trimmed to its own longest row. Shapes: B rows, P prompt and C completion positi
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 
 Batch = dict[str, torch.Tensor]
@@ -52,6 +54,25 @@ def micro_batches(batch: Batch, n: int, live: torch.Tensor, total: torch.Tensor,
         part["num_items_in_batch"] = total
         result.append(part)
     return result
+
+
+def without_padding(
+    order: torch.Tensor, size: int, attention_mask: torch.Tensor, width: int
+) -> Iterator[tuple[torch.Tensor, slice, int]]:
+    """Some rows of a generated batch, `size` at a time, without the columns that only hold padding.
+
+    Args:
+        order: numbers of the rows.
+        attention_mask: (B, P + C).
+        width: C.
+
+    Yields:
+        The numbers of up to `size` rows, the columns that they use, and how many of those are completion.
+    """
+    for rows in order.split(size):
+        used = attention_mask[rows].any(0).nonzero()[:, 0]
+        window = slice(int(used[0]), int(used[-1]) + 1)
+        yield rows, window, window.stop - (attention_mask.shape[1] - width)
 
 
 def _rows(batch: Batch, rows: torch.Tensor) -> Batch:

@@ -44,7 +44,7 @@ from envtune.policy.generate import Sampler
 from envtune.policy.language import stop_ids_of
 from envtune.policy.tokens import ChatTokens
 from envtune.training import metrics
-from envtune.training.batches import loss_mask, micro_batches
+from envtune.training.batches import loss_mask, micro_batches, without_padding
 from envtune.training.curriculum import Stage
 from envtune.training.engine import Generate, TurnEngine
 from envtune.training.machine import Machine, lora, save_merged, sharding
@@ -390,24 +390,24 @@ class Trainer(GRPOTrainer):
         Where no gradient is wanted: rows of similar length together, without their padding. Of the reference, only rows
         that enter the loss, and the one that fills in for them (`micro_batches`).
         """
-        sampled = functional.pad(self._sampled, (0, logits_to_keep - self._sampled.shape[1])).to(input_ids.device)
+        sampled = self._sampled_of(logits_to_keep, input_ids.device)
         if torch.is_grad_enabled() or options.get("compute_entropy"):
             return self._score(model, input_ids, attention_mask, sampled, bool(options.get("compute_aux_loss")))
         logprobs = torch.zeros(len(input_ids), logits_to_keep, device=input_ids.device)
-        prompt = input_ids.shape[1] - logits_to_keep
         order = attention_mask.sum(1).argsort(stable=True)
         if model is self.ref_model and self.stage.drop_zero_spread:
             live, most = self._live_rows()
             filler, others = order[:1], order[1:]
             others = others[live.to(order.device)[others]]
             order = torch.cat([filler.expand(most + 1 - len(others)), others])  # every process as many passes
-        for rows in order.split(batch_size or len(input_ids)):
-            used = attention_mask[rows].any(0).nonzero()[:, 0]
-            window = slice(int(used[0]), int(used[-1]) + 1)
-            kept = window.stop - prompt
+        for rows, window, kept in without_padding(order, batch_size or len(order), attention_mask, logits_to_keep):
             ids, mask = input_ids[rows, window], attention_mask[rows, window]
             logprobs[rows, :kept] = self._score(model, ids, mask, sampled[rows, :kept])[0].float()
         return logprobs, None, None
+
+    def _sampled_of(self, width: int, device: torch.device) -> torch.Tensor:
+        """(B, `width`), the sampled tokens, padded as TRL pads completions."""
+        return functional.pad(self._sampled, (0, width - self._sampled.shape[1])).to(device)
 
     def _score(
         self, model: PreTrainedModel, ids: torch.Tensor, mask: torch.Tensor, sampled: torch.Tensor, aux: bool = False

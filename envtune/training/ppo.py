@@ -31,10 +31,9 @@ from typing import Any
 import torch
 from peft import PeftModel
 from torch import Tensor, nn
-from torch.nn import functional
 
 from envtune.rewards import execution_steps
-from envtune.training.batches import loss_mask
+from envtune.training.batches import loss_mask, without_padding
 from envtune.training.curriculum import PPOStage
 from envtune.training.grpo import Trainer
 from envtune.training.rollout import Clock, Rollout
@@ -177,15 +176,13 @@ class PPOTrainer(Trainer):
         """
         if batch_size is None:
             return super()._get_per_token_logps_and_entropies(model, input_ids, attention_mask, logits_to_keep, **kw)
-        sampled = functional.pad(self._sampled, (0, logits_to_keep - self._sampled.shape[1])).to(input_ids.device)
+        sampled = self._sampled_of(logits_to_keep, input_ids.device)
         shape = len(input_ids), logits_to_keep
         logprobs, values = (torch.zeros(shape, device=input_ids.device) for _ in range(2))
-        prompt = input_ids.shape[1] - logits_to_keep
-        with self._critic() as found:  # stable, so that rows in this order are not put into another one below
-            for rows in attention_mask.sum(1).argsort(stable=True).split(batch_size):
-                used = attention_mask[rows].any(0).nonzero()[:, 0]
-                kept, columns = int(used[-1]) + 1 - prompt, slice(int(used[0]), int(used[-1]) + 1)
-                ids, mask = input_ids[rows, columns], attention_mask[rows, columns]
+        order = attention_mask.sum(1).argsort(stable=True)
+        with self._critic() as found:
+            for rows, window, kept in without_padding(order, batch_size, attention_mask, logits_to_keep):
+                ids, mask = input_ids[rows, window], attention_mask[rows, window]
                 logprobs[rows, :kept] = self._score(model, ids, mask, sampled[rows, :kept])[0].float()
                 if found:
                     values[rows, :kept] = before_tokens(found.pop(), kept)
