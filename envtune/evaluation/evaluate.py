@@ -51,7 +51,7 @@ def evaluate(
         max_steps_per_turn: tool steps allowed in one turn: 20 official, 10 T3RL, 5 the paper.
         reveal: how withheld tools are handed over, see `ToolUseEnv`.
         protocol: `bfcl_fc`, `t3rl` or `paper`, in place of the two above; see `policy.protocol`. Or rules of one's own.
-        batch_size: episodes in flight at once; the policy answers all of them together.
+        batch_size: episodes in flight at once, which the policy sees together.
         progress: show a progress bar.
 
     Raises:
@@ -150,6 +150,8 @@ def _play(policy: Policy, tasks: Sequence[Task], rules: Preset, batch_size: int)
         texts = ask([episode.chat for episode in running])
         if len(texts) != len(running):
             raise ValueError(f"policy {policy.name} answered {len(texts)} of {len(running)} chats; it must answer each")
+        if all(text is None for text in texts):
+            raise ValueError(f"policy {policy.name} answered none of {len(running)} chats; it must answer one or more")
         for episode, text in zip(running, texts, strict=True):
             if text is not None:
                 _advance(episode, text, rules)

@@ -22,20 +22,22 @@ def seed_mean(values: Sequence[float]) -> tuple[float, float, float]:
     return middle, middle - half, middle + half
 
 
-def arm_means(summary: pd.DataFrame, metric: str = "turn_accuracy", by: str = "category") -> pd.DataFrame:
+def arm_means(
+    summary: pd.DataFrame, metric: str = "turn_accuracy", by: str = "category", *, share: bool = True
+) -> pd.DataFrame:
     """Mean over seeds of a metric: one row per arm and group, `seeds`, `mean`, `low`, `high`.
-
-    The metrics are shares, so an interval is cut where it passes 0 or 1.
 
     Args:
         summary: columns `arm`, `seed`, that of the groups and the metric.
-        metric: `turn_accuracy` or `accuracy`.
+        metric: a column of numbers.
         by: the column of the groups.
+        share: the metric is a share, so the interval is cut where it passes 0 or 1.
     """
     rows = []
     for (arm, group), own in summary.groupby(["arm", by], sort=False):
         middle, low, high = seed_mean(own[metric].tolist())
-        low, high = np.clip([low, high], 0, 1)
+        if share:
+            low, high = np.clip([low, high], 0, 1)
         rows.append({"arm": arm, by: group, "seeds": len(own), "mean": middle, "low": low, "high": high})
     return pd.DataFrame(rows)
 

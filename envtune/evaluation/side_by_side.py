@@ -80,8 +80,12 @@ def _in_processes(works: Sequence[tuple[Any, ...]], jobs: int) -> None:
     context = multiprocessing.get_context("spawn")  # torch does not survive a fork
     with ProcessPoolExecutor(jobs, context, _begin_process, (os.getpid(),)) as pool:
         running = [pool.submit(_evaluate_one, *work) for work in reversed(works)]  # the benchmark, the longest, is last
-        for done in tqdm(as_completed(running), total=len(running), desc="evaluations"):
-            done.result()
+        try:
+            for done in tqdm(as_completed(running), total=len(running), desc="evaluations"):
+                done.result()
+        except BaseException:  # what has not begun shall not begin
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
 def _evaluate_one(

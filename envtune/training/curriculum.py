@@ -14,7 +14,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from itertools import pairwise
-from typing import Any
+from typing import Any, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
 
 from envtune.data import load_tasks, spread
 from envtune.environment.hints import Strength
@@ -108,6 +110,9 @@ class Stage:
         problems = [
             (self.reward not in REWARDS, f"reward {self.reward!r} is unknown; known: {', '.join(REWARDS)}"),
             (self.steps < 1, f"steps is {self.steps}; at least 1"),
+            (self.tasks is not None and self.tasks < 1, f"tasks is {self.tasks}; at least 1, or null: all"),
+            (min(self.max_steps_per_turn, self.max_steps or 1) < 1, "limits on steps must be at least 1"),
+            (self.learning_rate <= 0, f"learning_rate is {self.learning_rate}; above 0"),
             (self.num_generations < 2, f"num_generations is {self.num_generations}; a group has at least 2"),
             (self.prompts_per_step < 1, f"prompts_per_step is {self.prompts_per_step}; at least 1"),
             (self.temperature <= 0, f"temperature is {self.temperature}; training samples, so it must be above 0"),
@@ -258,12 +263,30 @@ def override(stages: Sequence[Stage], values: Mapping[str, Any]) -> tuple[Stage,
     """The same stages with some fields of all of them replaced, for a smaller run or an ablation.
 
     Raises:
-        ValueError: no such field, or a value that a stage refuses.
+        ValueError: no such field, or a value that a stage refuses. Text that says a number is taken as one, since YAML
+            reads `1e-6` as text.
     """
     known = [f.name for f in fields(stages[0])][1:]
     if unknown := [name for name in values if name not in known]:
         raise ValueError(f"a stage has no field {unknown[0]!r}; it has {', '.join(known)}")
-    return tuple(replace(stage, **values) for stage in stages)
+    typed = as_fields(type(stages[0]), values, "a stage")
+    return tuple(replace(stage, **typed) for stage in stages)
+
+
+def as_fields(record: type, values: Mapping[str, Any], what: str) -> dict[str, Any]:
+    """Values from a parameter file as those of a dataclass's fields: numbers may stand there as text, and so on.
+
+    Raises:
+        ValueError: a value of another type; the message names it and `what` has the field.
+    """
+    hints, typed = get_type_hints(record), {}
+    for name, value in values.items():
+        try:
+            typed[name] = TypeAdapter(hints[name]).validate_python(value)
+        except ValidationError:
+            expected = next(f.type for f in fields(record) if f.name == name)
+            raise ValueError(f"{name} of {what} is {value!r}; expected {expected}") from None
+    return typed
 
 
 def table(stages: Sequence[Stage]) -> list[dict[str, str]]:

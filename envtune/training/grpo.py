@@ -402,8 +402,14 @@ class Trainer(GRPOTrainer):
             order = torch.cat([filler.expand(most + 1 - len(others)), others])  # every process as many passes
         for rows, window, kept in without_padding(order, batch_size or len(order), attention_mask, logits_to_keep):
             ids, mask = input_ids[rows, window], attention_mask[rows, window]
-            logprobs[rows, :kept] = self._score(model, ids, mask, sampled[rows, :kept])[0].float()
+            logprobs[rows, :kept] = self._score_rows(model, ids, mask, sampled[rows, :kept], rows)
         return logprobs, None, None
+
+    def _score_rows(
+        self, model: PreTrainedModel, ids: torch.Tensor, mask: torch.Tensor, sampled: torch.Tensor, rows: torch.Tensor
+    ) -> torch.Tensor:
+        """Log-probabilities of some `rows` of a generated batch, without their padding; see `_score`."""
+        return self._score(model, ids, mask, sampled)[0].float()
 
     def _sampled_of(self, width: int, device: torch.device) -> torch.Tensor:
         """(B, `width`), the sampled tokens, padded as TRL pads completions."""

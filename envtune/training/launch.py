@@ -85,7 +85,8 @@ def train(
     told |= {"stages": [stage.to_json() for stage in stages], "machine": asdict(machine), "schedule": asdict(schedule)}
     spec.write_text(json.dumps(told, indent=2) + "\n")
     result = TrainResult(folder / "policy", folder / "metrics.jsonl")
-    with tqdm(total=sum(stage.steps for stage in stages), desc=f"training, {config.stem}", disable=not progress) as bar:
+    steps, done = sum(stage.steps for stage in stages), sum(line["step"] > 0 for line in metrics.read(result.metrics))
+    with tqdm(total=steps, initial=done, desc=f"training, {config.stem}", disable=not progress) as bar:
 
         def tell(line: JSON) -> None:
             bar.update(bool(line["step"]))

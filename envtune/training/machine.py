@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from accelerate import PartialState
 
-from envtune.training.curriculum import PPOStage, Stage
+from envtune.training.curriculum import PPOStage, Stage, as_fields
 
 if TYPE_CHECKING:
     from peft import LoraConfig
@@ -103,7 +103,7 @@ def machine_from(values: Mapping[str, Any]) -> Machine:
     chosen = dict(values)
     if isinstance(trackers := chosen.get("report_to"), str):
         chosen["report_to"] = tuple(name.strip() for name in trackers.split(",") if name.strip())
-    return Machine(**chosen)
+    return Machine(**as_fields(Machine, chosen, "a machine"))
 
 
 def world() -> PartialState:

@@ -29,7 +29,6 @@ def summary(rollout: Rollout, task: Task) -> JSON:
         "rewards": rollout.rewards,
         "success": episode.success,
         "category": str(episode.category),
-        "turns": episode.n_turns,
         "kinds": [[kind, ok] for kind, ok in zip(kinds, right, strict=False)],
         "played": len(episode.turns),
         "steps": len(steps),

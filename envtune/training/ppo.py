@@ -33,7 +33,7 @@ from peft import PeftModel
 from torch import Tensor, nn
 
 from envtune.rewards import execution_steps
-from envtune.training.batches import loss_mask, without_padding
+from envtune.training.batches import loss_mask
 from envtune.training.curriculum import PPOStage
 from envtune.training.grpo import Trainer
 from envtune.training.rollout import Clock, Rollout
@@ -145,7 +145,7 @@ class PPOTrainer(Trainer):
 
     @contextmanager
     def _critic(self) -> Iterator[list[Tensor]]:
-        """Collect V at every position (B, P + T) of each forward pass; computed inside it, as sharding wants."""
+        """Collect V at every position (B, P + T) of each forward pass."""
         whole, found = self._whole, list[Tensor]()
         base: Any = whole.get_base_model() if isinstance(whole, PeftModel) else whole
         head: Any = whole.get_submodule(VALUE_HEAD)
@@ -170,24 +170,23 @@ class PPOTrainer(Trainer):
         batch_size: Any = None,
         **kw: Any,
     ) -> tuple[Any, Any, Any]:
-        """TRL's, but where a whole generated batch is scored, rows of similar length go together, without its padding.
-
-        What the critic says of those tokens is added to `self._scored`.
-        """
+        """As in `Trainer`; what the critic says before each token of a whole generated batch joins `self._scored`."""
         if batch_size is None:
             return super()._get_per_token_logps_and_entropies(model, input_ids, attention_mask, logits_to_keep, **kw)
-        sampled = self._sampled_of(logits_to_keep, input_ids.device)
-        shape = len(input_ids), logits_to_keep
-        logprobs, values = (torch.zeros(shape, device=input_ids.device) for _ in range(2))
-        order = attention_mask.sum(1).argsort(stable=True)
+        self._values = torch.zeros(len(input_ids), logits_to_keep, device=input_ids.device)
+        scored = super()._get_per_token_logps_and_entropies(
+            model, input_ids, attention_mask, logits_to_keep, batch_size, **kw
+        )
+        self._scored.append(self._values)
+        return scored
+
+    def _score_rows(self, model: Any, ids: Tensor, mask: Tensor, sampled: Tensor, rows: Tensor) -> Tensor:
         with self._critic() as found:
-            for rows, window, kept in without_padding(order, batch_size, attention_mask, logits_to_keep):
-                ids, mask = input_ids[rows, window], attention_mask[rows, window]
-                logprobs[rows, :kept] = self._score(model, ids, mask, sampled[rows, :kept])[0].float()
-                if found:
-                    values[rows, :kept] = before_tokens(found.pop(), kept)
-        self._scored.append(values)
-        return logprobs, None, None
+            logprobs = super()._score_rows(model, ids, mask, sampled, rows)
+        if found:  # the reference, where it is a model of its own, has no critic
+            width = sampled.shape[1]
+            self._values[rows, :width] = before_tokens(found[0], width)
+        return logprobs
 
     def _generate_and_score_completions(self, inputs: Any) -> dict[str, Any]:
         self._scored: list[Tensor] = []

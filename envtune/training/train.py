@@ -2,8 +2,8 @@
 
 In: stages, a policy (path or hub name), a folder. Out: the trained policy under `<out>/policy`. The folder:
 
-    run.json              seed, policy (a folder: relative to this one), stages, processes: what the run is; another run
-                          in the same folder is refused
+    run.json              seed, policy (a folder: relative to this one), stages, machine, schedule, processes: what the
+                          run is; another run in the same folder is refused
     metrics.jsonl         one line per step; step 0 of a stage holds the validation before it
     rollouts/             episodes of every n-th step, if the machine says so
     <n>_<stage>/          checkpoint-<step>/, best/, last/, done.json
@@ -203,6 +203,7 @@ class _StageRun:
             metrics.cut_back(run.metrics_path, number, self.step if self.checkpoint else -1)
         world().wait_for_everyone()
         self.lines = [line for line in metrics.read(run.metrics_path) if line["stage"] == number]
+        self.best = self._kept_score()
         tasks = list(run.tasks.get(stage.name, ())) or stage.load()
         self.validation = self._validation_tasks()
         kind: Any = PPOTrainer if isinstance(stage, PPOStage) else Trainer
@@ -278,10 +279,10 @@ class _StageRun:
         if not self.validation or (step % every and step != self.stage.steps):
             return {}
         numbers = (step == 0 and self._entered_with()) or self.trainer.validate(self.validation)
-        key = f"rewards/{self.stage.reward}"
-        best = self._best_score(f"val/{key}", before=step)
-        if best is None or numbers[key] >= best:
-            self._save("best", {"step": step, key: numbers[key]})
+        score = numbers[self._score_key]
+        if self.best is None or score >= self.best:
+            self._save("best", {"step": step, **numbers})
+            self.best = score
         return {f"val/{key}": value for key, value in numbers.items()}
 
     def _entered_with(self) -> dict[str, float]:
@@ -292,15 +293,20 @@ class _StageRun:
         asked = self.run.tasks.get("val") or before.load("val", plan.validate_tasks)
         if before.validation() != self.stage.validation() or [t.id for t in asked] != [t.id for t in self.validation]:
             return {}
-        lines = [line for line in metrics.read(self.run.metrics_path) if line["stage"] == self.number - 1]
         score = self.entering / SCORE
-        step = int(json.loads(score.read_text())["step"]) if score.exists() else lines[-1]["step"]
-        line = next(line for line in lines if line["step"] == step)
-        return {key.removeprefix("val/"): value for key, value in line.items() if key.startswith("val/")}
+        if score.exists():
+            return {key: value for key, value in json.loads(score.read_text()).items() if key != "step"}
+        last = [line for line in metrics.read(self.run.metrics_path) if line["stage"] == self.number - 1][-1]
+        return {key.removeprefix("val/"): value for key, value in last.items() if key.startswith("val/")}
 
-    def _best_score(self, key: str, before: int) -> float | None:
-        """The best score written down for an earlier step; a resumed run may find its own future in `best/`."""
-        return max((line[key] for line in self.lines if line["step"] < before and key in line), default=None)
+    @property
+    def _score_key(self) -> str:
+        return f"rewards/{self.stage.reward}"
+
+    def _kept_score(self) -> float | None:
+        """What the weights in `best/` earned. A resumed run may find its own future there, which may not repeat."""
+        score = self.folder / "best" / SCORE
+        return float(json.loads(score.read_text())[self._score_key]) if score.exists() else None
 
     def _save(self, name: str, note: JSON | None = None) -> None:
         """Write model and tokenizer to a folder of the stage, at once or not at all."""
@@ -351,8 +357,12 @@ def _replace_folder(source: Path, target: Path) -> None:
 
 
 def _move_folder(source: Path, target: Path) -> None:
-    shutil.rmtree(target, ignore_errors=True)
+    old = target.with_name(f".{target.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if target.exists():
+        target.rename(old)
     source.rename(target)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def main(spec: str) -> None:

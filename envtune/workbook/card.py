@@ -147,7 +147,7 @@ def _facts(chapters: dict[str, Manifest], last: Manifest) -> Iterator[tuple[str,
     revision = last["code"].get("revision")
     yield (
         "code",
-        f"`{revision}`{', with local changes' if last['code'].get('dirty') else ''}" if revision else "unknown",
+        f"`{revision}`{provenance.changes_text(last['code'])}" if revision else "unknown",
     )
 
 

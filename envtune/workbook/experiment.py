@@ -13,11 +13,13 @@ In: a parameter file such as `params/laptop-hints.yaml` or `params/laptop-ppo.ya
 
 Every stage hands on its last weights, whatever validation says, so that no arm can choose where another cannot. Each
 arm and seed is a process of its own, `jobs` at a time; it ends when the call does. The tables are written when all have
-finished. Killed anywhere, the same call goes on: training at its last checkpoint, evaluation at its last task.
+finished. Killed anywhere, the same call goes on: training at its last checkpoint, evaluation at its last task; but only
+with the code that it began with.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -47,6 +49,8 @@ if TYPE_CHECKING:
 
 Arm = Literal["faded", "none", "abrupt", "ppo", "grpo"]
 BASE = "base"
+BEGUN = "runs/begun.json"
+"""The code that the runs are made with, and the seconds of all calls."""
 CURVES = {
     "turn_accuracy": "val/progress",
     "accuracy": "val/success",
@@ -95,26 +99,55 @@ def run_arms(path: Path | str, echo: Callable[[str], None] = print) -> Path:
 
     Raises:
         ParamsError: the file does not say what `Arms` wants.
-        SeriesError: a run failed, and the others have been finished; or another call is at work there.
+        SeriesError: a run failed, and the others have been finished; another call is at work there; or the runs were
+            begun with other code.
     """
-    began = time.monotonic()
     params = load(path)
     folder = find_root() / params.results / params.run
     folder.parent.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(folder.with_name(f".{folder.name}.lock"), timeout=0), ThreadPoolExecutor(params.jobs) as pool:
+            began = time.monotonic()
+            _check_code(folder)
             codes = {name: pool.submit(_start, path, folder, *name, params.threads, echo) for name in _names(params)}
             try:
                 failed = [_text(*name) for name, code in codes.items() if code.result()]
             except BaseException:  # stopped by hand: what has not begun shall not begin
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
+            finally:
+                _add_seconds(folder, time.monotonic() - began)
     except Timeout:
         raise SeriesError(f"another call is at work on run '{params.run}'; wait for it to end") from None
     if failed:
         raise SeriesError(f"these runs failed: {', '.join(failed)}; their logs lie in {folder / 'runs'}")
-    write_tables(folder, params, time.monotonic() - began)
+    write_tables(folder, params)
     return folder
+
+
+def _check_code(folder: Path) -> None:
+    """Write down what code the runs begin with; if they have begun, this must be the same.
+
+    Raises:
+        SeriesError: it is not, and one table would hold runs of both.
+    """
+    record = folder / BEGUN
+    if not record.exists():
+        record.parent.mkdir(parents=True, exist_ok=True)
+        code = provenance.git_state() | {"source_hash": provenance.source_hash()}
+        provenance.write_json(record, {"code": code, "seconds": 0.0})
+    code = json.loads(record.read_text())["code"]
+    if code["source_hash"] != provenance.source_hash():
+        raise SeriesError(
+            f"the runs in {record.parent} were begun with other code (revision {code['revision']}); go on with it or "
+            "delete the folder to begin anew"
+        )
+
+
+def _add_seconds(folder: Path, seconds: float) -> None:
+    """So that an experiment in several calls says what it took in all."""
+    record: dict[str, Any] = json.loads((folder / BEGUN).read_text())
+    provenance.write_json(folder / BEGUN, record | {"seconds": round(record["seconds"] + seconds, 1)})
 
 
 def load(path: Path | str) -> Arms:
@@ -126,8 +159,8 @@ def load(path: Path | str) -> Arms:
     try:
         return Arms.model_validate(load_params(path))
     except ValidationError as error:
-        known = list(Arms.model_fields)
-        raise ParamsError("\n".join(f"{path}: {explain(line, known)}" for line in error.errors())) from None
+        told = (explain(line, list(Arms.model_fields), "this file") for line in error.errors())
+        raise ParamsError("\n".join(f"{path}: {line}" for line in told)) from None
 
 
 def _names(params: Arms) -> list[Name]:
@@ -162,8 +195,9 @@ def run_one(path: Path | str, arm: str, seed: int | None = None) -> None:
 
     params = load(path)
     set_threads(params.threads)
-    name = _text(arm, seed)
-    folder = find_root() / params.results / params.run / "runs" / name
+    name, whole = _text(arm, seed), find_root() / params.results / params.run
+    _check_code(whole)
+    folder = whole / "runs" / name
     policy = params.policy if seed is None else str(_train(params, arm, seed, folder))
     judged = evaluate(
         load_policy(policy, name=name),
@@ -219,7 +253,7 @@ def _train(params: Arms, arm: str, seed: int, folder: Path) -> Path:
     return trained.policy
 
 
-def write_tables(folder: Path, params: Arms, seconds: float) -> None:
+def write_tables(folder: Path, params: Arms) -> None:
     """Write the tables and the manifest of all runs."""
     from envtune.policy.checkpoint import fingerprint, folder_of
 
@@ -243,8 +277,7 @@ def write_tables(folder: Path, params: Arms, seconds: float) -> None:
         "stages": [stage.to_json() for stage in _stages(params)],
         "policy": fingerprint(folder_of(params.policy)),
         "runs": len(_names(params)),
-        "seconds": round(seconds, 1),
-        "code": provenance.git_state() | {"source_hash": provenance.source_hash()},
+        **json.loads((folder / BEGUN).read_text()),
         "versions": provenance.versions(),
         "data": provenance.data_version(),
         "machine": provenance.machine(),

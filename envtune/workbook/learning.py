@@ -31,6 +31,8 @@ FEEDBACK = {
     "unknown_tool_rate": "calls of tools that do not exist",
 }
 """Column of `curves.csv` (see `workbook.experiment`) -> title."""
+SHARES = frozenset(FEEDBACK) - {"execution"}
+"""Those that lie between 0 and 1."""
 REDRAW = 20.0
 """Seconds between two drawings of a live figure: one costs about half a second."""
 CURVES = {
@@ -201,7 +203,7 @@ def feedback_figure(frame: pd.DataFrame) -> Figure:
             ax.plot(steps.index, middle, color=f"C{i}", marker="o", markersize=4, label=arm)
             ax.fill_between(steps.index, low, high, color=f"C{i}", alpha=0.15, linewidth=0)
         ax.set_title(title, fontsize=10)
-        if column != "execution":  # the others are shares
+        if column in SHARES:
             ax.set_ylim(0, max(0.05, ax.get_ylim()[1]))
     for ax in axes[1]:
         ax.set(xlabel="step")

@@ -83,6 +83,16 @@ class Workbook:
         for need in of.needs:
             self.input(need, MANIFEST)
 
+    @property
+    def laptop(self) -> bool:
+        """Whether this chapter's numbers are a laptop's, see `provenance.is_laptop`."""
+        return provenance.is_laptop(getattr(self.params, "policy", ""), provenance.gpus())
+
+    @property
+    def note(self) -> str:
+        """What captions end with: that the numbers are a laptop's, or nothing."""
+        return " Laptop numbers." if self.laptop else ""
+
     def path(self, name: str) -> Path:
         """A path inside this notebook's output folder; the folders above it are made.
 

@@ -36,7 +36,7 @@ def write_index(run_dir: Path, names: Sequence[str]) -> None:
         run=run_dir.name,
         cards=[(name, chapters.get(name)) for name in names],
         seconds=sum(manifest["seconds"] for manifest in chapters.values()),
-        laptop=all(not manifest["machine"]["gpus"] for manifest in chapters.values()),
+        laptop=any(map(provenance.by_laptop, chapters.values())),
         provenance=[row for row in describe(latest) if row[0] != "Time"] if latest else [],
     )
     provenance.write_atomic(run_dir / "index.html", page)

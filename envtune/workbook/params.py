@@ -20,7 +20,7 @@ from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic_core import ErrorDetails, PydanticCustomError
 
 from envtune.workbook.errors import ParamsError
 
@@ -36,7 +36,16 @@ Count = Annotated[int, Field(ge=1)]
 Real = Annotated[float, Field(allow_inf_nan=False), BeforeValidator(_number_in_text)]
 Split = Literal["all", "train", "val", "test", "heldout"]
 RunName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$")]
-Overrides = dict[str, bool | int | float | str | None]
+SCALAR = "scalar"
+
+
+def _scalar(value: object) -> object:
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise PydanticCustomError(SCALAR, "a number, text, true, false or null")
+
+
+Overrides = dict[str, Annotated[Any, BeforeValidator(_scalar)]]
 """Fields of `training.curriculum.Stage` or of `training.machine.Machine`, which know what they may be."""
 EXTENDS = "extends"
 
@@ -311,13 +320,14 @@ EXPECTED = {
 }
 
 
-def explain(error: ErrorDetails, known: Sequence[str]) -> str:
-    """One line that names the key, what was given and what was expected."""
-    key = str(error["loc"][0]) + "".join(f"[{part}]" for part in error["loc"][1:] if isinstance(part, int))
+def explain(error: ErrorDetails, known: Sequence[str], place: str = "the notebook's `parameters` cell") -> str:
+    """One line that names the key, what was given and what was expected; `place` is where keys must stand."""
+    inner = [part for part in error["loc"][1:] if isinstance(part, int) or error["type"] == SCALAR]
+    key = str(error["loc"][0]) + "".join(f"[{part}]" for part in inner)
     if error["type"] == "extra_forbidden":
         return _unknown(key, known)
     if error["type"] == "missing":
-        return f"key '{key}' is missing; expected it in the notebook's `parameters` cell"
+        return f"key '{key}' is missing; expected it in {place}"
     template = EXPECTED.get(error["type"])
     expected = template.format(**error.get("ctx", {})) if template else error["msg"]
     return f"key '{key}': got {error['input']!r}, expected {expected}"

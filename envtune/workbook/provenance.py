@@ -102,7 +102,7 @@ def source_hash(package: Path = PACKAGE) -> str:
 
 
 def git_state(folder: Path = PACKAGE) -> dict[str, Any]:
-    """`revision` and `dirty` of the checkout that holds `folder`; both None outside of git.
+    """`revision` and `dirty` of the checkout that holds `folder`; None where git does not say.
 
     Changes under `results/` do not count: a run writes there.
     """
@@ -110,7 +110,14 @@ def git_state(folder: Path = PACKAGE) -> dict[str, Any]:
     if revision is None:
         return {"revision": None, "dirty": None}
     changes = _output("git", "-C", str(folder), "status", "--porcelain", "--", ":/", ":(top,exclude)results")
-    return {"revision": revision, "dirty": bool(changes)}
+    return {"revision": revision, "dirty": None if changes is None else bool(changes)}
+
+
+def changes_text(code: Mapping[str, Any]) -> str:
+    """What to say behind the revision of a `git_state`."""
+    if code.get("revision") is None or code["dirty"] is False:
+        return ""
+    return " with local changes" if code["dirty"] else " (local changes unknown)"
 
 
 def versions() -> dict[str, str]:
@@ -159,6 +166,11 @@ def gpus() -> list[str]:
 def is_laptop(policy: str, gpus: Sequence[str]) -> bool:
     """Whether numbers are a laptop's, not to be set beside published ones: no GPU, or the shipped policy entered."""
     return not gpus or policy == "tiny"
+
+
+def by_laptop(manifest: Mapping[str, Any]) -> bool:
+    """`is_laptop` of a chapter's manifest."""
+    return is_laptop(manifest["parameters"].get("policy", ""), manifest["machine"]["gpus"])
 
 
 def peak_memory_mb() -> float:

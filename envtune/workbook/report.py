@@ -69,6 +69,7 @@ def write_report(
     page = template("chapter.html").render(
         style=stylesheet(),
         manifest=manifest,
+        laptop=provenance.by_laptop(manifest),
         before=before,
         after=after,
         body=Markup(body(notebook)),
@@ -188,7 +189,7 @@ def clean_executed(path: Path, root: Path) -> None:
 def describe(manifest: Manifest) -> list[tuple[str, Any]]:
     """Where a result comes from, as label and text: the footer of every page."""
     code, machine = manifest["code"], manifest["machine"]
-    revision = (code["revision"] or "outside git")[:10] + (" with local changes" if code["dirty"] else "")
+    revision = (code["revision"] or "outside git")[:10] + provenance.changes_text(code)
     processors = ", ".join([machine["cpu"], *machine["gpus"]])
     cost = f"{manifest['seconds']:.1f} s, at most {manifest['peak_memory_mb']:,.0f} MB"
     rows = [

@@ -75,6 +75,15 @@ def test_episodes_go_on_while_others_wait_for_their_message(tasks: list[Task]) -
     assert quick(OneByOne(), some, batch_size=3).rows == quick(Recorder(), some).rows
 
 
+def test_a_policy_that_never_answers_is_refused(tasks: list[Task]) -> None:
+    class Mute(Recorder):
+        def reply_some(self, chats: Sequence[Chat]) -> list[str | None]:
+            return [None] * len(chats)
+
+    with pytest.raises(ValueError, match="recorder answered none of 2 chats"):
+        quick(Mute(), tasks[:2])
+
+
 def test_chat_holds_the_whole_conversation(tasks: list[Task]) -> None:
     policy = Recorder()
     episode = quick(policy, tasks[:1]).episodes[0]

@@ -119,6 +119,8 @@ def test_intervals_over_seeds():
     assert arm_means(summary)["mean"].tolist() == pytest.approx([0.6, 0.35])
     wide = arm_means(summary.assign(turn_accuracy=[0.5, 0.9, 0.9, 0.0, 0.1, 0.5]))
     assert (wide.high[0], wide.low[1]) == (1.0, 0.0), "an interval of shares ends where shares do"
+    rewards = arm_means(summary.assign(execution=[11.0, 12.0, 13.0, 9.0, 9.0, 9.0]), "execution", share=False)
+    assert (rewards.low[0], rewards.high[0]) == pytest.approx((12 - 2.484, 12 + 2.484), abs=1e-3)
     versus = arm_differences(summary, "faded").iloc[0]
     assert (versus.than, versus.seeds) == ("none", 3)
     assert [versus.difference, versus.low, versus.high] == pytest.approx([0.25] * 3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 
 import pytest
@@ -182,6 +183,28 @@ def test_overriding_fields_of_all_stages():
         override(stages, {"step": 1})
     with pytest.raises(ValueError, match="steps is 0"):
         override(stages, {"steps": 0})
+
+
+def test_overridden_values_have_the_type_of_their_field():
+    (stage, *_) = override(recipe("laptop").stages, {"learning_rate": "1e-6", "tasks": None, "hint_rate": 1})
+    assert (stage.learning_rate, stage.tasks, stage.hint_rate) == (1e-6, None, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("steps", 2.5, "steps of a stage is 2.5; expected int"),
+        ("temperature", "hot", "temperature of a stage is 'hot'; expected float"),
+        ("clip_low", None, "clip_low of a stage is None; expected float"),
+        ("drop_zero_spread", "perhaps", "drop_zero_spread of a stage is 'perhaps'; expected bool"),
+        ("tasks", 0, "tasks is 0; at least 1, or null: all"),
+        ("max_steps_per_turn", 0, "limits on steps must be at least 1"),
+        ("learning_rate", 0, "learning_rate is 0.0; above 0"),
+    ],
+)
+def test_values_that_a_stage_cannot_have_are_refused(field, value, said):
+    with pytest.raises(ValueError, match=re.escape(said)):
+        override(recipe("laptop").stages, {field: value})
 
 
 def test_a_recipe_as_a_table_marks_what_changes():

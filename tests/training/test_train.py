@@ -181,6 +181,21 @@ def test_the_best_weights_are_handed_on(policy, tmp_path, monkeypatch):
     assert same_weights(tmp_path / "c" / "policy", tmp_path / "c" / "1_letters" / "last")
 
 
+def test_the_best_weights_stay_the_best_if_what_followed_the_checkpoint_does_not_repeat(policy, tmp_path, monkeypatch):
+    from envtune.training.grpo import Trainer
+
+    scores = {0: 0.1, 1: 0.2, 2: 0.3, 3: 0.9}
+    monkeypatch.setattr(Trainer, "validate", lambda self, tasks: {"rewards/letters": scores[self.state.global_step]})
+    stages, plan = [STAGE, replace(STAGE, name="more")], Schedule(validate_every=1, save_every=2)
+    with pytest.raises(KeyError):  # killed at step 4
+        run(policy, tmp_path, stages, schedule=plan)
+    scores |= {3: 0.4, 4: 0.5}
+    lines = run(policy, tmp_path, stages, schedule=plan).lines()
+    assert json.loads((tmp_path / "1_letters/best/score.json").read_text()) == {"step": 3, "rewards/letters": 0.9}
+    told = {(line["name"], line["step"]): line["val/rewards/letters"] for line in lines}
+    assert (told["letters", 3], told["more", 0]) == (0.4, 0.9), "what enters a stage is told with its own numbers"
+
+
 def test_what_was_measured_is_not_measured_again(policy, tmp_path, monkeypatch):
     """A stage begins with the numbers of the weights that the stage before handed on, the best or the last."""
     from envtune.training.grpo import Trainer

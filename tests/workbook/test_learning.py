@@ -15,6 +15,7 @@ from envtune.evaluation.seeds import base_gains
 from envtune.policy.checkpoint import fingerprint, folder_of
 from envtune.training import metrics
 from envtune.training.curriculum import override, recipe
+from envtune.workbook import provenance
 from envtune.workbook.errors import ParamsError, SeriesError
 from envtune.workbook.experiment import CURVES, load, run_arms
 from envtune.workbook.learning import (
@@ -135,7 +136,7 @@ def test_ppo_against_grpo_writes_the_same_tables(small):
 
 @pytest.mark.slow
 @pytest.mark.xdist_group("training")
-def test_the_hint_experiment_writes_its_tables_and_goes_on(small, tmp_path):
+def test_the_hint_experiment_writes_its_tables_and_goes_on(small, monkeypatch):
     said: list[str] = []
     folder = run_arms(small, said.append)
     summary, course = pd.read_csv(folder / "summary.csv"), pd.read_csv(folder / "curves.csv")
@@ -159,6 +160,11 @@ def test_the_hint_experiment_writes_its_tables_and_goes_on(small, tmp_path):
     assert (requests.groupby("arm").turns.sum() == whole + chains).all(), "chains are counted by kind and together"
     stamps = {path: path.stat().st_mtime for path in folder.rglob("model.safetensors") if path.parent.name == "best"}
     assert stamps
+    took = json.loads((folder / "manifest.json").read_text())["seconds"]
     run_arms(small, said.append)
     assert {path: path.stat().st_mtime for path in stamps} == stamps, "nothing is trained again"
     assert pd.read_csv(folder / "summary.csv").equals(summary)
+    assert json.loads((folder / "manifest.json").read_text())["seconds"] > took
+    monkeypatch.setattr(provenance, "source_hash", lambda: "other")
+    with pytest.raises(SeriesError, match="were begun with other code"):
+        run_arms(small, said.append)
