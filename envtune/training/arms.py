@@ -49,7 +49,7 @@ def _with(algorithm: str, stage: Stage) -> Stage:
         return stage
     shared = {field.name: getattr(stage, field.name) for field in fields(Stage)}
     shared |= {"reward": "progress", "drop_zero_spread": True, "lora_rank": 0}
-    episodes = stage.prompts_per_step * stage.num_generations
+    episodes = stage.episodes
     if episodes % GROUP == 0:  # a smoke test may be smaller
         shared |= {"num_generations": GROUP, "prompts_per_step": episodes // GROUP}
     return Stage(**shared)

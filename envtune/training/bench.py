@@ -187,7 +187,7 @@ def _ours(model: Any, tokenizer: Any, batch: list[Task], seed: int) -> tuple[flo
 def _trl_trainer(model: Any, tokenizer: Any, tasks: list[Task], folder: str) -> GRPOTrainer:
     config = GRPOConfig(
         output_dir=folder,
-        per_device_train_batch_size=STAGE.prompts_per_step * STAGE.num_generations,
+        per_device_train_batch_size=STAGE.episodes,
         num_generations=STAGE.num_generations,
         max_completion_length=STAGE.episode_tokens,
         temperature=STAGE.temperature,

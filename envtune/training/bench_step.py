@@ -171,7 +171,7 @@ def _longest_prompt(stage: Stage, tokenizer: object, tasks: Sequence[Task]) -> i
 def _summary(length: int, stage: Stage, lines: Sequence[JSON], peak: float) -> StepBench:
     counted, n = lines[1:], len(lines) - 1
     mean = {key: sum(line[f"seconds/{key}"] for line in counted) / n for key in _PHASES}
-    rows = stage.prompts_per_step * stage.num_generations
+    rows = stage.episodes
     trained, operations = ((lines[-1][key] - lines[0][key]) / n for key in ("trained", "operations"))
     learning = mean["scoring"] + mean["update"]
     if torch.cuda.is_available():

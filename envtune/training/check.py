@@ -108,7 +108,7 @@ def plan(
 
 
 def _work(stage: Stage) -> str:
-    episodes = stage.steps * stage.prompts_per_step * stage.num_generations
+    episodes = stage.steps * stage.episodes
     steps = f"{stage.steps} steps{' at most' if stage.plateau else ''}"
     return (
         f"stage {stage.name}: {steps} x {stage.prompts_per_step} tasks x {stage.num_generations} rollouts = "

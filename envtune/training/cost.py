@@ -198,7 +198,7 @@ def passes(stage: Stage, machine: Machine) -> int:
 
 def step_operations(model: Architecture, stage: Stage, machine: Machine, length: float) -> float:
     """Arithmetic of a step beside sampling."""
-    tokens = stage.prompts_per_step * stage.num_generations * length
+    tokens = stage.episodes * length
     return tokens * passes(stage, machine) * model.forward(length)
 
 
@@ -211,7 +211,7 @@ def step_seconds(
     engine holds `vllm_memory` of the device, less the weights, as cache; `cached` plays `max_rows` rows.
     """
     length = prompt + FILL * stage.episode_tokens
-    rows = stage.prompts_per_step * stage.num_generations / processes
+    rows = stage.episodes / processes
     weights, cached = 2.0 * model.parameters, length * model.cache(2)
     room = (machine.vllm_memory * device.memory - weights) / cached if machine.sampler == "vllm" else machine.max_rows
     together = max(1.0, min(rows, room))

@@ -64,7 +64,7 @@ class Stage:
     reward: str
     """A name of `rollout.REWARDS`."""
     steps: int
-    """Optimizer steps; each plays `prompts_per_step * num_generations` new episodes."""
+    """Optimizer steps; each plays `episodes` new ones."""
     message_tokens: int
     """Most tokens in one assistant message."""
     episode_tokens: int
@@ -136,6 +136,11 @@ class Stage:
     def ends_without_hints(self) -> bool:
         """Whether the last step is played as the policy is judged: without hints."""
         return self.rate(self.steps) == 0
+
+    @property
+    def episodes(self) -> int:
+        """Episodes of one step."""
+        return self.prompts_per_step * self.num_generations
 
     @property
     def updates(self) -> int:

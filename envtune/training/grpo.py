@@ -76,7 +76,7 @@ def grpo_config(
     Raises:
         ValueError: the batch does not divide into micro-batches.
     """
-    rows = stage.prompts_per_step * stage.num_generations
+    rows = stage.episodes
     at_once = machine.micro_batch * (processes or int(os.environ.get("WORLD_SIZE", "1")))
     if rows % at_once:
         raise ValueError(

@@ -37,7 +37,7 @@ REDRAW = 20.0
 """Seconds between two drawings of a live figure: one costs about half a second."""
 CURVES = {
     "progress": ("turns right", "C0", "-"),
-    "success": ("episodes right", "C1", "-"),
+    "success": ("episodes right", "C1", ":"),
     "val/progress": ("turns right, validation", "C0", "o"),
     "val/success": ("episodes right, validation", "C1", "o"),
     "hint_rate": ("hint rate", "0.5", "--"),
@@ -128,7 +128,8 @@ def curves(lines: Sequence[Mapping[str, Any]]) -> Figure:
         left.plot(*zip(*own, strict=True), color=f"C{i}") if own else None
         for ax in (left, right):
             ax.axvline(stage, color="0.8", linewidth=1, linestyle=":")
-            ax.text(stage, 1.01, f" {name}", transform=ax.get_xaxis_transform(), va="bottom", fontsize=9, color="0.3")
+            height = 1.01 + 0.07 * (i % 2)  # the first stage may be short
+            ax.text(stage, height, f" {name}", transform=ax.get_xaxis_transform(), va="bottom", fontsize=9, color="0.3")
     for key, (label, colour, mark) in CURVES.items():
         points = [(x, line[key]) for x, line in placed if line.get(key) is not None]
         if points:
@@ -166,21 +167,31 @@ def gains_figure(frame: pd.DataFrame) -> Figure:
     return fig
 
 
-def arms_figure(frame: pd.DataFrame) -> Figure:
+def arms_figure(frame: pd.DataFrame, rates: Mapping[str, Sequence[float]]) -> Figure:
     """Validation without hints over steps: the mean of the seeds per arm, and the span from the worst to the best.
 
+    Curves break where a stage begins, since it may validate on other categories; a dotted line marks the place.
+
     Args:
-        frame: columns `arm`, `seed`, `step`, `turn_accuracy`, `hint_rate`.
+        frame: columns `arm`, `seed`, `step`, `turn_accuracy`; a step between two stages stands there twice.
+        rates: by arm, the hint rate of every step.
     """
     from matplotlib import pyplot
 
     fig, (top, bottom) = pyplot.subplots(2, 1, figsize=(7.6, 4.8), sharex=True, height_ratios=[3, 1])
+    frame = frame.assign(begins=frame.groupby(["arm", "seed"]).step.diff().eq(0))
+    frame["stage"] = frame.groupby(["arm", "seed"]).begins.cumsum()
     for i, (arm, own) in enumerate(frame.groupby("arm", sort=False)):
-        by_step = own.groupby("step")
-        spread = by_step.turn_accuracy
-        top.plot(spread.mean(), color=f"C{i}", marker="o", markersize=4, label=arm)
-        top.fill_between(spread.mean().index, spread.min(), spread.max(), color=f"C{i}", alpha=0.15, linewidth=0)
-        bottom.plot(by_step.hint_rate.mean(), color=f"C{i}")
+        for stage, part in own.groupby("stage"):
+            spread = part.groupby("step").turn_accuracy
+            top.plot(spread.mean(), color=f"C{i}", marker="o", markersize=4, label=None if stage else arm)
+            top.fill_between(spread.mean().index, spread.min(), spread.max(), color=f"C{i}", alpha=0.15, linewidth=0)
+        bottom.step(
+            range(len(rates[str(arm)]) + 1), [*rates[str(arm)], rates[str(arm)][-1]], where="post", color=f"C{i}"
+        )
+    for begin in frame[frame.begins].step.unique():
+        top.axvline(begin, color="0.8", linewidth=1, linestyle=":", zorder=0)
+        bottom.axvline(begin, color="0.8", linewidth=1, linestyle=":", zorder=0)
     top.set(ylabel="turns right, no hints", ylim=(-0.02, 1.02))
     bottom.set(ylabel="hint rate", xlabel="step", ylim=(-0.08, 1.08))
     _legend_beside(top)

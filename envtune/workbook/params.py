@@ -147,7 +147,7 @@ CHAPTERS = (
     Chapter("04_stage1_training", Training),
     Chapter("05_stage2_training", Training, ("04_stage1_training",), HINTS),
     Chapter("06_evaluation", Evaluation, ("04_stage1_training", "05_stage2_training")),
-    Chapter("07_execution_reward", ExecutionReward, (), (PPO_SUMMARY, PPO_CURVES)),
+    Chapter("07_execution_reward", ExecutionReward, (), (PPO_SUMMARY, PPO_CURVES, HINTS[0])),
 )
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from envtune.evaluation.mistakes import Mistake
+
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
@@ -20,10 +22,12 @@ def mistakes_figure(frame: pd.DataFrame) -> Figure:
     shares = frame.drop(columns="turns").div(frame.turns, axis=0)
     shares = shares.loc[:, shares.any()]
     fig, ax = pyplot.subplots(figsize=(8.6, 1.2 + 0.45 * len(frame)))
-    colours = pyplot.get_cmap("tab10").colors  # type: ignore[attr-defined]
+    colours = dict(zip(Mistake, pyplot.get_cmap("tab10").colors, strict=False))  # type: ignore[attr-defined]
     left = 0.0 * frame.turns
-    for name, colour in zip(shares, colours, strict=False):
-        ax.barh(shares.index, shares[name], left=left, label=name, color=colour, edgecolor="white", linewidth=0.5)
+    for name in (mistake for mistake in Mistake if mistake in shares):
+        ax.barh(
+            shares.index, shares[name], left=left, label=name, color=colours[name], edgecolor="white", linewidth=0.5
+        )
         left = left + shares[name]
     ax.set(xlim=(0, max(0.01, float(left.max()) * 1.02)), xlabel="share of the user turns lost")
     ax.set_yticks(range(len(frame)), [f"{str(name).replace('_', ' ')} ({n})" for name, n in frame.turns.items()])

@@ -67,7 +67,7 @@ def test_the_other_figures():
         {"arm": arm, "seed": seed, "step": step, "turn_accuracy": 0.5, "hint_rate": rate}
         for arm in ("faded", "none")
         for seed in (0, 1)
-        for step, rate in ((0, None), (10, 0.5))
+        for step, rate in ((0, None), (10, 0.5), (10, None), (20, 0.5))
     )
     scores = pd.DataFrame(
         {"tasks": "t", "policy": p, "category": c}
@@ -76,7 +76,9 @@ def test_the_other_figures():
         for c in ("base", "all")
     )
     feedback = arms.assign(**dict.fromkeys(FEEDBACK, arms.turn_accuracy))
-    for fig in (gains_figure(gains), arms_figure(arms), scores_figure(scores), feedback_figure(feedback)):
+    compared = arms_figure(arms, {"faded": [0.5] * 20, "none": [0.0] * 20})
+    assert len(compared.axes[0].lines) == 2 * 2 + 1, "two arms, broken where the second stage begins, and its mark"
+    for fig in (gains_figure(gains), compared, scores_figure(scores), feedback_figure(feedback)):
         fig.canvas.draw()
         pyplot.close(fig)
 
