@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Self
 
 import pandas as pd
 
@@ -16,24 +17,34 @@ from envtune.types import Category, Episode, StepKind, Task
 class Mistake(StrEnum):
     """The first that applies, in this order."""
 
-    NOT_PLAYED = "never reached"
-    """The episode ended in an earlier turn."""
-    FORMAT = "unreadable message"
-    """The turn ended with a message that could not be parsed."""
-    STEP_LIMIT = "step limit"
-    """The agent did not end the turn: it held more tool steps than allowed, or the episode more messages."""
-    EARLIER = "lost in an earlier turn"
-    """The state was already not the ground truth's when the turn began."""
-    NO_CALL = "no call"
-    """Calls were due and none was made."""
-    WRONG_TOOL = "another tool than needed"
-    """A tool was called less often than the turn's ground truth calls it, and one that it does not use was called."""
-    MISSING_TOOL = "a needed tool not called"
-    """A tool was called less often than the turn's ground truth calls it, and none that it does not use was called."""
-    VALUE = "a wrong value"
-    """All its tools were called as often as there, but not all its calls made."""
-    NEEDLESS = "a needless call"
-    """All its calls were made, or none was due, and others did harm."""
+    NOT_PLAYED = "never reached", "the episode ended in an earlier turn"
+    FORMAT = "unreadable message", "the turn ended with a message that could not be parsed"
+    STEP_LIMIT = (
+        "step limit",
+        "the agent did not end the turn: it held more tool steps than allowed, or the episode more messages",
+    )
+    EARLIER = "lost in an earlier turn", "the state was already not the ground truth's when the turn began"
+    NO_CALL = "no call", "calls were due and none was made"
+    WRONG_TOOL = (
+        "another tool than needed",
+        "a tool was called less often than in the ground truth, and one that it does not use was called",
+    )
+    MISSING_TOOL = (
+        "a needed tool not called",
+        "a tool was called less often than in the ground truth, and none that it does not use",
+    )
+    VALUE = "a wrong value", "all tools were called as often as in the ground truth, but not all its calls made"
+    NEEDLESS = "a needless call", "all calls of the ground truth were made, or none was due, and others did harm"
+
+    meaning: str
+    """What it says of the turn."""
+
+    def __new__(cls, name: str, meaning: str) -> Self:
+        """A string that knows its meaning."""
+        mistake = str.__new__(cls, name)
+        mistake._value_ = name
+        mistake.meaning = meaning
+        return mistake
 
 
 def lost_by(task: Task, episode: Episode, index: int) -> Mistake | None:
@@ -76,6 +87,12 @@ def mistake_frame(episodes: Sequence[Episode], tasks: Sequence[Task]) -> pd.Data
     order = [*(str(c) for c in Category if c in rows), "all"]
     frame = pd.DataFrame([rows[name] for name in order], index=pd.Index(order, name="category"))
     return frame.reindex(columns=["turns", *map(str, Mistake)]).fillna(0).astype(int)
+
+
+def explained(counts: pd.DataFrame) -> pd.DataFrame:
+    """A table with a row per mistake, with a column that says what it means; empty for other rows."""
+    meanings = {str(mistake): mistake.meaning for mistake in Mistake}
+    return counts.assign(meaning=[meanings.get(name, "") for name in counts.index])
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,8 @@ class TaskSet:
     """How many: so many made (`synth`), or so many evenly spread (`bfcl`); None: all of the split (`bfcl`)."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """Further arguments of `load_tasks`."""
+    max_steps_per_turn: int = 20
+    """Tool steps allowed in one turn; the benchmark's own."""
 
     def load(self) -> list[Task]:
         """The tasks."""
@@ -52,7 +54,7 @@ def evaluate_all(
     threads: int | None = None,
     jobs: int = 1,
 ) -> dict[str, dict[str, Result]]:
-    """Evaluate every policy on every set: greedy, no hints, official limits.
+    """Evaluate every policy on every set: greedy, no hints.
 
     Args:
         policies: name -> what `load_policy` takes.
@@ -92,7 +94,8 @@ def _evaluate_one(
     spec: str, name: str, tasks: TaskSet, file: str, batch_size: int, threads: int | None, progress: bool = False
 ) -> None:
     set_threads(threads)
-    evaluate(load_policy(spec, name=name), tasks.load(), file, batch_size=batch_size, progress=progress)
+    policy, limit = load_policy(spec, name=name), tasks.max_steps_per_turn
+    evaluate(policy, tasks.load(), file, max_steps_per_turn=limit, batch_size=batch_size, progress=progress)
 
 
 def _begin_process(parent: int) -> None:

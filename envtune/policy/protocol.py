@@ -18,8 +18,9 @@ Departures, where a system's own runner does what no score should depend on, or 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
 from envtune.types import JSON, Message
@@ -106,10 +107,15 @@ def protocol(name: str) -> Preset:
     return PROTOCOLS[name]
 
 
-def differences() -> pd.DataFrame:
-    """A row per rule that the protocols do not share, a column per protocol; a dash where nothing is set."""
+def differences(own: Mapping[str, Preset] = MappingProxyType({})) -> pd.DataFrame:
+    """A row per rule that the protocols do not share, a column per protocol; a dash where nothing is set.
+
+    Args:
+        own: rules of one's own by name, to stand in the first columns.
+    """
     import pandas as pd
 
-    table = pd.DataFrame({name: asdict(preset) for name, preset in PROTOCOLS.items()}, dtype=object).drop("name")
+    columns = {name: asdict(preset) for name, preset in {**own, **PROTOCOLS}.items()}
+    table = pd.DataFrame(columns, dtype=object).drop("name").replace("", None)
     table = table[[len(set(row)) > 1 for row in table.to_numpy().tolist()]]
     return table.where(table.notna(), "–").rename_axis("rule")

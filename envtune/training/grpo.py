@@ -291,7 +291,10 @@ class Trainer(GRPOTrainer):
 
     @contextmanager
     def _generating(self) -> Iterator[PreTrainedModel]:
-        """The model as a sampler needs it: whole, in evaluation mode, without gradient checkpointing."""
+        """The model as a sampler needs it: whole, in evaluation mode, without gradient checkpointing.
+
+        On a CPU also in inference mode, which spares small models a twentieth of the time.
+        """
         whole = unwrap_model_for_generation(
             self.model_wrapped,
             self.accelerator,
@@ -302,7 +305,8 @@ class Trainer(GRPOTrainer):
             training = model.training
             model.eval()
             try:
-                yield model
+                with torch.inference_mode(model.device.type == "cpu"):
+                    yield model
             finally:
                 model.train(training)
 

@@ -110,6 +110,7 @@ class Evaluation(Common):
     limit: Count | None
     policy: Annotated[str, Field(min_length=1)]
     synth_tasks: Count
+    synth_steps: Count
     bfcl_tasks: Count | None
     batch_size: Count
     threads: Count | None
