@@ -103,19 +103,29 @@ def train(
     params: Annotated[Path, typer.Argument(help="Parameter file, such as params/single-stage.yaml.")],
 ) -> None:
     """Train the whole recipe without notebooks, into results/<run>/train/. A killed run goes on."""
+    from envtune.policy import set_threads
     from envtune.training.launch import train as launch
+    from envtune.workbook import provenance
+    from envtune.workbook.params import load_params
+    from envtune.workbook.paths import MANIFEST
     from envtune.workbook.plan import training_plan
+    from envtune.workbook.series import alone
 
     plan = training_plan(params)
-    trained = launch(
-        plan.stages,
-        plan.policy,
-        plan.run_dir / "train",
-        seed=plan.seed,
-        machine=plan.machine,
-        schedule=plan.schedule,
-        launch=plan.launch,
-    )
+    folder = plan.run_dir / "train"
+    set_threads(plan.threads)
+    made_with = {"parameters": load_params(params), **provenance.where_from()}
+    with alone(plan.run_dir):
+        trained = launch(
+            plan.stages,
+            plan.policy,
+            folder,
+            seed=plan.seed,
+            machine=plan.machine,
+            schedule=plan.schedule,
+            launch=plan.launch,
+        )
+    provenance.write_json(folder / MANIFEST, made_with)
     typer.echo(f"policy {trained.policy}")
 
 
@@ -399,7 +409,7 @@ def bench_rollout(
     typer.echo(
         f"ours {found.ours:,.0f} tokens/s, TRL {found.trl:,.0f} tokens/s, ratio {found.ratio:.1f}; "
         f"{found.tool_rounds:.1f} tool rounds an episode, {found.parameters:,} parameters, {found.threads} threads; "
-        f"environment {found.environment_share:.2%} of a training step"
+        f"environment {found.environment_share:.2%} of a training step on these tasks (of others: metrics.jsonl)"
     )
 
 

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
+
+os.environ["TRACKIO_DIR"] = tempfile.mkdtemp(prefix="trackio-")  # read when trackio is imported
+
 import pytest
 
 import envtune

@@ -82,12 +82,12 @@ def memory_growth(tasks: Sequence[Task], episodes: int = 100_000, warm_up: int =
 
     Args:
         tasks: the instances.
-        episodes: how many to play.
+        episodes: how many to play after the warm-up.
         warm_up: episodes before the first look, at least one per task, for what is cached once per task.
     """
     warm_up = max(warm_up, len(tasks))
     before = 0.0
-    for i in range(episodes):
+    for i in range(warm_up + episodes):
         if i == warm_up:
             gc.collect()
             before = _resident()

@@ -6,41 +6,34 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from envtune.data.synth import WAIT
 from envtune.data.synth_kinds import KINDS
 from envtune.evaluation.frames import rates
 from envtune.evaluation.mistakes import lost_by
 from envtune.evaluation.result import METRICS, Result
-from envtune.types import Task
+from envtune.types import JSON, Task
 
 CHAIN, SINGLE, NOTHING, BENCHMARK = "chains", "single requests", "nothing to call", "benchmark requests"
 
 
-def request_type(kind: str) -> str:
-    """What a turn of this kind asks for, in general; a task of the benchmark has no kinds."""
-    if not kind:
-        return BENCHMARK
-    if kind == WAIT:
+def _type(task: Task, turn: int) -> str:
+    """What a turn asks for, in general; a task of the benchmark has no kinds."""
+    if not task.ground_truth[turn]:
         return NOTHING
-    return CHAIN if KINDS[kind].chain else SINGLE
+    if not task.kinds:
+        return BENCHMARK
+    return CHAIN if KINDS[task.kinds[turn]].chain else SINGLE
 
 
-def turn_frame(result: Result, tasks: Sequence[Task]) -> pd.DataFrame:
-    """One row per user turn: `task_id`, `number`, `category`, `turn`, `type`, `request`, `right`, `mistake`.
+def asked(tasks: Sequence[Task]) -> pd.DataFrame:
+    """One row per user turn: `task_id`, `number`, `category`, `turn`, `type`, `request`, `answer`.
 
     `type` is `chains`, `single requests`, `nothing to call` or `benchmark requests`; `request` is the kind of a chain,
-    for anything else the type.
-
-    Args:
-        result: an evaluation of `tasks`.
-        tasks: in any order.
+    for anything else the type; `answer` is the ground truth's calls as text.
     """
-    by_id = {task.id: task for task in tasks}
     rows = []
-    for episode in result.episodes:
-        task = by_id[episode.task_id]
-        for turn, kind in enumerate(task.kinds or [""] * task.n_turns):
-            mistake, general = lost_by(task, episode, turn), request_type(kind)
+    for task in tasks:
+        for turn in range(task.n_turns):
+            general = _type(task, turn)
             rows.append(
                 {
                     "task_id": task.id,
@@ -48,12 +41,26 @@ def turn_frame(result: Result, tasks: Sequence[Task]) -> pd.DataFrame:
                     "category": str(task.category),
                     "turn": turn,
                     "type": general,
-                    "request": kind if general == CHAIN else general,
-                    "right": mistake is None,
-                    "mistake": mistake and str(mistake),
+                    "request": task.kinds[turn] if general == CHAIN else general,
+                    "answer": str(task.ground_truth[turn]),
                 }
             )
     return pd.DataFrame(rows)
+
+
+def turn_frame(result: Result, tasks: Sequence[Task]) -> pd.DataFrame:
+    """`asked`, in the order of the episodes, with `right` and the `mistake` that lost the turn.
+
+    Args:
+        result: an evaluation of `tasks`.
+        tasks: in any order.
+    """
+    by_id = {task.id: task for task in tasks}
+    played = [(by_id[episode.task_id], episode) for episode in result.episodes]
+    mistakes = [lost_by(task, episode, turn) for task, episode in played for turn in range(task.n_turns)]
+    frame = asked([task for task, _ in played])
+    named = pd.Series([mistake and str(mistake) for mistake in mistakes], dtype=object)
+    return frame.assign(right=named.isna(), mistake=named)
 
 
 def gains(before: pd.DataFrame, after: pd.DataFrame, by: str) -> pd.DataFrame:
@@ -64,19 +71,51 @@ def gains(before: pd.DataFrame, after: pd.DataFrame, by: str) -> pd.DataFrame:
         by: `category`, `type` or `request`.
 
     Returns:
-        Indexed by group, the best one after training first, `all` last: `n` turns; `before` and `after`, each with
-        `_low` and `_high`.
+        Indexed by group, the best one after training first, `all` last: `n` turns, different `answers` among them;
+        `before` and `after`, each with `_low` and `_high`.
     """
     found = {}
     for name, frame in {"before": before, "after": after}.items():
         both = pd.concat([frame, frame.assign(**{by: "all"})])
         found[name] = rates(both, [by], "right").set_index(by)
-    columns = {"n": found["after"].n}
+    columns = {"n": found["after"].n, "answers": both.groupby(by).answer.nunique()}
     for name, table in found.items():
         columns |= {name: table.rate, f"{name}_low": table.low, f"{name}_high": table.high}
     groups = pd.DataFrame(columns)
     ordered = groups.drop(index="all").sort_values(["after", "before"], ascending=False, kind="stable")
     return pd.concat([ordered, groups.loc[["all"]]])
+
+
+def outcome(before: Result, after: Result, turns: Mapping[str, pd.DataFrame]) -> tuple[str, JSON]:
+    """What training changed, as sentences about the agent and as numbers; of chains and waiting if the tasks have any.
+
+    Args:
+        before, after: evaluations of the same tasks.
+        turns: `turn_frame` of both, under `before` and `after`.
+    """
+    earlier, later = turns["before"], turns["after"]
+    text = f"gets {later.right.mean():.1%} of the turns of {len(after.rows)} tasks right without hints"
+    text += f" ({earlier.right.mean():.1%} before)"
+    numbers: JSON = {"turn_accuracy": {"before": before.turn_accuracy, "after": after.turn_accuracy}}
+    kinds = later[later.type == CHAIN].groupby("request").right.mean()
+    if len(kinds):
+        right = {name: float(frame.right[frame.type == CHAIN].mean()) for name, frame in turns.items()}
+        never = int((kinds == 0).sum())
+        numbers |= {"chain_turns_right": right, "chains_at_zero": never}
+        text += f", {right['after']:.1%} of those that need a chain ({right['before']:.1%} before); {never} of "
+        text += f"{len(kinds)} kinds of chain are at 0"
+    text += f". It solves {after.accuracy:.1%} of the tasks ({before.accuracy:.1%} before) by the official rule"
+    numbers["accuracy"] = {"before": before.accuracy, "after": after.accuracy}
+    numbers["accuracy_by_category"] = {
+        "before": before.by_category.accuracy.to_dict(),
+        "after": after.by_category.accuracy.to_dict(),
+    }
+    if (later.type == NOTHING).any():
+        right = {name: float(frame.right[frame.type == NOTHING].mean()) for name, frame in turns.items()}
+        numbers["waiting_turns_right"] = right
+        text += ", which does not look at turns with nothing to call: of those "
+        text += f"{right['after']:.1%} are right ({right['before']:.1%} before)"
+    return f"{text}.", numbers
 
 
 def most_changed(before: Result, after: Result) -> int:

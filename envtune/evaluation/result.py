@@ -174,7 +174,7 @@ def _means(runs: Sequence[Result], field: str) -> dict[str, float]:
 
 
 def readable(table: pd.DataFrame) -> pd.DataFrame:
-    """`Result.table()` as text: percentages, each with its 95 % interval where it has one, in percent."""
+    """`Result.table()` as text: percentages, each with its 95 % interval in percent, unless all tasks agree."""
     measures = [name for name in table.columns if not name.endswith(("_low", "_high"))]
     rows = [{name.replace("_", " "): _cell(row, name) for name in measures} for row in table.to_dict("records")]
     return pd.DataFrame(rows, index=table.index)
@@ -182,12 +182,13 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
 
 def _cell(row: Mapping[Hashable, Any], name: str) -> str:
     value = row[name]
-    if name in ("n", "samples", "guarded_calls"):
+    if name in ("n", "answers", "samples", "guarded_calls"):
         return f"{value:.0f}"
     if math.isnan(value):
         return "–"
-    if f"{name}_low" in row:
-        return f"{value:.1%} [{100 * row[f'{name}_low']:.1f}, {100 * row[f'{name}_high']:.1f}]"
+    low, high = (row.get(f"{name}_{end}", value) for end in ("low", "high"))
+    if low != high:
+        return f"{value:.1%} [{100 * low:.1f}, {100 * high:.1f}]"
     return f"{value:.2f}" if name.endswith("_per_turn") else f"{value:.1%}"
 
 

@@ -22,6 +22,7 @@ from envtune.data import load_tasks, spread
 from envtune.evaluation.evaluate import evaluate, load_result
 from envtune.evaluation.result import Result
 from envtune.policy import load_policy, set_threads
+from envtune.policy.protocol import Preset
 from envtune.types import Task
 
 
@@ -35,8 +36,8 @@ class TaskSet:
     """How many: so many made (`synth`), or so many evenly spread (`bfcl`); None: all of the split (`bfcl`)."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """Further arguments of `load_tasks`."""
-    max_steps_per_turn: int = 20
-    """Tool steps allowed in one turn; the benchmark's own."""
+    rules: Preset = field(default_factory=Preset)
+    """How they are played; default: the benchmark's limits."""
 
     def load(self) -> list[Task]:
         """The tasks."""
@@ -94,8 +95,8 @@ def _evaluate_one(
     spec: str, name: str, tasks: TaskSet, file: str, batch_size: int, threads: int | None, progress: bool = False
 ) -> None:
     set_threads(threads)
-    policy, limit = load_policy(spec, name=name), tasks.max_steps_per_turn
-    evaluate(policy, tasks.load(), file, max_steps_per_turn=limit, batch_size=batch_size, progress=progress)
+    policy = load_policy(spec, name=name)
+    evaluate(policy, tasks.load(), file, protocol=tasks.rules, batch_size=batch_size, progress=progress)
 
 
 def _begin_process(parent: int) -> None:

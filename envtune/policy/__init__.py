@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from envtune.policy.base import Chat, Policy
+from envtune.policy.checkpoint import local_folder
 from envtune.policy.noise import Noise, perturb
 from envtune.policy.scripted import NoisyOracle, Oracle, Silent
 
@@ -50,7 +51,7 @@ def load_policy(
         return NoisyOracle(Noise(), seed)
     if spec.startswith("noisy:"):
         return NoisyOracle(Noise.level(_level(spec, spec.removeprefix("noisy:"))), seed)
-    if spec == "tiny" or "/" in spec or Path(spec).is_dir():
+    if spec == "tiny" or "/" in spec or local_folder(spec):
         return _language_policy(spec, seed, name, temperature)
     raise ValueError(
         f"unknown policy {spec!r}; known: 'oracle', 'silent', 'noisy', 'noisy:LEVEL' (such as 'noisy:0.3'), 'tiny', "

@@ -60,6 +60,12 @@ class _Files:
         return digest.hexdigest()[:16]
 
 
+def local_folder(spec: str) -> Path | None:
+    """The folder of that name, here or in a folder above; None: there is none, so it may be a hub name."""
+    here = Path.cwd()
+    return next((folder / spec for folder in (here, *here.parents) if (folder / spec).is_dir()), None)
+
+
 def folder_of(spec: str, revision: str | None = None) -> Path:
     """The folder that holds `spec`, downloaded if it is the name of a model on the hub, at `revision` there.
 
@@ -68,8 +74,8 @@ def folder_of(spec: str, revision: str | None = None) -> Path:
     """
     if spec == TINY:
         return WEIGHTS
-    if Path(spec).is_dir():
-        return Path(spec)
+    if folder := local_folder(spec):
+        return folder
     if spec.count("/") != 1 or spec.startswith((".", "/")) or spec.endswith("/"):
         raise CheckpointError(
             f"there is no checkpoint {spec!r}: neither a folder nor a hub name such as 'Qwen/Qwen3-4B'"
@@ -100,7 +106,7 @@ def load_tokenizer(spec: str) -> PreTrainedTokenizerBase:
     """
     from transformers import AutoTokenizer
 
-    source = WEIGHTS if spec == TINY else Path(spec) if Path(spec).is_dir() else spec
+    source = WEIGHTS if spec == TINY else local_folder(spec) or spec
     where = source / "tokenizer.json" if isinstance(source, Path) else f"the tokenizer of {spec!r}"
     try:
         return AutoTokenizer.from_pretrained(source)
@@ -126,7 +132,7 @@ def placement() -> tuple[str, torch.dtype]:
 
 def _name(spec: str, folder: Path) -> str:
     """Where a folder lies does not matter, its hash does."""
-    return folder.name if folder == Path(spec) else spec
+    return folder.name if folder == local_folder(spec) else spec
 
 
 def _download(spec: str, revision: str | None) -> str:

@@ -160,12 +160,12 @@ class Endpoint:
         body: JSON = {"model": self._model, **self._sampling}
         if body["temperature"]:
             body["seed"] = _seed_of(f"{self._seed}/{chat.task.id}/{len(chat.messages)}")
-        messages = without_marks(chat.messages)
         if self._template:
-            return "/completions", {**body, "prompt": self._template.render(messages, chat.tools)}
+            return "/completions", {**body, "prompt": self._template.render(without_marks(chat.messages), chat.tools)}
         if not chat.tools:
-            return "/chat/completions", {**body, "messages": messages}
-        return "/chat/completions", {**body, "messages": _structured(messages), "tools": list(chat.tools)}
+            return "/chat/completions", {**body, "messages": without_marks(chat.messages)}
+        messages = without_marks(_structured(chat.messages))  # the mark says that no call of a message was made
+        return "/chat/completions", {**body, "messages": messages, "tools": list(chat.tools)}
 
     async def _post(self, path: str, body: JSON) -> JSON:
         attempts = AsyncRetrying(

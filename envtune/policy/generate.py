@@ -83,24 +83,20 @@ class Sampler:
         model: every layer must attend to the whole sequence; attention `sdpa` or `eager`.
         stop_ids: ids that end a message.
         temperature: 0 is greedy; log-probabilities are then those of temperature 1.
-        top_p: sample from the most likely tokens that hold this mass. Log-probabilities are those without it.
 
     Raises:
         ValueError: the model cannot be used, or a setting is out of its range.
     """
 
-    def __init__(
-        self, model: PreTrainedModel, stop_ids: Iterable[int], *, temperature: float = 1.0, top_p: float = 1.0
-    ) -> None:
-        if temperature < 0 or not 0 < top_p <= 1:
-            raise ValueError(f"temperature {temperature}, top_p {top_p}: expected at least 0, and above 0 up to 1")
+    def __init__(self, model: PreTrainedModel, stop_ids: Iterable[int], *, temperature: float = 1.0) -> None:
+        if temperature < 0:
+            raise ValueError(f"temperature {temperature}: expected at least 0")
         self._model: Any = model
         self._stop = frozenset(stop_ids)
-        self._temperature, self._top_p = temperature, top_p
+        self._temperature = temperature
         self._rows: list[Row] = []
         self._cache = _cache_for(model)
         self.max_length = int(model.config.get_text_config().max_position_embeddings)
-        self.tokens_written = 0
         self.tokens_read = 0
         """Computed, padding and shared prompts not counted."""
 
@@ -161,7 +157,6 @@ class Sampler:
         if not rows:
             return []
         logits = self._forward(rows, 1)[:, -1]
-        self.tokens_written += len(rows)
         tokens, logprobs = self._choose(logits, [row.rng.random() for row in rows])
         for row, token, logprob in zip(rows, tokens, logprobs, strict=True):
             row.cached += 1
@@ -179,14 +174,9 @@ class Sampler:
         if self._temperature == 0:
             chosen = logprobs.argmax(-1)
         else:
-            mass = logprobs.double().exp()
-            if self._top_p < 1:
-                ordered, order = mass.sort(-1, descending=True)
-                ordered[ordered.cumsum(-1) - ordered >= self._top_p] = 0
-                mass = torch.zeros_like(mass).scatter_(-1, order, ordered)
-            cumulative = mass.cumsum(-1)
-            point = torch.tensor(uniforms, dtype=torch.float64, device=mass.device) * cumulative[:, -1]
-            chosen = torch.searchsorted(cumulative, point[:, None], right=True)[:, 0].clamp(max=mass.shape[-1] - 1)
+            cumulative = logprobs.double().exp().cumsum(-1)
+            point = torch.tensor(uniforms, dtype=torch.float64, device=cumulative.device) * cumulative[:, -1]
+            chosen = torch.searchsorted(cumulative, point[:, None], right=True)[:, 0].clamp(max=logprobs.shape[-1] - 1)
         picked = logprobs.gather(-1, chosen[:, None])[:, 0]
         if not bool(torch.isfinite(picked).all()):
             raise FloatingPointError("the policy's probabilities are not finite: its weights have diverged")

@@ -4,7 +4,7 @@ Hints, of a recipe such as `laptop`:
 
 - `faded`: the recipe as it is; hints become rarer and end before the last stage.
 - `none`: no hints at all (turn feedback stays as the recipe has it, in every arm).
-- `abrupt`: every failed call gets its hint for the first half of the hinted steps, none after.
+- `abrupt`: every failed call gets its hint for the first half of the steps of the hinted stages, none after.
 
 What is learned from, of a recipe of `PPOStage`s such as `laptop-ppo`:
 

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import torch
 
-from envtune.policy.checkpoint import TINY, folder_of, load_tokenizer
+from envtune.policy.checkpoint import TINY, folder_of, load_tokenizer, local_folder
 from envtune.training import cost
 from envtune.training.batches import Batch
 from envtune.training.check import shortest
@@ -92,7 +92,7 @@ def bench_step(
     if model is None:
         raise ValueError(f"the sizes of {policy!r} are not known; known: {', '.join(cost.ARCHITECTURES)}")
     require(stage, machine)
-    known = policy == TINY or Path(policy).is_dir()
+    known = policy == TINY or local_folder(policy) is not None
     if not known and not torch.cuda.is_available() and model.parameters > LARGEST_ON_CPU:
         raise ValueError(f"{policy} has {model.parameters / 1e9:.1f} billion parameters; measure it on a GPU")
     tasks = shortest(stage.load(), WHOLE)
@@ -117,7 +117,7 @@ class _Counting(Trainer):
     def _compute_loss(self, model: object, inputs: Batch) -> torch.Tensor:
         for tokens in (inputs["prompt_mask"].sum(1) + inputs["completion_mask"].sum(1)).tolist():
             self.trained += tokens
-            self.operations += tokens * type(self).count(tokens)
+            self.operations += tokens * self.count(tokens)
         loss: torch.Tensor = super()._compute_loss(model, inputs)
         return loss
 
@@ -141,7 +141,7 @@ def _measure(
         prompt = _longest_prompt(stage, tokenizer, tasks)
         if length <= prompt:
             raise ValueError(f"the prompts have up to {prompt} tokens; measure episodes longer than that, not {length}")
-        limit = max(1, (length - prompt) // (stage.max_steps or 30))
+        limit = (length - prompt) // (stage.max_steps or 30)
         stage = replace(stage, episode_tokens=length - prompt, message_tokens=max(limit, 32))
     lines: list[JSON] = []
 
@@ -153,9 +153,9 @@ def _measure(
 
     # passes over all tokens, as far as gradients are wanted; those without are counted as part of the same phases
     n = cost.passes(stage, machine)
-    kind = type("Counting", (_Counting,), {"count": staticmethod(lambda tokens: n * model.forward(tokens))})
     config = grpo_config(stage, out, seed=0, machine=machine, save_every=stage.steps + 1)
-    trainer = kind(load_model(str(folder), stage, machine), tokenizer, stage, tasks, config, machine, note)
+    trainer = _Counting(load_model(str(folder), stage, machine), tokenizer, stage, tasks, config, machine, note)
+    trainer.count = lambda tokens: n * model.forward(tokens)
     trainer.train()
     return _summary(length, stage, lines, peak)
 

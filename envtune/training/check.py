@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from envtune.policy.checkpoint import TINY, load_tokenizer
+from envtune.policy.checkpoint import TINY, load_tokenizer, local_folder
 from envtune.policy.miniature import miniature_model, miniature_tokenizer
 from envtune.training import cost
 from envtune.training.cost import Architecture, Device
@@ -173,7 +173,7 @@ def shortest(tasks: Sequence[Task], n: int) -> list[Task]:
 
 def build(policy: str, model: Architecture, stages: Sequence[Stage], tasks: Sequence[Task], folder: Path) -> None:
     """Write the random model: the policy's tokenizer if it lies here, else one made of the tasks' own words."""
-    if policy == TINY or Path(policy).is_dir():
+    if policy == TINY or local_folder(policy):
         tokenizer = load_tokenizer(policy)
     else:
         rules = stages[-1].validation().rules

@@ -24,9 +24,8 @@ Measure what it really takes with `envtune bench step`; the formulas leave out f
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
-from envtune.training.curriculum import Stage
+from envtune.training.curriculum import PPOStage, Stage
 from envtune.training.grpo import PROMPT_TOKENS
 from envtune.training.machine import Machine
 
@@ -113,9 +112,9 @@ def architecture(policy: str) -> Architecture | None:
     """Sizes of a policy: of a folder by its configuration, of a hub name if it is one of `ARCHITECTURES`."""
     from transformers import AutoConfig
 
-    from envtune.policy.checkpoint import TINY, folder_of
+    from envtune.policy.checkpoint import TINY, folder_of, local_folder
 
-    if policy != TINY and not Path(policy).is_dir():
+    if policy != TINY and not local_folder(policy):
         return ARCHITECTURES.get(policy)
     folder = folder_of(policy)
     config = AutoConfig.from_pretrained(folder)
@@ -191,9 +190,10 @@ def memory(
 
 
 def passes(stage: Stage, machine: Machine) -> int:
-    """Forward passes that learning from a token costs: the update, the reference, the importance correction."""
+    """Forward passes that learning from a token costs: the updates, the reference, what vLLM's or PPO's ratios need."""
     update = (2 if stage.lora_rank else 3) + machine.gradient_checkpointing
-    return update + bool(stage.beta) + (machine.sampler == "vllm")
+    before = machine.sampler == "vllm" or isinstance(stage, PPOStage)
+    return update * stage.updates + bool(stage.beta) + before
 
 
 def step_operations(model: Architecture, stage: Stage, machine: Machine, length: float) -> float:

@@ -134,7 +134,7 @@ class Stage:
 
     @property
     def ends_without_hints(self) -> bool:
-        """Whether the last step is played as the policy is judged: without hints."""
+        """Whether the hint rate has come to 0 when the stage ends, so that validation judges what was trained."""
         return self.rate(self.steps) == 0
 
     @property

@@ -293,7 +293,7 @@ class Trainer(GRPOTrainer):
     def _generating(self) -> Iterator[PreTrainedModel]:
         """The model as a sampler needs it: whole, in evaluation mode, without gradient checkpointing.
 
-        On a CPU also in inference mode, which spares small models a twentieth of the time.
+        On a CPU also in inference mode, a twentieth quicker; not with bitsandbytes, which converts biases in there.
         """
         whole = unwrap_model_for_generation(
             self.model_wrapped,
@@ -305,7 +305,7 @@ class Trainer(GRPOTrainer):
             training = model.training
             model.eval()
             try:
-                with torch.inference_mode(model.device.type == "cpu"):
+                with torch.inference_mode(model.device.type == "cpu" and not self.machine.nf4):
                     yield model
             finally:
                 model.train(training)

@@ -210,7 +210,10 @@ def load_model(folder: str, stage: Stage, machine: Machine) -> PreTrainedModel:
             bnb_4bit_compute_dtype=torch.bfloat16,
         )
         how["device_map"] = {"": int(os.environ.get("LOCAL_RANK", "0")) if torch.cuda.is_available() else "cpu"}
-    model = AutoModelForCausalLM.from_pretrained(folder, **how)
+    kind: Any = AutoModelForCausalLM
+    model, found = kind.from_pretrained(folder, output_loading_info=True, **how)
+    if missing := sorted(found["missing_keys"]):  # they would be random
+        raise ValueError(f"the weights in {folder} lack {len(missing)} parameters, such as {missing[0]}")
     if machine.nf4 and not torch.cuda.is_available():
         # With AVX512-BF16 the first pass in eval mode would repack these layers for a kernel without gradients.
         layers: Any = model.modules()

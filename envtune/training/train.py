@@ -39,7 +39,7 @@ from tqdm.auto import tqdm
 from transformers import AutoTokenizer, TrainerCallback
 from transformers.utils import logging as transformers_logging
 
-from envtune.policy.checkpoint import folder_of
+from envtune.policy.checkpoint import folder_of, local_folder
 from envtune.training import metrics, watch
 from envtune.training.curriculum import PPOStage, Recipe, Stage
 from envtune.training.grpo import Trainer, grpo_config
@@ -144,11 +144,12 @@ class _Run:
 
     def claim(self) -> None:
         """Write down what this run is, or find it written."""
+        local = local_folder(self.policy)
         # through JSON, so that what is compared has the same types
         told: JSON = json.loads(
             json.dumps(
                 {
-                    "policy": os.path.relpath(self.policy, self.out) if Path(self.policy).is_dir() else self.policy,
+                    "policy": os.path.relpath(local, self.out) if local else self.policy,
                     "seed": self.seed,
                     "stages": [stage.to_json() for stage in self.stages],
                     "machine": {k: v for k, v in asdict(self.machine).items() if k not in self.machine.free},
@@ -201,6 +202,7 @@ class _StageRun:
         world().wait_for_everyone()  # all have found the same checkpoint
         if run.is_main:
             metrics.cut_back(run.metrics_path, number, self.step if self.checkpoint else -1)
+            _put_back(folder / "best")
         world().wait_for_everyone()
         self.lines = [line for line in metrics.read(run.metrics_path) if line["stage"] == number]
         self.best = self._kept_score()
@@ -250,7 +252,7 @@ class _StageRun:
         self._record({**numbers, **extra})
         self._stop_early()
         self.bar.update()
-        self.bar.set_postfix_str(f"reward {numbers['reward']:.3f}, turns right {numbers['progress']:.0%}")
+        self.bar.set_postfix_str(f"reward {numbers['reward']:.3f}, progress {numbers['progress']:.0%}")
         return {**{key: value for key, value in numbers.items() if key != "step"}, **extra}
 
     def _record(self, numbers: JSON) -> None:
@@ -357,12 +359,20 @@ def _replace_folder(source: Path, target: Path) -> None:
 
 
 def _move_folder(source: Path, target: Path) -> None:
+    """In place of what is there; killed between the two renames, `_put_back` has the old one."""
     old = target.with_name(f".{target.name}.old")
+    _put_back(target)
     shutil.rmtree(old, ignore_errors=True)
     if target.exists():
         target.rename(old)
     source.rename(target)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _put_back(target: Path) -> None:
+    old = target.with_name(f".{target.name}.old")
+    if old.exists() and not target.exists():
+        old.rename(target)
 
 
 def main(spec: str) -> None:

@@ -62,7 +62,7 @@ def collapsed(lines: Sequence[JSON]) -> str | None:
         return f"for {WINDOW} steps over {UNREAD:.0%} of the messages could not be read ({fmean(first):.0%} at first)"
     if len(spread) == WINDOW and min(spread) == 1.0 and entropy and max(entropy) < SILENT_ENTROPY:
         return f"for {WINDOW} steps all rollouts of a group were alike, entropy {max(entropy):.1e}: nothing is explored"
-    if len(norms) == WINDOW and min(norms) > LOUD_NORM and now < best / 2:
+    if len(norms) == WINDOW and min(norms) > LOUD_NORM and best > 0 and now < best / 2:
         return (
             f"for {WINDOW} steps the gradient norm was above {LOUD_NORM:g} (now {norms[-1]:.1f}) and the reward fell "
             f"from {best:.3f} to {now:.3f}"

@@ -57,7 +57,7 @@ def make_card(run_dir: Path, license: str = "apache-2.0") -> ModelCard:
     chapters = finished(run_dir, sorted(TRAINING))
     if policy.parent.name not in chapters:
         raise SeriesError(
-            f"run '{run_dir.name}' was trained by `envtune train`, which leaves no manifest to make a card of; "
+            f"run '{run_dir.name}' was trained by `envtune train`, without the notebooks that a card is made from; "
             "train it by `envtune run params/...`"
         )
     last = chapters[policy.parent.name]
@@ -108,7 +108,7 @@ def _is_of(path: Path, weights: str) -> bool:
 
 
 def _eval_results(result: Result) -> Iterator[EvalResult]:
-    """Accuracy and progress, by category and over all: the hub's model-index."""
+    """Accuracy and strict accuracy, by category and over all: the hub's model-index."""
     for category, row in result.table().iterrows():
         for metric, title in (("accuracy", "accuracy"), ("strict_accuracy", "strict accuracy")):
             yield EvalResult(

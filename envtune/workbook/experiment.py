@@ -27,11 +27,11 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import pandas as pd
 from filelock import FileLock, Timeout
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from envtune.evaluation import load_result
 from envtune.evaluation.frames import feedback_rates
@@ -47,12 +47,13 @@ if TYPE_CHECKING:
     from envtune.training.machine import Machine
     from envtune.types import Task
 
+T = TypeVar("T")
 Arm = Literal["faded", "none", "abrupt", "ppo", "grpo"]
 BASE = "base"
 BEGUN = "runs/begun.json"
 """The code that the runs are made with, and the seconds of all calls."""
 CURVES = {
-    "turn_accuracy": "val/progress",
+    "progress": "val/progress",
     "accuracy": "val/success",
     "execution": "val/rewards/execution",
     "error_rate": "val/error_rate",
@@ -66,6 +67,12 @@ Name = tuple[str, int | None]
 """An arm and a seed; the base has none."""
 
 
+def _different(values: list[T]) -> list[T]:
+    if len(set(values)) < len(values):
+        raise ValueError("each at most once")  # two runs would share a folder
+    return values
+
+
 class Arms(BaseModel):
     """What the parameter file says; every key but `machine` is required."""
 
@@ -76,8 +83,8 @@ class Arms(BaseModel):
     policy: Annotated[str, Field(min_length=1)]
     recipe: Annotated[str, Field(min_length=1)]
     override: Overrides
-    arms: Annotated[list[Arm], Field(min_length=1)]
-    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+    arms: Annotated[list[Arm], Field(min_length=1), AfterValidator(_different)]
+    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1), AfterValidator(_different)]
     validate_every: Count
     validate_tasks: Count
     split: Literal["val", "test", "ood"]
@@ -134,8 +141,7 @@ def _check_code(folder: Path) -> None:
     record = folder / BEGUN
     if not record.exists():
         record.parent.mkdir(parents=True, exist_ok=True)
-        code = provenance.git_state() | {"source_hash": provenance.source_hash()}
-        provenance.write_json(record, {"code": code, "seconds": 0.0})
+        provenance.write_json(record, {"code": provenance.code(), "seconds": 0.0})
     code = json.loads(record.read_text())["code"]
     if code["source_hash"] != provenance.source_hash():
         raise SeriesError(
@@ -277,10 +283,8 @@ def write_tables(folder: Path, params: Arms) -> None:
         "stages": [stage.to_json() for stage in _stages(params)],
         "policy": fingerprint(folder_of(params.policy)),
         "runs": len(_names(params)),
-        **json.loads((folder / BEGUN).read_text()),
-        "versions": provenance.versions(),
-        "data": provenance.data_version(),
-        "machine": provenance.machine(),
+        **provenance.where_from(),
+        **json.loads((folder / BEGUN).read_text()),  # among it the code that the runs began with
     }
     provenance.write_json(folder / MANIFEST, told)
 

@@ -30,19 +30,39 @@ FEEDBACK = {
     "invalid_json_rate": "messages that are not JSON",
     "unknown_tool_rate": "calls of tools that do not exist",
 }
-"""Column of `curves.csv` (see `workbook.experiment`) -> title."""
+"""Column of `summary.csv` (see `workbook.experiment`) -> title."""
 SHARES = frozenset(FEEDBACK) - {"execution"}
 """Those that lie between 0 and 1."""
+COURSE = {name: title for name, title in FEEDBACK.items() if name != "turn_accuracy"} | {"progress": "progress"}
+"""Column of `curves.csv` -> title. Progress is the share of turns right, mean over episodes."""
 REDRAW = 20.0
 """Seconds between two drawings of a live figure: one costs about half a second."""
 CURVES = {
-    "progress": ("turns right", "C0", "-"),
+    "progress": ("progress", "C0", "-"),
     "success": ("episodes right", "C1", ":"),
-    "val/progress": ("turns right, validation", "C0", "o"),
+    "val/progress": ("progress, validation", "C0", "o"),
     "val/success": ("episodes right, validation", "C1", "o"),
     "hint_rate": ("hint rate", "0.5", "--"),
 }
-"""Key of a line of `metrics.jsonl` -> label, colour, mark."""
+"""Key of a line of `metrics.jsonl` -> label, colour, mark. Progress is the mean over episodes of their turns right."""
+
+
+STEPS = {
+    "name": "stage",
+    "step": "step",
+    "reward": "reward",
+    "progress": "progress",
+    "success": "episodes right",
+    "error_rate": "failed calls",
+    "format_error_rate": "unread",
+    "hints": "hints",
+    "zero_spread": "no spread",
+    "entropy": "entropy",
+    "kl": "KL",
+    "grad_norm": "gradient norm",
+    "seconds/step": "seconds",
+}
+"""Key of a line of `metrics.jsonl` -> column of `first_and_last`."""
 
 
 def machine_of(params: Any) -> Machine:
@@ -88,7 +108,8 @@ class Live:
         if self._track:
             import trackio
 
-            trackio.log({key: value for key, value in line.items() if value is not None}, step=along(lines)[0][-1][0])
+            numbers = {key: value for key, value in line.items() if value is not None and key != "step"}
+            trackio.log(numbers, step=along(lines)[0][-1][0])
         if self._handle is None or len(lines) < 2 or time.monotonic() - self._drawn < self.every:
             return
         from IPython.display import HTML
@@ -114,7 +135,7 @@ class Live:
 
 
 def curves(lines: Sequence[Mapping[str, Any]]) -> Figure:
-    """Reward (left), and shares of turns and episodes that were right with the hint rate (right), by step.
+    """Reward (left), and progress and the share of episodes that were right with the hint rate (right), by step.
 
     Args:
         lines: of `metrics.jsonl`. Stages follow one another; a dotted line marks where one begins.
@@ -142,6 +163,19 @@ def curves(lines: Sequence[Mapping[str, Any]]) -> Figure:
     right.set(xlabel="step", ylabel="share", ylim=(-0.02, 1.02))
     _legend_beside(right)
     return fig
+
+
+def first_and_last(lines: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """The numbers of the first and the last step of each stage, as sampled in training.
+
+    Args:
+        lines: of `metrics.jsonl`.
+    """
+    import pandas as pd
+
+    steps = pd.DataFrame([dict(line) for line in lines if line["step"]])
+    ends = pd.concat([steps.groupby("name", sort=False).nth(i) for i in (0, -1)]).sort_index().drop_duplicates()
+    return ends.reindex(columns=list(STEPS)).rename(columns=STEPS).reset_index(drop=True)
 
 
 def gains_figure(frame: pd.DataFrame) -> Figure:
@@ -173,7 +207,7 @@ def arms_figure(frame: pd.DataFrame, rates: Mapping[str, Sequence[float]]) -> Fi
     Curves break where a stage begins, since it may validate on other categories; a dotted line marks the place.
 
     Args:
-        frame: columns `arm`, `seed`, `step`, `turn_accuracy`; a step between two stages stands there twice.
+        frame: columns `arm`, `seed`, `step`, `progress`; a step between two stages stands there twice.
         rates: by arm, the hint rate of every step.
     """
     from matplotlib import pyplot
@@ -183,7 +217,7 @@ def arms_figure(frame: pd.DataFrame, rates: Mapping[str, Sequence[float]]) -> Fi
     frame["stage"] = frame.groupby(["arm", "seed"]).begins.cumsum()
     for i, (arm, own) in enumerate(frame.groupby("arm", sort=False)):
         for stage, part in own.groupby("stage"):
-            spread = part.groupby("step").turn_accuracy
+            spread = part.groupby("step").progress
             top.plot(spread.mean(), color=f"C{i}", marker="o", markersize=4, label=None if stage else arm)
             top.fill_between(spread.mean().index, spread.min(), spread.max(), color=f"C{i}", alpha=0.15, linewidth=0)
         bottom.step(
@@ -192,7 +226,7 @@ def arms_figure(frame: pd.DataFrame, rates: Mapping[str, Sequence[float]]) -> Fi
     for begin in frame[frame.begins].step.unique():
         top.axvline(begin, color="0.8", linewidth=1, linestyle=":", zorder=0)
         bottom.axvline(begin, color="0.8", linewidth=1, linestyle=":", zorder=0)
-    top.set(ylabel="turns right, no hints", ylim=(-0.02, 1.02))
+    top.set(ylabel="progress, no hints", ylim=(-0.02, 1.02))
     bottom.set(ylabel="hint rate", xlabel="step", ylim=(-0.08, 1.08))
     _legend_beside(top)
     return fig
@@ -202,19 +236,19 @@ def feedback_figure(frame: pd.DataFrame) -> Figure:
     """What validation without hints says while arms learn: the mean of the seeds with its 95 % interval.
 
     Args:
-        frame: columns `arm`, `seed`, `step` and those of `FEEDBACK`.
+        frame: columns `arm`, `seed`, `step` and those of `COURSE`.
     """
     from matplotlib import pyplot
 
     fig, axes = pyplot.subplots(2, 3, figsize=(10, 5.4), sharex=True)
-    for ax, (column, title) in zip(axes.flat, FEEDBACK.items(), strict=True):
+    for ax, (column, title) in zip(axes.flat, COURSE.items(), strict=True):
         for i, (arm, own) in enumerate(frame.dropna(subset=[column]).groupby("arm", sort=False)):
             steps = own.groupby("step")[column].agg(list)
             middle, low, high = zip(*map(seed_mean, steps), strict=True)
             ax.plot(steps.index, middle, color=f"C{i}", marker="o", markersize=4, label=arm)
             ax.fill_between(steps.index, low, high, color=f"C{i}", alpha=0.15, linewidth=0)
         ax.set_title(title, fontsize=10)
-        if column in SHARES:
+        if column != "execution":
             ax.set_ylim(0, max(0.05, ax.get_ylim()[1]))
     for ax in axes[1]:
         ax.set(xlabel="step")

@@ -12,7 +12,7 @@ import os
 import random
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from html import escape
 from pathlib import Path
@@ -76,7 +76,7 @@ class Workbook:
         self._reads = of.reads
         self._started = datetime.now(UTC)
         self._clock = time.monotonic()
-        self._code = provenance.git_state() | {"source_hash": provenance.source_hash()}
+        self._code = provenance.code()
         self._figures: list[dict[str, str]] = []
         self._tables: list[dict[str, str]] = []
         self._inputs: dict[str, str] = {}
@@ -160,7 +160,13 @@ class Workbook:
         _close(fig)
 
     def table(
-        self, frame: pd.DataFrame, name: str, *, caption: str = "", formats: Mapping[str, figures.Format] | None = None
+        self,
+        frame: pd.DataFrame,
+        name: str,
+        *,
+        caption: str = "",
+        formats: Mapping[str, figures.Format] | None = None,
+        shown: Callable[[pd.DataFrame], pd.DataFrame] | None = None,
     ) -> None:
         """Write a table as `name.csv` in full precision, and show it formatted.
 
@@ -169,13 +175,14 @@ class Workbook:
             name: file name without ending.
             caption: shown above it.
             formats: column -> format (`".1%"`, `"{:.1f} s"`, or a function); floats have three decimals without one.
+            shown: makes of the frame what is shown, such as `readable`; default: the frame.
 
         Raises:
             ValueError: a name that is not plain.
             KeyError: `formats` names a column that is not there.
         """
         _check_name(name)
-        html = figures.table_html(frame, caption, formats or {})
+        html = figures.table_html(shown(frame) if shown else frame, caption, formats or {})
         plain = figures.plain_index(frame)
         provenance.write_atomic(self.path(f"{name}.csv"), frame.to_csv(index=not plain, lineterminator="\n"))
         self._tables.append({"file": f"{name}.csv", "caption": caption})

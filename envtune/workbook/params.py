@@ -105,12 +105,13 @@ class Training(Common):
 class Evaluation(Common):
     """Notebook 06."""
 
+    recipe: Annotated[str, Field(min_length=1)]
+    override: Overrides
     policies: Annotated[list[str], Field(min_length=1)]
     split: Split
     limit: Count | None
     policy: Annotated[str, Field(min_length=1)]
     synth_tasks: Count
-    synth_steps: Count
     bfcl_tasks: Count | None
     batch_size: Count
     threads: Count | None
@@ -136,9 +137,9 @@ class Chapter:
     """Files of other runs, relative to the folder of all runs, that it shows if they are there."""
 
 
-HINTS = tuple(f"laptop-hints/{table}.csv" for table in ("summary", "curves", "requests"))
+HINTS = tuple(f"laptop-hints/{name}" for name in ("manifest.json", "summary.csv", "curves.csv", "requests.csv"))
 """What `envtune arms params/laptop-hints.yaml` leaves."""
-PPO_SUMMARY, PPO_CURVES = "laptop-ppo/summary.csv", "laptop-ppo/curves.csv"
+PPO = tuple(f"laptop-ppo/{name}" for name in ("manifest.json", "summary.csv", "curves.csv"))
 """What `envtune arms params/laptop-ppo.yaml` leaves."""
 
 CHAPTERS = (
@@ -148,7 +149,7 @@ CHAPTERS = (
     Chapter("04_stage1_training", Training),
     Chapter("05_stage2_training", Training, ("04_stage1_training",), HINTS),
     Chapter("06_evaluation", Evaluation, ("04_stage1_training", "05_stage2_training")),
-    Chapter("07_execution_reward", ExecutionReward, (), (PPO_SUMMARY, PPO_CURVES, HINTS[0])),
+    Chapter("07_execution_reward", ExecutionReward, (), (*PPO, *HINTS[:2])),
 )
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """Everything that `training.launch.train` is told."""
+    """Everything that `training.launch.train` is told, and the threads of torch."""
 
     run_dir: Path
     stages: tuple[Stage, ...]
@@ -30,6 +30,7 @@ class TrainingPlan:
     machine: Machine
     schedule: Schedule
     launch: str | None
+    threads: int | None
 
 
 def training_plan(path: Path | str) -> TrainingPlan:
@@ -51,6 +52,7 @@ def training_plan(path: Path | str) -> TrainingPlan:
             experiment.machine(arms),
             Schedule(arms.validate_every, arms.validate_tasks, keep_best=False),
             None,
+            arms.threads,
         )
     run_dir, chapters = planned(path)
     found = [params for params in chapters if isinstance(params, Training)]
@@ -65,4 +67,5 @@ def training_plan(path: Path | str) -> TrainingPlan:
         machine_of(params),
         Schedule(params.validate_every, params.validate_tasks),
         params.launch,
+        params.threads,
     )

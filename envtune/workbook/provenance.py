@@ -96,8 +96,8 @@ def hash_folder(folder: Path, skip: Collection[str] = ()) -> dict[str, str]:
 
 
 def source_hash(package: Path = PACKAGE) -> str:
-    """One hash over all Python sources of the package, names included."""
-    sources = sorted(package.rglob("*.py"))
+    """One hash over all files of the package, names included: sources, tables, templates, the shipped weights."""
+    sources = sorted(path for path in package.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
     return sha256_json({path.relative_to(package).as_posix(): sha256_file(path) for path in sources})
 
 
@@ -111,6 +111,11 @@ def git_state(folder: Path = PACKAGE) -> dict[str, Any]:
         return {"revision": None, "dirty": None}
     changes = _output("git", "-C", str(folder), "status", "--porcelain", "--", ":/", ":(top,exclude)results")
     return {"revision": revision, "dirty": None if changes is None else bool(changes)}
+
+
+def code() -> dict[str, Any]:
+    """What is running: `revision` and `dirty` of `git_state`, and `source_hash`."""
+    return git_state() | {"source_hash": source_hash()}
 
 
 def changes_text(code: Mapping[str, Any]) -> str:
@@ -139,6 +144,11 @@ def data_version() -> dict[str, str]:
     from envtune.data import bfcl
 
     return bfcl.data_version()
+
+
+def where_from() -> dict[str, Any]:
+    """What numbers depend on besides parameters: `code`, `versions`, `data` and `machine`."""
+    return {"code": code(), "versions": versions(), "data": data_version(), "machine": machine()}
 
 
 @cache

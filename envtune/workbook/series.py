@@ -21,6 +21,7 @@ from typing import Any
 import nbformat
 from filelock import FileLock, Timeout
 
+from envtune.policy.checkpoint import fingerprint, local_folder
 from envtune.workbook import kernel, overview, provenance, report
 from envtune.workbook.errors import SeriesError
 from envtune.workbook.manifest import is_current, read_manifest
@@ -91,9 +92,8 @@ def run_series(
     root = notebooks_dir.parent
     run_dir = _run_dir(root, steps)
     series = _Series(root, run_dir, provenance.source_hash(), provenance.data_version())
-    run_dir.mkdir(parents=True, exist_ok=True)
     names = [step.chapter.name for step in steps]
-    with _alone(run_dir):
+    with alone(run_dir):
         for name in names:
             _recover(run_dir, name)
         try:
@@ -145,8 +145,9 @@ def _run_dir(root: Path, steps: Sequence[_Step]) -> Path:
 
 
 @contextmanager
-def _alone(run_dir: Path) -> Iterator[None]:
-    """Hold the run's lock; the system lets go of it when the process ends, however it ends."""
+def alone(run_dir: Path) -> Iterator[None]:
+    """Hold the lock of a run, whose folder is made; the system lets go of it when the process ends, however it ends."""
+    run_dir.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(run_dir.with_name(f".{run_dir.name}.lock"), timeout=0):
             with FileLock(kernel_lock(run_dir), timeout=ORPHAN_TIMEOUT):
@@ -202,6 +203,7 @@ def _key(series: _Series, step: _Step) -> str:
         {
             "chapter": step.chapter.name,
             "parameters": step.params.model_dump(exclude={"run", "results"}),
+            "weights": _weights(getattr(step.params, "policy", "")),
             "cells": [[cell.cell_type, cell.source, cell.metadata.get("tags", [])] for cell in cells],
             "code": series.code,
             "data": series.data,
@@ -212,6 +214,12 @@ def _key(series: _Series, step: _Step) -> str:
             "made": [str(series.root), provenance.machine()],
         }
     )
+
+
+def _weights(policy: str) -> str | None:
+    """The hash of the weights in a folder; those of `tiny` are part of the code, those on the hub go by their name."""
+    folder = local_folder(policy) if policy else None
+    return fingerprint(folder) if folder else None
 
 
 def _prepare(partial: Path, key: str, keep: bool) -> None:

@@ -15,15 +15,16 @@ from envtune.evaluation.gains import (
     CHAIN,
     NOTHING,
     SINGLE,
+    asked,
     gains,
     most_changed,
-    request_type,
     scores,
     turn_frame,
 )
 from envtune.evaluation.mistakes import Mistake, lost_by
 from envtune.evaluation.seeds import arm_differences, arm_means, seed_mean
 from envtune.evaluation.side_by_side import TaskSet, evaluate_all
+from envtune.policy.protocol import Preset
 from envtune.types import Category
 
 TASKS = envtune.load_tasks("synth", n=24, split="val")
@@ -86,9 +87,18 @@ def test_gains_are_by_group_with_all_at_the_end(oracle, silent):
         assert table.n["all"] == len(after)
         assert table.n.drop("all").sum() == len(after)
         assert pd.api.types.is_integer_dtype(table.n)
+        assert (table.answers <= table.n).all()
     assert oracle.rows[most_changed(silent, oracle)].progress - silent.rows[most_changed(silent, oracle)].progress == 1
-    assert [request_type(kind) for kind in ("", "wait", "touch", "cd_cat")] == [BENCHMARK, NOTHING, SINGLE, CHAIN]
+    assert set(after.type) == {CHAIN, SINGLE, NOTHING}
+    assert gains(before, after, "type").answers[NOTHING] == 1, "to call nothing"
     assert "cd_cat" in set(after.request)
+
+
+def test_turns_of_the_benchmark_have_a_type_too(by_id):
+    turns = asked([by_id["multi_turn_miss_func_0"]])
+    nothing = [not calls for calls in by_id["multi_turn_miss_func_0"].ground_truth]
+    assert any(nothing)
+    assert turns.type.tolist() == [NOTHING if none else BENCHMARK for none in nothing]
 
 
 def test_scores_of_several_policies(oracle, silent):
@@ -101,7 +111,7 @@ def test_scores_of_several_policies(oracle, silent):
     assert table.loc["val", "silent"].turns_right["all"] > 0, "where nothing is to be called, silence is right"
     no_chains = {key: frame[frame.type != CHAIN] for key, frame in frames.items()}
     assert scores(results, no_chains).chain_turns_right.isna().all()
-    assert readable(table)["turns right"].iloc[4] == "100.0% [100.0, 100.0]"
+    assert readable(table)["turns right"].iloc[4] == "100.0%"
 
 
 def test_intervals_over_seeds():
@@ -129,9 +139,12 @@ def test_intervals_over_seeds():
 @pytest.mark.slow
 def test_side_by_side_is_what_one_process_does(tmp_path):
     policies = {"the oracle": "oracle", "silent": "silent"}
-    sets = {"made": TaskSet("synth", "val", 6), "real": TaskSet("bfcl", "heldout", 4)}
+    fewer = Preset(max_steps_per_turn=15)
+    sets = {"made": TaskSet("synth", "val", 6), "real": TaskSet("bfcl", "heldout", 4, rules=fewer)}
     alone = evaluate_all(policies, sets, tmp_path / "alone")
     evaluate_all(policies, sets, tmp_path / "both", jobs=2)
+    limits = {name: {r.config["protocol"]["max_steps_per_turn"] for r in by.values()} for name, by in alone.items()}
+    assert limits == {"made": {20}, "real": {15}}
     for by in alone.values():
         assert {policy: result.accuracy for policy, result in by.items()} == {"the oracle": 1.0, "silent": 0.0}
     for file in (tmp_path / "alone").iterdir():

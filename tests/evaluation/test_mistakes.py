@@ -9,7 +9,7 @@ import pytest
 
 from envtune.environment import ToolUseEnv, replay
 from envtune.evaluation import Result, evaluate
-from envtune.evaluation.mistakes import Failure, Mistake, failure, instructive, lost_by, mistake_frame
+from envtune.evaluation.mistakes import Failure, Mistake, explained, failure, instructive, lost_by, mistake_frame
 from envtune.evaluation.published import beside_published, published
 from envtune.policy import Oracle, load_policy
 from envtune.policy.chat import render_calls
@@ -37,6 +37,9 @@ def test_every_lost_turn_is_counted_once(run: Result, some: list[Task]) -> None:
     assert frame.drop(index="all").sum().equals(frame.loc["all"])
     oracle = mistake_frame(evaluate(load_policy("oracle"), some, progress=False).episodes, some)
     assert oracle.drop(columns="turns").to_numpy().sum() == 0
+    meanings = explained(frame.T).meaning
+    assert meanings[meanings != ""].to_dict() == {str(mistake): mistake.meaning for mistake in Mistake}
+    assert list(meanings[meanings == ""].index) == ["turns"]
 
 
 def test_a_wrong_tool_is_told_from_a_missing_one(by_id: dict[str, Task]) -> None:

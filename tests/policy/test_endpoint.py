@@ -92,6 +92,9 @@ def test_a_cut_off_message_goes_back_without_our_mark():
             [chat(0, {"role": "assistant", "content": "so" + CUT_OFF}, {"role": "user", "content": "d1"})]
         )
         assert server.requests[0]["messages"][1]["content"] == "so"
+        called = render_calls(CALLS[:1]) + "and" + CUT_OFF  # nothing of it was executed, so no result follows
+        policy(server).reply([chat(0, {"role": "assistant", "content": called}, {"role": "user", "content": "d1"})])
+        assert server.requests[1]["messages"][1] == {"role": "assistant", "content": called.removesuffix(CUT_OFF)}
 
 
 def test_sampling_has_a_seed_for_every_message():

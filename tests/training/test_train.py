@@ -5,16 +5,22 @@ from __future__ import annotations
 import json
 import math
 import shutil
+from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import small
+import torch
+from typer.testing import CliRunner
 
+from envtune.cli import app
 from envtune.training import metrics
 from envtune.training.curriculum import Stage
 from envtune.training.grpo import Machine, grpo_config, schedule
 from envtune.training.rollout import REWARDS
-from envtune.training.train import Schedule, train
+from envtune.training.train import Schedule, _move_folder, _put_back, train
+from envtune.workbook.provenance import source_hash
 
 MACHINE = Machine(micro_batch=4)
 PLAN = Schedule(validate_every=2, save_every=2)
@@ -246,3 +252,41 @@ def test_metrics_files_are_cut_back(tmp_path):
         (0, 1, None),
         (1, 0, None),
     ]
+
+
+@pytest.mark.parametrize("renames", [0, 1, 2])
+def test_a_folder_is_replaced_wherever_it_is_killed(tmp_path, monkeypatch, renames):
+    """After so many renames the process dies; the next one finds the old content or the new one, whole."""
+    for name in ("best", ".best"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "weights").write_text(name)
+    left = iter(range(renames))
+    rename = Path.rename
+
+    def die_at_last(self, target):
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", die_at_last)
+    with suppress(KeyboardInterrupt):
+        _move_folder(tmp_path / ".best", tmp_path / "best")
+    monkeypatch.undo()
+    _put_back(tmp_path / "best")
+    assert (tmp_path / "best/weights").read_text() == ("best" if renames < 2 else ".best")
+
+
+@pytest.mark.slow
+def test_the_command_trains_a_recipe_and_says_with_what(tmp_path):
+    values = {"run": "whole", "results": str(tmp_path), "validate_tasks": 2, "micro_batch": 4, "threads": 1}
+    values["override"] = {"steps": 1, "prompts_per_step": 2, "num_generations": 2, "tasks": 4}
+    params = tmp_path / "whole.yaml"
+    params.write_text(json.dumps(values))
+    done = CliRunner().invoke(app, ["train", str(params)])
+    assert done.exit_code == 0, done.output
+    folder = tmp_path / "whole/train"
+    assert f"policy {folder / 'policy'}\n" in done.output
+    assert weights(folder / "policy")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert (manifest["parameters"], manifest["code"]["source_hash"]) == (values, source_hash())
+    assert torch.get_num_threads() == 1

@@ -59,6 +59,7 @@ def test_collapse_by_each_rule():
     loud = steps(10) + steps(10, 11, grad_norm=2.0, reward=0.2)
     assert "the reward fell from 0.500 to 0.200" in str(watch.collapsed(loud))
     assert watch.collapsed(steps(10) + steps(10, 11, grad_norm=2.0, reward=0.4)) is None
+    assert watch.collapsed(steps(20, grad_norm=2.0, reward=-4.0)) is None, "execution may be paid below 0"
     silent = steps(10) + steps(10, 11, zero_spread=1.0, entropy=1e-6)
     assert "nothing is explored" in str(watch.collapsed(silent))
     assert watch.collapsed(steps(10) + steps(10, 11, zero_spread=1.0)) is None

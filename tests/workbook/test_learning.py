@@ -19,7 +19,7 @@ from envtune.workbook import provenance
 from envtune.workbook.errors import ParamsError, SeriesError
 from envtune.workbook.experiment import CURVES, load, run_arms
 from envtune.workbook.learning import (
-    FEEDBACK,
+    COURSE,
     Live,
     along,
     arms_figure,
@@ -60,11 +60,25 @@ def test_live_curves_outside_of_a_notebook_do_nothing(tmp_path):
     assert pyplot.get_fignums() == before
 
 
+def test_a_run_is_tracked_without_what_trackio_would_rename(tmp_path, monkeypatch):
+    trackio = pytest.importorskip("trackio")
+    logged: list[tuple[dict, int]] = []
+    log = trackio.log
+    monkeypatch.setattr(trackio, "log", lambda numbers, step: (logged.append((numbers, step)), log(numbers, step=step)))
+    path = tmp_path / "metrics.jsonl"
+    with Live(path, "a/run") as live:
+        for line in LINES:
+            metrics.append(path, line)
+            live(line)
+    assert [step for _, step in logged] == [0, 1, 2, 2, 3]
+    assert logged[3][0] == {"stage": 1, "name": "b", "val/progress": 0.4}
+
+
 def test_the_other_figures():
     columns = ["n", "before", "before_low", "before_high", "after", "after_low", "after_high"]
     gains = pd.DataFrame([[4, 0.1, 0, 0.2, 0.5, 0.4, 0.6]] * 2, index=["cd_cat", "all"], columns=columns)
     arms = pd.DataFrame(
-        {"arm": arm, "seed": seed, "step": step, "turn_accuracy": 0.5, "hint_rate": rate}
+        {"arm": arm, "seed": seed, "step": step, "progress": 0.5, "hint_rate": rate}
         for arm in ("faded", "none")
         for seed in (0, 1)
         for step, rate in ((0, None), (10, 0.5), (10, None), (20, 0.5))
@@ -75,7 +89,7 @@ def test_the_other_figures():
         for p in ("x", "y")
         for c in ("base", "all")
     )
-    feedback = arms.assign(**dict.fromkeys(FEEDBACK, arms.turn_accuracy))
+    feedback = arms.assign(**dict.fromkeys(COURSE, arms.progress))
     compared = arms_figure(arms, {"faded": [0.5] * 20, "none": [0.0] * 20})
     assert len(compared.axes[0].lines) == 2 * 2 + 1, "two arms, broken where the second stage begins, and its mark"
     for fig in (gains_figure(gains), compared, scores_figure(scores), feedback_figure(feedback)):
@@ -98,6 +112,9 @@ def test_the_parameter_file_is_checked(small):
     assert load(ROOT / "params/laptop-hints.yaml").seeds == [0, 1, 2]
     small.write_text(small.read_text().replace("jobs: 2", "jobs: two\narm: faded"))
     with pytest.raises(ParamsError, match=r"key 'jobs': got 'two', expected an integer\n.*unknown key 'arm'"):
+        load(small)
+    small.write_text((ROOT / "params/laptop-hints.yaml").read_text().replace("[0, 1, 2]", "[0, 0]"))
+    with pytest.raises(ParamsError, match="each at most once"):
         load(small)
     assert load(ROOT / "params/laptop-ppo.yaml").arms == ["ppo", "grpo"]
     assert load(ROOT / "params/qwen-tool-ppo.yaml").machine["gradient_checkpointing"] is True
@@ -128,7 +145,7 @@ def test_ppo_against_grpo_writes_the_same_tables(small):
     folder = run_arms(small, lambda line: None)
     course = pd.read_csv(folder / "curves.csv")
     assert course.groupby("arm").step.apply(list).to_dict() == {"ppo": [0, 1], "grpo": [0, 1]}
-    assert course.notna().all()[["execution", "turn_accuracy", "accuracy"]].all()
+    assert course.notna().all()[["execution", "progress", "accuracy"]].all()
     assert base_gains(pd.read_csv(folder / "summary.csv"), "error_rate").arm.tolist() == ["ppo", "grpo"]
     small.write_text(yaml.safe_dump(values | {"run": "other", "machine": {"rows": 4}}))
     with pytest.raises(SeriesError, match="these runs failed: ppo-0, grpo-0"):

@@ -106,8 +106,12 @@ def test_hash_folder_leaves_hidden_files_out(tmp_path):
 def test_source_hash_sees_content_and_names(tmp_path):
     (tmp_path / "a.py").write_text("x = 1")
     first = provenance.source_hash(tmp_path)
-    (tmp_path / "notes.txt").write_text("no source")
+    (tmp_path / "__pycache__").mkdir()
+    (tmp_path / "__pycache__/a.pyc").write_text("no source")
     assert provenance.source_hash(tmp_path) == first
+    (tmp_path / "model.safetensors").write_text("weights")
+    assert provenance.source_hash(tmp_path) != first
+    (tmp_path / "model.safetensors").unlink()
     (tmp_path / "a.py").rename(tmp_path / "b.py")
     renamed = provenance.source_hash(tmp_path)
     (tmp_path / "b.py").write_text("x = 2")

@@ -50,7 +50,7 @@ def measure(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, n: int, 
             str(category): _exact(
                 [t for t in tasks if t.category is category], [e for e in episodes if e.category is category]
             )
-            for category in Category
+            for category in dict.fromkeys(task.category for task in tasks)
         },
         "chains": {
             name: _right(chains, [r.episode for r in play(model, tokenizer, chains, conditions(*how), seed=seed)])
