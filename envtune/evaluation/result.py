@@ -187,7 +187,7 @@ def _cell(row: Mapping[Hashable, Any], name: str) -> str:
     if math.isnan(value):
         return "–"
     low, high = (row.get(f"{name}_{end}", value) for end in ("low", "high"))
-    if low != high:
+    if low < high:
         return f"{value:.1%} [{100 * low:.1f}, {100 * high:.1f}]"
     return f"{value:.2f}" if name.endswith("_per_turn") else f"{value:.1%}"
 

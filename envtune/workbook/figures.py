@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from html import escape
 from pathlib import Path
@@ -57,12 +57,15 @@ def set_style() -> None:
     )
 
 
-def figure_files(fig: Figure) -> dict[str, bytes]:
-    """The figure as `png` and `svg`, without the time of writing."""
+UNDATED: Mapping[str, dict[str, None]] = {"png": {"Software": None}, "svg": {"Date": None}}
+
+
+def figure_files(fig: Figure, kinds: Sequence[str] = ("png", "svg")) -> dict[str, bytes]:
+    """The figure in files of these kinds, without the time of writing."""
     files = {}
-    for kind, undated in (("png", {"Software": None}), ("svg", {"Date": None})):
+    for kind in kinds:
         buffer = io.BytesIO()
-        fig.savefig(buffer, format=kind, dpi=DPI, bbox_inches="tight", metadata=undated)
+        fig.savefig(buffer, format=kind, dpi=DPI, bbox_inches="tight", metadata=UNDATED[kind])
         files[kind] = buffer.getvalue()
     return files
 

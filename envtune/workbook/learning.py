@@ -35,8 +35,8 @@ SHARES = frozenset(FEEDBACK) - {"execution"}
 """Those that lie between 0 and 1."""
 COURSE = {name: title for name, title in FEEDBACK.items() if name != "turn_accuracy"} | {"progress": "progress"}
 """Column of `curves.csv` -> title. Progress is the share of turns right, mean over episodes."""
-REDRAW = 20.0
-"""Seconds between two drawings of a live figure: one costs about half a second."""
+REDRAW = 30.0
+"""Seconds between two drawings of a live figure: one costs about a quarter of a second."""
 CURVES = {
     "progress": ("progress", "C0", "-"),
     "success": ("episodes right", "C1", ":"),
@@ -48,8 +48,6 @@ CURVES = {
 
 
 STEPS = {
-    "name": "stage",
-    "step": "step",
     "reward": "reward",
     "progress": "progress",
     "success": "episodes right",
@@ -62,7 +60,7 @@ STEPS = {
     "grad_norm": "gradient norm",
     "seconds/step": "seconds",
 }
-"""Key of a line of `metrics.jsonl` -> column of `first_and_last`."""
+"""Key of a line of `metrics.jsonl` -> row of `first_and_last`."""
 
 
 def machine_of(params: Any) -> Machine:
@@ -117,7 +115,7 @@ class Live:
 
         fig = curves(lines)
         alt = f"Curves of training so far: stage {line['name']}, step {line['step']}."
-        self._handle.update(HTML(figure_html(figure_files(fig)["png"], alt, "")))
+        self._handle.update(HTML(figure_html(figure_files(fig, ["png"])["png"], alt, "")))
         pyplot.close(fig)
         self._drawn = time.monotonic()
 
@@ -166,7 +164,7 @@ def curves(lines: Sequence[Mapping[str, Any]]) -> Figure:
 
 
 def first_and_last(lines: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """The numbers of the first and the last step of each stage, as sampled in training.
+    """The numbers of the first and the last step of each stage, as sampled in training: a row per number.
 
     Args:
         lines: of `metrics.jsonl`.
@@ -174,8 +172,10 @@ def first_and_last(lines: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     import pandas as pd
 
     steps = pd.DataFrame([dict(line) for line in lines if line["step"]])
-    ends = pd.concat([steps.groupby("name", sort=False).nth(i) for i in (0, -1)]).sort_index().drop_duplicates()
-    return ends.reindex(columns=list(STEPS)).rename(columns=STEPS).reset_index(drop=True)
+    ends = pd.concat([steps.groupby("name", sort=False).nth(i) for i in (0, -1)]).sort_index()
+    ends.index = pd.Index(ends.name + " " + ends.step.astype(str))
+    ends = ends[~ends.index.duplicated()]  # of one step
+    return ends.reindex(columns=list(STEPS)).rename(columns=STEPS).T.rename_axis("number").astype(float)
 
 
 def gains_figure(frame: pd.DataFrame) -> Figure:

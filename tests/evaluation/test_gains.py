@@ -18,6 +18,7 @@ from envtune.evaluation.gains import (
     asked,
     gains,
     most_changed,
+    outcome,
     scores,
     turn_frame,
 )
@@ -92,6 +93,20 @@ def test_gains_are_by_group_with_all_at_the_end(oracle, silent):
     assert set(after.type) == {CHAIN, SINGLE, NOTHING}
     assert gains(before, after, "type").answers[NOTHING] == 1, "to call nothing"
     assert "cd_cat" in set(after.request)
+
+
+def test_the_outcome_speaks_of_what_there_was(oracle, silent, by_id):
+    text, numbers = outcome(silent, oracle, {"before": turn_frame(silent, TASKS), "after": turn_frame(oracle, TASKS)})
+    assert (
+        text.startswith("gets 100.0% of the turns of 24 tasks right") and "0 of" in text and "of those 100.0%" in text
+    )
+    assert (numbers["chain_turns_right"], numbers["chains_at_zero"]) == ({"before": 0.0, "after": 1.0}, 0)
+    real = [by_id["multi_turn_base_0"], by_id["multi_turn_base_1"]]
+    result = envtune.evaluate(envtune.load_policy("oracle"), real, progress=False)
+    frame = turn_frame(result, real)
+    text, numbers = outcome(result, result, {"before": frame, "after": frame})
+    assert "chain" not in text and "nothing to call" not in text and "nan" not in text
+    assert set(numbers) == {"turn_accuracy", "accuracy", "accuracy_by_category"}
 
 
 def test_turns_of_the_benchmark_have_a_type_too(by_id):

@@ -25,6 +25,7 @@ from envtune.workbook.learning import (
     arms_figure,
     curves,
     feedback_figure,
+    first_and_last,
     gains_figure,
     scores_figure,
 )
@@ -42,6 +43,13 @@ def test_stages_follow_one_another():
     placed, starts = along(LINES)
     assert [x for x, _ in placed] == [0, 1, 2, 2, 3]
     assert starts == [("a", 0), ("b", 2)]
+
+
+def test_the_first_and_the_last_step_of_each_stage():
+    table = first_and_last(LINES)
+    assert list(table) == ["a 1", "a 2", "b 1"], "a stage of one step stands there once"
+    assert table.loc["reward"].tolist() == [1.0, 1.5, 0.5]
+    assert table.loc["KL"].isna().all()
 
 
 @pytest.mark.parametrize("n", [1, 2, 5])
