@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import tempfile
 
-os.environ["TRACKIO_DIR"] = tempfile.mkdtemp(prefix="trackio-")  # read when trackio is imported
-
 import pytest
 
 import envtune
 from envtune.types import Task
+
+TRACKED = tempfile.TemporaryDirectory(prefix="trackio-")  # gone when the worker ends
+os.environ["TRACKIO_DIR"] = TRACKED.name  # read when trackio is imported
 
 
 @pytest.fixture(scope="session")

@@ -19,10 +19,7 @@ from envtune.policy.checkpoint import CheckpointError, folder_of, load_checkpoin
 from envtune.policy.tiny import WEIGHTS
 from envtune.policy.tiny.tokenizer import make_tokenizer
 from envtune.policy.tokens import ChatTokens
-from envtune.training.curriculum import recipe
-from envtune.training.machine import Machine, load_model
 from envtune.types import Category
-from envtune.workbook.series import _weights
 
 WORDS = ["cat", " cat", "category", "get_user_id", "Ka", "ra"]
 
@@ -177,16 +174,6 @@ def test_a_relative_path_is_found_from_the_folders_below(copy, monkeypatch):
     assert local_folder("Qwen/Qwen3-4B") is None
 
 
-def test_other_weights_are_another_chapter(copy):
-    """The series takes them into a chapter's key."""
-    before = _weights(str(copy))
-    assert before == _weights(str(copy))
-    file = copy / "model.safetensors"
-    file.write_bytes(file.read_bytes()[:-1] + b"x")
-    assert _weights(str(copy)) not in (None, before)
-    assert _weights("tiny") is None, "the shipped weights are a part of the code"
-
-
 @pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors"])
 def test_a_missing_or_damaged_file_is_named(copy, name):
     whole = (copy / name).read_bytes()
@@ -207,8 +194,6 @@ def test_weights_that_lack_a_parameter_are_refused(copy):
     save_file(weights, copy / "model.safetensors", {"format": "pt"})
     with pytest.raises(CheckpointError, match=r"lack 1 parameters, such as model\.norm\.weight"):
         load_policy(copy)
-    with pytest.raises(ValueError, match=r"lack 1 parameters, such as model\.norm\.weight"):  # nor trained, at random
-        load_model(str(copy), recipe("laptop").stages[0], Machine())
 
 
 def test_a_tokenizer_of_other_json_is_refused(copy):

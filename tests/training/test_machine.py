@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import shutil
 from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 import small
 import torch
+from safetensors.torch import load_file, save_file
 
 from envtune.policy.checkpoint import load_checkpoint
 from envtune.training import machine as machines
@@ -61,6 +63,16 @@ def test_an_adapter_learns_and_leaves_a_whole_model(policy, tmp_path):
     assert not list(result.policy.glob("*adapter*"))
     assert result.lines()[1]["kl"] == pytest.approx(0, abs=1e-5)
     assert result.lines()[2]["kl"] > 0
+
+
+def test_weights_that_lack_a_parameter_are_not_trained(policy, tmp_path):
+    """They would be filled at random."""
+    copy = shutil.copytree(policy, tmp_path / "copy")
+    weights = load_file(copy / "model.safetensors")
+    del weights["model.norm.weight"]
+    save_file(weights, copy / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ValueError, match=r"lack 1 parameters, such as model\.norm\.weight"):
+        load_model(str(copy), STAGE, BASE)
 
 
 @pytest.mark.xdist_group("machine")

@@ -282,6 +282,7 @@ def test_the_command_trains_a_recipe_and_says_with_what(tmp_path):
     values["override"] = {"steps": 1, "prompts_per_step": 2, "num_generations": 2, "tasks": 4}
     params = tmp_path / "whole.yaml"
     params.write_text(json.dumps(values))
+    torch.set_num_threads(2)
     done = CliRunner().invoke(app, ["train", str(params)])
     assert done.exit_code == 0, done.output
     folder = tmp_path / "whole/train"

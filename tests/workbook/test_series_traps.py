@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 import time
 
@@ -11,6 +12,7 @@ from filelock import FileLock
 from stub_chapters import CHAPTERS
 from stub_project import ALPHA_FINISH, ALPHA_PARAMETERS, ALPHA_WORK
 
+from envtune.policy.tiny import WEIGHTS
 from envtune.workbook import kernel, provenance, series
 from envtune.workbook.errors import ParamsError, SeriesError
 
@@ -97,6 +99,17 @@ def test_whatever_a_result_depends_on_makes_it_run_again(project, monkeypatch):
         (final / "data.txt").write_bytes(kept)
     (final / "manifest.json").write_text("{half")
     assert runs_again(), "a manifest that is not one"
+
+
+def test_other_weights_in_a_folder_are_another_result(tmp_path):
+    """A part of every chapter's key."""
+    copy = shutil.copytree(WEIGHTS, tmp_path / "policy")
+    before = series._weights(str(copy))
+    assert before == series._weights(str(copy))
+    file = copy / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-1] + b"x")
+    assert series._weights(str(copy)) not in (None, before)
+    assert series._weights("tiny") is None, "the shipped weights are a part of the code"
 
 
 @slow
