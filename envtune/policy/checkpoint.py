@@ -61,7 +61,9 @@ class _Files:
 
 
 def local_folder(spec: str) -> Path | None:
-    """The folder of that name, here or in a folder above; None: there is none, so it may be a hub name."""
+    """The folder of that name, here or in a folder above; None: there is none, or `tiny` or a hub name is meant."""
+    if spec == TINY:  # also beside a run of that name
+        return None
     here = Path.cwd()
     return next((folder / spec for folder in (here, *here.parents) if (folder / spec).is_dir()), None)
 

@@ -172,6 +172,8 @@ def test_a_relative_path_is_found_from_the_folders_below(copy, monkeypatch):
     assert folder_of(relative).samefile(copy)
     assert load_policy(relative).settings == load_policy(copy).settings
     assert local_folder("Qwen/Qwen3-4B") is None
+    (below / "tiny").mkdir()
+    assert local_folder("tiny") is None, "a run of this name is not the shipped policy"
 
 
 @pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors"])
