@@ -164,8 +164,8 @@ def verify(
     seed: Annotated[int, typer.Option(help="Seed of the perturbations.")] = 0,
 ) -> None:
     """Check that the environment is the benchmark: replay all ground truths, compare with the official code."""
+    from envtune.benchmark.verify import verify as compare
     from envtune.data import load_tasks
-    from envtune.evaluation.verify import verify as compare
 
     report = compare(load_tasks("bfcl"), trajectories=trajectories, seed=seed)
     _print_table(report.table(), "benchmark against environment")
@@ -227,11 +227,11 @@ def evaluate(
         raise typer.BadParameter("--export-as names what --export writes; give --export FOLDER, too")
     if rescore:
         return _rescore(rescore, partial)
+    from envtune.benchmark.result_files import write_results
     from envtune.data import load_tasks, spread
+    from envtune.environment.rules import protocol as named
     from envtune.evaluation import evaluate_samples, readable, sample_table
-    from envtune.evaluation.result_files import write_results
     from envtune.policy import load_policy
-    from envtune.policy.protocol import protocol as named
 
     assert policy is not None
     tasks = spread(load_tasks("bfcl", split=split, categories=category), limit)
@@ -276,8 +276,8 @@ def _named_by(params: str) -> tuple[str, Path, list[str]]:
 
 
 def _rescore(path: Path, partial: bool) -> None:
+    from envtune.benchmark.rescore import rescore
     from envtune.data import load_tasks
-    from envtune.evaluation.rescore import rescore
 
     found = rescore(path, load_tasks("bfcl"), partial)
     table = found.table().reset_index()
@@ -383,17 +383,17 @@ def bench_env(
 ) -> None:
     """Episodes per second of the environment against the official checker, on the same trajectories in the same run."""
     from envtune.data import load_tasks
-    from envtune.evaluation import bench
+    from envtune.studies import speed
 
     tasks = load_tasks("bfcl")
-    table = bench.bench_env(tasks, seconds)
+    table = speed.bench_env(tasks, seconds)
     columns = [name for name in table.columns if name.endswith("/s")]
     formats = dict.fromkeys(columns, "{:,.0f}") | {"ratio": "{:.1f}"}
     for name, text in formats.items():
         table[name] = table[name].map(text.format)
     _print_table(table, "replay against the official checker")
     if memory_episodes:
-        grown = bench.memory_growth(tasks, memory_episodes)
+        grown = speed.memory_growth(tasks, memory_episodes)
         typer.echo(", ".join(f"{name} {value:,.0f}" for name, value in grown.items()) + " (memory in MB)")
 
 
@@ -472,8 +472,8 @@ def tiny_build(
     seed: Annotated[int, typer.Option(min=0, help="Seed of weights and data.")] = 0,
 ) -> None:
     """Train the tiny policy's cold start from nothing."""
+    from envtune.cold_start.build import build
     from envtune.policy.tiny import WEIGHTS
-    from envtune.training.cold_start.build import build
 
     card = build(out or WEIGHTS, minutes, seed, echo=typer.echo)
     typer.echo(f"{out or WEIGHTS}: {card['parameters']:,} parameters, {card['seconds']} s")
@@ -488,8 +488,8 @@ def tiny_check(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the tasks.")] = 0,
 ) -> None:
     """Measure a tiny policy: single requests, and chains with and without hints."""
+    from envtune.cold_start.measure import measure
     from envtune.policy.checkpoint import load_checkpoint
-    from envtune.training.cold_start.measure import measure
 
     model, tokenizer, _ = load_checkpoint(policy)
     _print_tiny([measure(model, tokenizer, tasks, split, seed)])

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from html import escape
 
 from envtune import rewards
-from envtune.policy.chat import parse_reply
+from envtune.chat import parse_reply
 from envtune.types import Episode, Step, StepKind, Task, ToolCall, ToolResult, Turn
 
 LONG = 400

@@ -5,7 +5,7 @@ from __future__ import annotations
 from html.parser import HTMLParser
 
 import envtune
-from envtune.policy.chat import render_calls
+from envtune.chat import render_calls
 from envtune.types import ToolCall
 
 

@@ -22,10 +22,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from envtune.chat import parse_reply, render_calls
 from envtune.environment import guards
 from envtune.environment.hints import Strength, hint, hinted_text
 from envtune.environment.simulator import Expected, RawResult, Simulators, ground_truth_run
-from envtune.policy.chat import parse_reply, render_calls
 from envtune.types import (
     JSON,
     Episode,

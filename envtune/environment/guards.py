@@ -3,7 +3,7 @@
 In: a call and the simulator it goes to. Out: nothing, or an `ExceededError` whose message names the argument, the bound
 and the way out; `environment.simulator` returns it as the call's result, marked `guarded`. Every guard looks at sizes,
 all but the last two before the simulator runs. So there is no timer: nothing is interrupted half-way, and nothing
-depends on signals, threads or the speed of the machine. `evaluation.fuzz` searches for calls that get past.
+depends on signals, threads or the speed of the machine. `studies.fuzz` searches for calls that get past.
 
 | what | bound | why |
 |---|---|---|

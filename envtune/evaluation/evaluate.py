@@ -21,12 +21,12 @@ from tqdm.auto import tqdm
 from envtune.data.bfcl import data_version
 from envtune.environment import Observation, ToolUseEnv
 from envtune.environment.env import Reveal
+from envtune.environment.rules import Preset
+from envtune.environment.rules import protocol as preset
 from envtune.evaluation import records
 from envtune.evaluation.records import Row, Writer
 from envtune.evaluation.result import Result
 from envtune.policy.base import Chat, Policy, Streaming
-from envtune.policy.protocol import Preset
-from envtune.policy.protocol import protocol as preset
 from envtune.types import JSON, Task
 
 
@@ -50,7 +50,7 @@ def evaluate(
             played; if all of it, nothing is played. None: nothing is written.
         max_steps_per_turn: tool steps allowed in one turn: 20 official, 10 T3RL, 5 the paper.
         reveal: how withheld tools are handed over, see `ToolUseEnv`.
-        protocol: `bfcl_fc`, `t3rl` or `paper`, in place of the two above; see `policy.protocol`. Or rules of one's own.
+        protocol: `bfcl_fc`, `t3rl` or `paper` instead of the two above; or rules of one's own, see `environment.rules`.
         batch_size: episodes in flight at once, which the policy sees together.
         progress: show a progress bar.
 

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import threading
-import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
@@ -19,10 +17,11 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from envtune.data import load_tasks, spread
+from envtune.environment.rules import Preset
 from envtune.evaluation.evaluate import evaluate, load_result
 from envtune.evaluation.result import Result
 from envtune.policy import load_policy, set_threads
-from envtune.policy.protocol import Preset
+from envtune.processes import end_with_parent
 from envtune.types import Task
 
 
@@ -81,7 +80,7 @@ def evaluate_all(
 
 def _in_processes(works: Sequence[tuple[Any, ...]], jobs: int) -> None:
     context = multiprocessing.get_context("spawn")  # torch does not survive a fork
-    with ProcessPoolExecutor(jobs, context, _begin_process, (os.getpid(),)) as pool:
+    with ProcessPoolExecutor(jobs, context, _begin_process) as pool:
         running = [pool.submit(_evaluate_one, *work) for work in reversed(works)]  # the benchmark, the longest, is last
         try:
             for done in tqdm(as_completed(running), total=len(running), desc="evaluations"):
@@ -99,13 +98,7 @@ def _evaluate_one(
     evaluate(policy, tasks.load(), file, protocol=tasks.rules, batch_size=batch_size, progress=progress)
 
 
-def _begin_process(parent: int) -> None:
+def _begin_process() -> None:
     """A process whose parent was killed must not go on writing to files that the next run wants."""
+    end_with_parent()
     os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.5)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()

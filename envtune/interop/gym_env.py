@@ -1,6 +1,6 @@
 """Tool use over MCP as a gymnasium environment: `gymnasium.make("envtune/MCP-v0")` once this module is imported.
 
-In: the agent's message, a text as `policy.chat` reads it. Out: what the agent reads next, as a text; the step's
+In: the agent's message, a text as `chat` reads it. Out: what the agent reads next, as a text; the step's
 execution reward (qwen-tool's five rows, `rewards.ExecutionReward`); whether the episode has ended. The turn loop and
 the verdict are those of `ToolUseEnv`; its calls go through an MCP client session to a server of the environment's own,
 one session an episode, so what the agent reads has passed the protocol. Same task and actions, same results and
@@ -39,7 +39,7 @@ except ModuleNotFoundError as error:
 
 ENV_ID = "envtune/MCP-v0"
 MAX_ACTION, MAX_OBSERVATION = 1_000_000, 20_000_000
-"""Longest texts, in characters: `policy.chat` reads no longer message, the guards let no longer result pass."""
+"""Longest texts, in characters: `chat` reads no longer message, the guards let no longer result pass."""
 SAMPLE_LENGTH = 64
 
 

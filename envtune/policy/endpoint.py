@@ -28,8 +28,8 @@ from typing import Any
 import httpx
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
 
+from envtune.chat import CUT_OFF, call_block, parse_reply, without_marks
 from envtune.policy.base import Chat
-from envtune.policy.chat import CUT_OFF, call_block, parse_reply, without_marks
 from envtune.types import JSON, Message, ToolCall
 
 KEY_VARIABLE = "ENVTUNE_API_KEY"

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from envtune.chat import CUT_OFF, without_marks
 from envtune.policy.base import Chat
-from envtune.policy.chat import CUT_OFF, without_marks
 from envtune.policy.generate import Row, Sampler, State
 from envtune.policy.tokens import ChatTokens
 from envtune.types import JSON, Message

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from functools import lru_cache
 
+from envtune.chat import render_calls
 from envtune.policy.base import Chat
-from envtune.policy.chat import render_calls
 from envtune.policy.noise import Noise, perturb, seeded
 from envtune.types import JSON, Task, ToolCall
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from envtune.policy.chat import CUT_OFF
+from envtune.chat import CUT_OFF
 from envtune.types import JSON, Message
 
 if TYPE_CHECKING:

@@ -23,8 +23,8 @@ from datasets import Dataset
 from transformers.utils import get_json_schema
 from trl import GRPOConfig, GRPOTrainer
 
+from envtune.chat import render_calls
 from envtune.environment.simulator import Simulators
-from envtune.policy.chat import render_calls
 from envtune.policy.miniature import miniature_model, miniature_tokenizer
 from envtune.policy.tokens import ChatTokens
 from envtune.training.curriculum import Stage

@@ -1,12 +1,7 @@
-"""The curriculum: a stage is one frozen record, a recipe a tuple of stages.
+"""The curriculum: a stage is one frozen record.
 
 A `Stage` says which tasks, which reward, how much the environment helps, and the trainer's numbers; nothing else
-differs between stages, and `changes` lists what does. Sources: arXiv 2510.10197 with its released configurations
-(`paper`, `single`), T3RL (`t3rl`), qwen-tool (`qwen-tool`). What a source does not state is marked "our choice".
-
-Departs from the paper on purpose in `laptop`: there hints fade instead of ending with a stage, as an agent that always
-got one has never seen a raw error (notebook 05 measures it); and the two hinted stages practise one chain at a time,
-half chains among them (`data.synth.chains`), before the last stage mixes all kinds of requests.
+differs between stages, and `changes` lists what does. The published ones stand in `training.recipes`.
 """
 
 from __future__ import annotations
@@ -20,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from envtune.data import load_tasks, spread
 from envtune.environment.hints import Strength
-from envtune.policy.protocol import Calls
+from envtune.environment.rules import Calls
 from envtune.training.rollout import REWARDS, Conditions
 from envtune.types import JSON, Category, Task
 
@@ -236,34 +231,6 @@ class PPOStage(Stage):
         return self.epochs
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """Stages in order."""
-
-    name: str
-    stages: tuple[Stage, ...]
-
-    @property
-    def on_base(self) -> tuple[Stage, ...]:
-        """The first stages, which train on the base split alone: chapter 4.
-
-        Raises:
-            ValueError: there is none.
-        """
-        found = tuple(stage for stage in self.stages if stage.categories == (Category.BASE,))
-        if not found or len(found) == len(self.stages):
-            raise ValueError(
-                f"recipe {self.name!r} does not train on the base split first; chapters 4 and 5 take one that does, "
-                "`envtune train PARAMS` trains any"
-            )
-        return found
-
-    @property
-    def on_all(self) -> tuple[Stage, ...]:
-        """The stages after those of `on_base`: chapter 5."""
-        return self.stages[len(self.on_base) :]
-
-
 def override(stages: Sequence[Stage], values: Mapping[str, Any]) -> tuple[Stage, ...]:
     """The same stages with some fields of all of them replaced, for a smaller run or an ablation.
 
@@ -327,166 +294,3 @@ def changes(stages: Sequence[Stage]) -> list[dict[str, tuple[Any, Any]]]:
         {name: (getattr(a, name), getattr(b, name)) for name in names if getattr(a, name) != getattr(b, name)}
         for a, b in pairwise(stages)
     ]
-
-
-def _epochs(n: int, tasks: int, batch: int) -> int:
-    """Steps of `n` passes over `tasks`."""
-    return n * tasks // batch
-
-
-_PAPER_1 = Stage(
-    name="syntax",
-    reward="syntax",
-    categories=(Category.BASE,),
-    tasks=75,
-    steps=_epochs(20, 75, 16),
-    prompts_per_step=16,
-    learning_rate=1e-6,
-    beta=0.1,
-    entropy=0.001,
-    max_steps_per_turn=5,
-    message_tokens=4096,  # our choice
-    episode_tokens=10_000,
-    calls="tagged",
-    plateau=3,  # our choice: the paper names the rule, not the number
-)
-_PAPER_2 = replace(
-    _PAPER_1,
-    name="hints",
-    reward="progress",
-    tasks=100,
-    steps=_epochs(20, 100, 32),
-    prompts_per_step=32,
-    hint_rate=1.0,
-)
-_PAPER_3 = replace(_PAPER_2, name="hard", categories=ALL, tasks=400, steps=_epochs(20, 400, 32), episode_tokens=24_576)
-_PAPER_4 = replace(_PAPER_3, name="independent", hint_rate=0.0)
-# The paper's ablations. Without hints stages 3 and 4 are the same, so they are one, as long as both.
-_UNHINTED_2 = replace(_PAPER_2, name="base", hint_rate=0.0)
-_UNHINTED_3 = replace(_PAPER_3, name="hard", hint_rate=0.0, steps=_PAPER_3.steps + _PAPER_4.steps)
-_BINARY = tuple(replace(stage, reward="binary") for stage in (_PAPER_2, _PAPER_3, _PAPER_4))
-
-_T3RL_1 = Stage(
-    name="base",
-    reward="progress",
-    categories=(Category.BASE,),
-    tasks=100,
-    steps=_epochs(20, 100, 32),  # our choice: as many passes as the paper
-    entropy=0.001,
-    drop_zero_spread=True,
-    max_steps_per_turn=10,
-    max_steps=30,
-    message_tokens=4096,  # our choice
-    episode_tokens=10_000,
-)
-_T3RL_2 = replace(_T3RL_1, name="all", categories=ALL, tasks=400, steps=_epochs(20, 400, 32))
-
-_LAPTOP_1 = Stage(
-    name="syntax",
-    reward="syntax",
-    source="synth",
-    categories=(Category.BASE,),
-    tasks=128,
-    steps=4,
-    learning_rate=7e-4,
-    beta=0.05,
-    num_generations=8,
-    prompts_per_step=8,
-    drop_zero_spread=True,
-    max_steps_per_turn=8,
-    message_tokens=96,
-    episode_tokens=640,
-)
-_LAPTOP_2 = replace(
-    _LAPTOP_1,
-    name="hints",
-    reward="progress",
-    source="chains",
-    tasks=600,
-    steps=36,
-    prompts_per_step=12,
-    learning_rate=4e-4,
-    hint_rate=Fade(1.0, 0.5, 1.0),
-    hint_strength=Strength.LIST,
-)
-_LAPTOP_3 = replace(
-    _LAPTOP_2,
-    name="hard",
-    categories=ALL,
-    tasks=800,
-    steps=30,
-    prompts_per_step=10,
-    learning_rate=2.5e-4,
-    hint_rate=Fade(0.5, 0.0, 0.6),
-    turn_feedback=True,
-)
-_LAPTOP_4 = replace(
-    _LAPTOP_3,
-    name="independent",
-    source="synth",
-    tasks=512,
-    steps=40,
-    prompts_per_step=12,
-    learning_rate=2e-4,
-    beta=0.0,
-    hint_rate=0.0,
-    turn_feedback=False,
-)
-
-_QWEN_TOOL = PPOStage(
-    name="execution",
-    reward="execution",
-    tasks=400,
-    steps=_epochs(20, 400, 32),  # the source does not state its numbers: what follows is our choice
-    prompts_per_step=32,
-    num_generations=2,
-    learning_rate=1e-5,
-    beta=0.05,
-    clip_high=0.2,
-    lam=0.99,
-    lora_rank=32,
-    max_steps_per_turn=10,
-    max_steps=30,
-    message_tokens=4096,
-    episode_tokens=10_000,
-)
-_LAPTOP_PPO = replace(
-    _QWEN_TOOL,
-    source="synth",
-    tasks=512,
-    steps=60,
-    prompts_per_step=32,
-    num_generations=2,
-    learning_rate=4e-4,
-    value_learning_rate=3e-3,
-    lora_rank=0,
-    max_steps_per_turn=8,
-    max_steps=None,
-    message_tokens=96,
-    episode_tokens=640,
-)
-
-RECIPES = {
-    recipe.name: recipe
-    for recipe in (
-        Recipe("paper", (_PAPER_1, _PAPER_2, _PAPER_3, _PAPER_4)),
-        Recipe("t3rl", (_T3RL_1, _T3RL_2)),
-        Recipe("single", (replace(_PAPER_4, name="single", plateau=0),)),
-        Recipe("paper-no-hints", (_PAPER_1, _UNHINTED_2, _UNHINTED_3)),
-        Recipe("paper-binary", (_PAPER_1, *_BINARY)),
-        Recipe("laptop", (_LAPTOP_1, _LAPTOP_2, _LAPTOP_3, _LAPTOP_4)),
-        Recipe("qwen-tool", (_QWEN_TOOL,)),
-        Recipe("laptop-ppo", (_LAPTOP_PPO,)),
-    )
-}
-
-
-def recipe(name: str) -> Recipe:
-    """A recipe by name.
-
-    Raises:
-        ValueError: no such recipe.
-    """
-    if name not in RECIPES:
-        raise ValueError(f"unknown recipe {name!r}; known: {', '.join(RECIPES)}")
-    return RECIPES[name]

@@ -12,7 +12,6 @@ others are started by hand with the same command, its `--machine_rank` and a fol
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import re
@@ -28,9 +27,11 @@ import torch
 import yaml
 from tqdm.auto import tqdm
 
+from envtune.processes import end_with_parent
 from envtune.training import metrics
-from envtune.training.curriculum import Recipe, Stage
+from envtune.training.curriculum import Stage
 from envtune.training.machine import Machine
+from envtune.training.recipes import Recipe
 from envtune.training.train import FAILED, Schedule, TrainResult
 from envtune.training.train import train as train_here
 from envtune.types import JSON
@@ -42,8 +43,6 @@ GRACE = 20.0
 LOG_LINES = 20
 _RANK = re.compile(r"^\[rank\d+\]: ")
 """Before every line that torch prints of an error in one of several processes."""
-PR_SET_PDEATHSIG = 1
-"""Of Linux's prctl(2)."""
 
 
 class LaunchError(ValueError):
@@ -124,15 +123,6 @@ def processes(launch: str | Path | None) -> int:
     return 1 if launch is None else int(yaml.safe_load(config_file(launch).read_text())["num_processes"])
 
 
-def die_with_parent() -> None:
-    """Let the system kill this process when its parent ends, even if that is killed. Only Linux knows how."""
-    if _LIBC is not None:
-        _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
-_LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
-
-
 def _run(command: Sequence[str], log: Path, numbers: Path, tell: Callable[[JSON], None]) -> None:
     """Run to the end, telling every new line of numbers."""
     environment = {"OMP_NUM_THREADS": str(torch.get_num_threads()), **os.environ, "TOKENIZERS_PARALLELISM": "false"}
@@ -145,7 +135,7 @@ def _run(command: Sequence[str], log: Path, numbers: Path, tell: Callable[[JSON]
             stderr=subprocess.STDOUT,
             env=environment,
             start_new_session=True,
-            preexec_fn=die_with_parent,
+            preexec_fn=end_with_parent if sys.platform == "linux" else None,
         )
         try:
             running = True

@@ -11,7 +11,7 @@ anyone. Episodes start and end at different times; a place that becomes free goe
 
 Lengths (verl's name in brackets): `message_tokens` bounds one assistant message, `episode_tokens` all that follows the
 prompt, sampled or not [max_response_length]. A message cut off by either is a format error and nothing of it is
-executed (`policy.chat.CUT_OFF`). An episode that has no room for another message stops there and counts as aborted.
+executed (`chat.CUT_OFF`). An episode that has no room for another message stops there and counts as aborted.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from typing import TYPE_CHECKING, Protocol
 from envtune import rewards
 from envtune.environment import Observation, ToolUseEnv
 from envtune.environment.hints import Strength
+from envtune.environment.rules import Calls, Preset
 from envtune.policy.generate import Row, Sampler
 from envtune.policy.language import stop_ids_of
-from envtune.policy.protocol import Calls, Preset
 from envtune.policy.tokens import ChatTokens
 from envtune.types import Episode, Task
 
@@ -63,7 +63,7 @@ class Conditions:
     turn_feedback: bool = False
     """Tell the agent after a turn that it acted where nothing should be called."""
     calls: Calls = "native"
-    """Who renders tools and results, see `policy.protocol.Preset`."""
+    """Who renders tools and results, see `environment.rules.Preset`."""
 
     @property
     def rules(self) -> Preset:

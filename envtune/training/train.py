@@ -40,11 +40,13 @@ from transformers import AutoTokenizer, TrainerCallback
 from transformers.utils import logging as transformers_logging
 
 from envtune.policy.checkpoint import folder_of, local_folder
+from envtune.processes import end_with_parent
 from envtune.training import metrics, watch
-from envtune.training.curriculum import PPOStage, Recipe, Stage
+from envtune.training.curriculum import PPOStage, Stage
 from envtune.training.grpo import Trainer, grpo_config
 from envtune.training.machine import Machine, load_model, require, world
 from envtune.training.ppo import PPOTrainer
+from envtune.training.recipes import Recipe
 from envtune.types import JSON, Task
 
 SCORE = "score.json"
@@ -377,9 +379,7 @@ def _put_back(target: Path) -> None:
 
 def main(spec: str) -> None:
     """Train what `launch` wrote down, as one of its processes; a refusal is one line behind `FAILED`."""
-    from envtune.training.launch import die_with_parent
-
-    die_with_parent()
+    end_with_parent()
     told: JSON = json.loads(Path(spec).read_text())
     told["machine"]["report_to"] = tuple(told["machine"]["report_to"])
     try:

@@ -14,10 +14,10 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from envtune.benchmark.rescore import is_run
 from envtune.data.splits import Split
 from envtune.evaluation import Result, load_result, readable
 from envtune.evaluation.published import protocol_text
-from envtune.evaluation.rescore import is_run
 from envtune.policy.checkpoint import fingerprint
 from envtune.workbook import provenance
 from envtune.workbook.errors import SeriesError

@@ -217,7 +217,8 @@ def run_one(path: Path | str, arm: str, seed: int | None = None) -> None:
 
 
 def _stages(params: Arms) -> tuple[Stage, ...]:
-    from envtune.training.curriculum import override, recipe
+    from envtune.training.curriculum import override
+    from envtune.training.recipes import recipe
 
     return override(recipe(params.recipe).stages, params.override)
 
@@ -323,7 +324,7 @@ def _validations(run: Path) -> pd.DataFrame:
 
 
 if __name__ == "__main__":
-    from envtune.training.launch import die_with_parent
+    from envtune.processes import end_with_parent
 
-    die_with_parent()
+    end_with_parent()
     run_one(sys.argv[1], sys.argv[2], *map(int, sys.argv[3:]))

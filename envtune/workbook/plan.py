@@ -39,7 +39,8 @@ def training_plan(path: Path | str) -> TrainingPlan:
     Raises:
         FileNotFoundError, ParamsError, ValueError: the file is not there or does not say what it must.
     """
-    from envtune.training.curriculum import override, recipe
+    from envtune.training.curriculum import override
+    from envtune.training.recipes import recipe
     from envtune.training.train import Schedule
 
     if "arms" in load_params(path):

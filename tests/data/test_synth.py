@@ -20,13 +20,13 @@ from hypothesis import strategies as st
 
 import envtune
 from envtune import rewards
+from envtune.benchmark import official
 from envtune.data import bfcl, synth
 from envtune.data.synth_kinds import KINDS, SUPPLY
 from envtune.data.synth_values import POOLS, ROUTES, Conversion, ExhaustedError, Flight, Liters, Route, Values
 from envtune.data.synth_worlds import DOMAINS
 from envtune.environment import replay
 from envtune.environment.simulator import Simulators, ground_truth_run
-from envtune.evaluation import official
 from envtune.types import Category, ToolCall
 
 N = 240

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import envtune
+from envtune.chat import render_calls
 from envtune.environment.env import HANDOVER, TURN_FEEDBACK
-from envtune.policy.chat import render_calls
 from envtune.types import Category, Episode, StepKind, StopReason, ToolCall
 
 

@@ -17,15 +17,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import envtune
+from envtune.benchmark import official
 from envtune.data.bfcl import TOOL_DOCS
 from envtune.environment import guards, isolation
 from envtune.environment.simulator import RawResult, Recorded, Simulators, ground_truth_run
 from envtune.environment.store import SOURCES
-from envtune.evaluation import official
-from envtune.evaluation.bench import memory_growth
-from envtune.evaluation.fuzz import fuzz, search
-from envtune.evaluation.hostile import all_simulators
 from envtune.policy.noise import Noise, perturb
+from envtune.studies.fuzz import fuzz, search
+from envtune.studies.hostile import all_simulators
+from envtune.studies.speed import memory_growth
 from envtune.types import ToolCall
 
 

@@ -15,11 +15,11 @@ import pytest
 
 import envtune
 from envtune.data import bfcl
-from envtune.environment.failures import CATALOGUE, ill_typed, make_task, play
 from envtune.environment.hint_rules import RULES
 from envtune.environment.hints import LIST_LENGTH, Hint, Strength, hint
 from envtune.environment.simulator import RawResult, Simulators, ground_truth_run
 from envtune.policy import Noise, perturb
+from envtune.studies.failures import CATALOGUE, ill_typed, make_task, play
 from envtune.types import ToolCall
 
 FAILED = RawResult("Error during execution: it failed", True)
@@ -166,7 +166,7 @@ def test_a_tool_that_is_not_there_is_not_named():
 
 
 _PRINT = """
-from envtune.environment.failures import CATALOGUE, play
+from envtune.studies.failures import CATALOGUE, play
 from envtune.environment.hints import hint
 for failure in CATALOGUE:
     p = play(failure)

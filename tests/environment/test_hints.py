@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 
 import envtune
 from envtune.data import bfcl
-from envtune.environment.failures import CATALOGUE, VEHICLE, Failure, play
 from envtune.environment.hint_rules import RULES, RULES_BY_TOOL
 from envtune.environment.hint_schema import allowed_values, schema_advice
 from envtune.environment.hints import LIST_LENGTH, Strength, hint, hinted_text
 from envtune.environment.simulator import RawResult, Simulators
+from envtune.studies.failures import CATALOGUE, VEHICLE, Failure, play
 from envtune.types import ToolCall
 
 FAILED = RawResult("Error during execution: it failed", True)

@@ -7,8 +7,8 @@ import weakref
 
 import pytest
 
+from envtune.benchmark import official
 from envtune.environment.simulator import Simulators, ground_truth_run
-from envtune.evaluation import official
 from envtune.types import ToolCall
 
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from envtune.chat import render_calls
 from envtune.environment import replay
 from envtune.evaluation import Result, compare, evaluate, load_result
 from envtune.evaluation.records import make_row
 from envtune.policy import Chat, Noise, NoisyOracle, Oracle, Silent
-from envtune.policy.chat import render_calls
 from envtune.types import JSON, Category, StopReason, Task, ToolCall
 
 

@@ -8,10 +8,10 @@ import pandas as pd
 import pytest
 
 import envtune
+from envtune.chat import render_calls
 from envtune.evaluation.frames import feedback_rates
 from envtune.evaluation.seeds import base_gains
 from envtune.evaluation.signal import PAIRS, agreement
-from envtune.policy.chat import render_calls
 from envtune.types import ToolCall
 
 

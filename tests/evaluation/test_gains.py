@@ -9,6 +9,7 @@ import pytest
 
 import envtune
 from envtune import ToolCall
+from envtune.environment.rules import Preset
 from envtune.evaluation import readable
 from envtune.evaluation.gains import (
     BENCHMARK,
@@ -25,7 +26,6 @@ from envtune.evaluation.gains import (
 from envtune.evaluation.mistakes import Mistake, lost_by
 from envtune.evaluation.seeds import arm_differences, arm_means, seed_mean
 from envtune.evaluation.side_by_side import TaskSet, evaluate_all
-from envtune.policy.protocol import Preset
 from envtune.types import Category
 
 TASKS = envtune.load_tasks("synth", n=24, split="val")

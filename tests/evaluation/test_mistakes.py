@@ -7,13 +7,13 @@ from dataclasses import replace
 
 import pytest
 
+from envtune.chat import render_calls
 from envtune.environment import ToolUseEnv, replay
+from envtune.environment.rules import Preset
 from envtune.evaluation import Result, evaluate
 from envtune.evaluation.mistakes import Failure, Mistake, explained, failure, instructive, lost_by, mistake_frame
 from envtune.evaluation.published import beside_published, published
 from envtune.policy import Oracle, load_policy
-from envtune.policy.chat import render_calls
-from envtune.policy.protocol import Preset
 from envtune.types import Category, StopReason, Task, ToolCall
 from envtune.workbook.scoring import mistakes_figure
 

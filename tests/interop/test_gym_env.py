@@ -12,9 +12,9 @@ from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode
 
 import envtune
+from envtune.chat import render_calls
 from envtune.interop.gym_env import ENV_ID, MCPGymEnv
 from envtune.policy import Chat
-from envtune.policy.chat import render_calls
 from envtune.rewards import ExecutionReward, execution
 from envtune.types import ToolCall
 

@@ -15,10 +15,10 @@ from tenacity import wait_random_exponential
 from typer.testing import CliRunner
 
 import envtune
+from envtune.chat import CUT_OFF, parse_reply, render_calls
 from envtune.cli import app
 from envtune.policy import endpoint
 from envtune.policy.base import Chat
-from envtune.policy.chat import CUT_OFF, parse_reply, render_calls
 from envtune.policy.endpoint import Endpoint, EndpointError
 from envtune.types import ToolCall
 

@@ -7,8 +7,8 @@ import gc
 import small
 
 import envtune
+from envtune.chat import CUT_OFF
 from envtune.policy.base import Chat
-from envtune.policy.chat import CUT_OFF
 from envtune.policy.language import LanguagePolicy
 
 

@@ -27,12 +27,12 @@ from typing import Any
 
 import pytest
 
+from envtune.chat import render_calls
 from envtune.data import bfcl, load_tasks
 from envtune.environment import ToolUseEnv
 from envtune.environment.env import HANDOVER
 from envtune.policy import Oracle
 from envtune.policy.base import Chat
-from envtune.policy.chat import render_calls
 from envtune.policy.endpoint import _Template
 from envtune.policy.miniature import miniature_tokenizer
 from envtune.types import JSON, Category, Message, Task, ToolCall

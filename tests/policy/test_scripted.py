@@ -13,9 +13,9 @@ from dataclasses import replace
 
 import pytest
 
+from envtune.chat import parse_reply
 from envtune.environment import ToolUseEnv, replay
 from envtune.policy import Chat, Noise, NoisyOracle, Oracle, Policy, Silent, load_policy, perturb
-from envtune.policy.chat import parse_reply
 from envtune.types import FormatErrorKind, StepKind, Task, ToolCall
 
 NO_NOISE = replace(Noise.level(0), recover=0, parallel=0)

@@ -7,7 +7,7 @@ import small
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from envtune.policy.chat import CUT_OFF, parse_reply
+from envtune.chat import CUT_OFF, parse_reply
 from envtune.policy.miniature import miniature_tokenizer
 from envtune.policy.tokens import ChatTokens, TemplateError
 from envtune.types import FormatErrorKind

@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from envtune.training.arms import ARMS, arm
-from envtune.training.curriculum import RECIPES, Fade, PPOStage, Stage, recipe
+from envtune.training.curriculum import Fade, PPOStage, Stage
+from envtune.training.recipes import RECIPES, recipe
 
 
 def rates(stages):

@@ -9,8 +9,8 @@ import torch
 
 from envtune.training import bench_step as bench
 from envtune.training.cost import ARCHITECTURES, Architecture
-from envtune.training.curriculum import recipe
 from envtune.training.machine import Machine
+from envtune.training.recipes import recipe
 
 STAGE = replace(recipe("laptop").stages[-1], prompts_per_step=2, num_generations=2, tasks=4)
 SMALL = Architecture("qwen3", 2, 64, 4, 2, 16, 192, 2048, True, "qwen3_instruct_2507.jinja")

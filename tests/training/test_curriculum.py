@@ -8,7 +8,8 @@ from dataclasses import replace
 
 import pytest
 
-from envtune.training.curriculum import RECIPES, Fade, Recipe, Stage, changes, describe, override, recipe, table
+from envtune.training.curriculum import Fade, Stage, changes, describe, override, table
+from envtune.training.recipes import RECIPES, Recipe, recipe
 from envtune.types import Category
 
 ALL, BASE = tuple(Category), (Category.BASE,)

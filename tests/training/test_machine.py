@@ -14,9 +14,10 @@ from safetensors.torch import load_file, save_file
 
 from envtune.policy.checkpoint import load_checkpoint
 from envtune.training import machine as machines
-from envtune.training.curriculum import PPOStage, Stage, recipe
+from envtune.training.curriculum import PPOStage, Stage
 from envtune.training.grpo import Trainer, grpo_config
 from envtune.training.machine import Machine, load_model, lora, machine_from, require
+from envtune.training.recipes import recipe
 from envtune.training.rollout import REWARDS, Clock
 from envtune.training.train import Schedule, train
 

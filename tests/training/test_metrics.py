@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 import small
 
+from envtune.chat import render_calls
 from envtune.environment import ToolUseEnv
-from envtune.policy.chat import render_calls
 from envtune.training import metrics
 from envtune.training.rollout import REWARDS, Rollout
 from envtune.types import Category, Task, ToolCall

@@ -14,8 +14,9 @@ from peft import PeftModel
 from envtune.policy.checkpoint import load_checkpoint
 from envtune.training import ppo
 from envtune.training.batches import loss_mask
-from envtune.training.curriculum import PPOStage, override, recipe, table
+from envtune.training.curriculum import PPOStage, override, table
 from envtune.training.grpo import Machine, grpo_config
+from envtune.training.recipes import recipe
 from envtune.training.train import Schedule, train
 
 STAGE = PPOStage(

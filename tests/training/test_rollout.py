@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import envtune
+from envtune.chat import CUT_OFF, render_calls
 from envtune.environment.hints import Strength
-from envtune.policy.chat import CUT_OFF, render_calls
 from envtune.policy.generate import Row
 from envtune.policy.tokens import ChatTokens
 from envtune.training.rollout import Clock, Conditions, play, rollout

@@ -14,7 +14,8 @@ from stub_project import ROOT
 from envtune.evaluation.seeds import base_gains
 from envtune.policy.checkpoint import fingerprint, folder_of
 from envtune.training import metrics
-from envtune.training.curriculum import override, recipe
+from envtune.training.curriculum import override
+from envtune.training.recipes import recipe
 from envtune.workbook import provenance
 from envtune.workbook.errors import ParamsError, SeriesError
 from envtune.workbook.experiment import CURVES, load, run_arms

@@ -1,6 +1,6 @@
 """The tiny policy: a Qwen3 of about a million parameters with its own tokenizer and chat template, shipped here.
 
-`envtune.load_policy("tiny")` loads it, `envtune tiny build` makes it anew (`training.cold_start`). `weights/card.json`
+`envtune.load_policy("tiny")` loads it, `envtune tiny build` makes it anew (`cold_start`). `weights/card.json`
 says how it was made and what it can do.
 """
 

@@ -1,0 +1,83 @@
+"""What a tiny policy can do: single requests exactly, chains with and without hints. Greedy, on procedural tasks.
+
+A chain is measured on tasks that hold nothing but chains, so that single requests do not flatter the number.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+from envtune.cold_start.dialogues import SINGLES
+from envtune.data import synth
+from envtune.data.synth_kinds import KINDS
+from envtune.environment.hints import Strength
+from envtune.training.rollout import Conditions, play
+from envtune.types import JSON, Category, Episode, Task
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+MESSAGE_TOKENS = 160
+"""Longest message of the tiny policy: the longest call of a procedural task has about 90 tokens."""
+CHAINS = tuple(kind.name for kind in KINDS.values() if kind.train and kind.chain and not kind.half)
+HINTS = {"none": (0.0, Strength.LIST), "list": (1.0, Strength.LIST), "one": (1.0, Strength.ONE)}
+"""Name -> rate and strength of hints."""
+
+
+def conditions(rate: float = 0.0, strength: Strength = Strength.LIST) -> Conditions:
+    """Greedy, with room for what a chain needs."""
+    return Conditions(MESSAGE_TOKENS, 1200, 10, temperature=0.0, hint_rate=rate, hint_strength=strength)
+
+
+def measure(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, n: int, split: str, seed: int = 0) -> JSON:
+    """Accuracies on `n` tasks of single requests and `n` tasks of chains of a split.
+
+    Returns:
+        `single_exact`: share of turns whose calls are the ground truth's, all categories; and by category.
+        `chains`: per setting of hints, the share of turns right among those that expect calls, the share of tasks
+        solved, and turns right by kind.
+    """
+    tasks = synth.load(n, split, seed, kinds=SINGLES)
+    episodes = [rollout.episode for rollout in play(model, tokenizer, tasks, conditions())]
+    chains = synth.load(n, split, seed, [Category.BASE], kinds=CHAINS)
+    return {
+        "split": split,
+        "seed": seed,
+        "tasks": n,
+        "single_exact": _exact(tasks, episodes),
+        "single_exact_by_category": {
+            str(category): _exact(
+                [t for t in tasks if t.category is category], [e for e in episodes if e.category is category]
+            )
+            for category in dict.fromkeys(task.category for task in tasks)
+        },
+        "chains": {
+            name: _right(chains, [r.episode for r in play(model, tokenizer, chains, conditions(*how), seed=seed)])
+            for name, how in HINTS.items()
+        },
+    }
+
+
+def _exact(tasks: list[Task], episodes: list[Episode]) -> float:
+    pairs = [
+        (list(expected), [call for step in turn.steps for call in step.calls])
+        for task, episode in zip(tasks, episodes, strict=True)
+        for expected, turn in zip(task.ground_truth, episode.turns, strict=False)
+    ]
+    return round(sum(a == b for a, b in pairs) / sum(task.n_turns for task in tasks), 4)
+
+
+def _right(tasks: list[Task], episodes: list[Episode]) -> JSON:
+    kinds: dict[str, list[bool]] = defaultdict(list)
+    for task, episode in zip(tasks, episodes, strict=True):
+        for turn, kind in enumerate(task.kinds):
+            if task.ground_truth[turn]:
+                kinds[kind].append(turn < len(episode.turns) and episode.turns[turn].correct)
+    turns = [right for found in kinds.values() for right in found]
+    return {
+        "turns": len(turns),
+        "turns_right": round(sum(turns) / len(turns), 4),
+        "tasks_right": round(sum(episode.success for episode in episodes) / len(episodes), 4),
+        "by_kind": {kind: round(sum(found) / len(found), 3) for kind, found in sorted(kinds.items())},
+    }

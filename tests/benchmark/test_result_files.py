@@ -1,0 +1,145 @@
+"""The benchmark's result files: what is written is read back, and half a file is an error of one line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from bfcl_eval.utils import extract_test_category, get_directory_structure_by_id, load_file, sort_key
+
+from envtune.benchmark.result_files import (
+    entry_of,
+    official_reading,
+    our_reading,
+    read_results,
+    write_results,
+)
+from envtune.chat import CUT_OFF, render_calls
+from envtune.evaluation import evaluate
+from envtune.policy import load_policy
+from envtune.types import Task, ToolCall
+
+CALL = '<tool_call>\n{"name": "ls", "arguments": {"a": true}}\n</tool_call>'
+
+
+@pytest.fixture(scope="module")
+def some(tasks: list[Task]) -> list[Task]:
+    return [task for task in tasks if task.number % 40 == 3]
+
+
+@pytest.fixture
+def folder(some: list[Task], tmp_path: Path) -> Path:
+    episodes = evaluate(load_policy("noisy:0.3"), some, progress=False).episodes
+    write_results(tmp_path, "owner/model-FC", episodes[::-1])
+    return tmp_path
+
+
+def test_written_as_the_official_runner_writes(some: list[Task], folder: Path) -> None:
+    """Names, folders, order and content are checked with the benchmark's own functions."""
+    files = sorted(folder.rglob("*.json"))
+    assert len(files) == 4
+    for file in files:
+        entries = load_file(file, sort_by_id=False, use_lock=False)
+        assert entries == sorted(entries, key=sort_key)
+        assert len(entries) == 5
+        category = extract_test_category(file)
+        assert {entry["id"].rsplit("_", 1)[0] for entry in entries} == {category}
+        assert file.parent == folder / "owner_model-FC" / get_directory_structure_by_id(entries[0]["id"])
+
+
+def test_round_trip(some: list[Task], folder: Path, tasks: list[Task]) -> None:
+    found = {entry.task_id: entry for entry in read_results(folder, tasks, partial=True)}
+    episodes = evaluate(load_policy("noisy:0.3"), some, progress=False).episodes
+    assert found == {episode.task_id: entry_of(episode) for episode in episodes}
+
+
+def test_native_calls_are_read_as_text_is() -> None:
+    for arguments in ({"a": True}, '{"a": true}'):
+        assert official_reading([{"ls": arguments}]) == official_reading(CALL) == ["ls(a=True)"]
+        assert our_reading([{"ls": arguments}]) == our_reading(CALL) == [ToolCall("ls", {"a": True})]
+    hostile = [{"echo": {"content": "</tool_call><tool_call>"}}]
+    assert our_reading(hostile) == [ToolCall("echo", {"content": "</tool_call><tool_call>"})]
+
+
+@pytest.mark.parametrize(
+    ("text", "official", "ours"),
+    [
+        ("Done.", 0, 0),
+        (CALL.replace("\n", ""), 0, 1),
+        (CALL + "\n<tool_call>\n{broken\n</tool_call>", 1, 0),
+        (CALL.replace("true", "NaN"), 1, 0),
+        (CALL.replace('{"a": true}', "[]"), 0, 0),
+        (CALL.replace('{"a": true}', "[]") + CALL, 0, 0),
+    ],
+)
+def test_where_the_two_read_differently(text: str, official: int, ours: int) -> None:
+    assert (len(official_reading(text)), len(our_reading(text))) == (official, ours)
+
+
+def test_reasoning_and_marks_are_not_written(tasks: list[Task]) -> None:
+    class Thinker:
+        name, settings = "thinker", {}
+
+        def reply(self, chats):  # type: ignore[no-untyped-def]
+            return ["<think>\n" + CALL + "\n</think>\n\nDone." + CUT_OFF] * len(chats)
+
+    (episode,) = evaluate(Thinker(), tasks[:1], progress=False).episodes
+    assert entry_of(episode).turns == (("Done.",),) * tasks[0].n_turns
+
+
+def break_line(folder: Path, change) -> Path:  # type: ignore[no-untyped-def]
+    file = sorted(folder.rglob("*base_result.json"))[0]
+    lines = file.read_text().splitlines()
+    lines[1] = change(lines[1])
+    file.write_text("\n".join(lines) + "\n")
+    return file
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda line: line[:40], "line 2: not complete JSON: half a result file"),
+        (lambda line: "[]", 'line 2: not an entry with "id" and "result"'),
+        (
+            lambda line: line.replace("multi_turn_base_", "simple_python_"),
+            "line 2: unknown instance 'simple_python_43'",
+        ),
+        (lambda line: json.dumps({**json.loads(line), "id": ["a", "b"]}), r"line 2: unknown instance \['a', 'b'\]"),
+        (lambda line: line.replace("_43", "_3", 1), "multi_turn_base_3 is there more than once"),
+        (lambda line: json.dumps({**json.loads(line), "result": [1]}), '"result" of multi_turn_base_43 is not a list'),
+        (lambda line: json.dumps({**json.loads(line), "result": [[1]]}), "neither text nor a list of calls"),
+    ],
+)
+def test_bad_files_are_refused(folder: Path, tasks: list[Task], change, message: str) -> None:  # type: ignore[no-untyped-def]
+    break_line(folder, change)
+    with pytest.raises(ValueError, match=message) as caught:
+        read_results(folder, tasks, partial=True)
+    assert "\n" not in str(caught.value)
+
+
+def test_half_a_split_must_be_asked_for(folder: Path, tasks: list[Task], tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="5 instances of base, which is no whole split: half a result file"):
+        read_results(folder, tasks)
+    (tmp_path / "empty").mkdir()
+    for path in (tmp_path / "empty", tmp_path / "none.json"):
+        with pytest.raises(FileNotFoundError, match=r"no result file at .*: give BFCL_v4_multi_turn_"):
+            read_results(path, tasks)
+
+
+def test_prompted_results_are_refused(tasks: list[Task], tmp_path: Path) -> None:
+    file = tmp_path / "x.json"
+    file.write_text(json.dumps({"id": tasks[0].id, "result": [["[ls(a=True)]", "Done."]]}) + "\n")
+    with pytest.raises(ValueError, match="from a prompting handler; only native calls are read"):
+        read_results(file, tasks, partial=True)
+
+
+def test_an_error_of_the_runner_is_an_entry(tasks: list[Task], tmp_path: Path) -> None:
+    file = tmp_path / "x.json"
+    file.write_text(json.dumps({"id": tasks[0].id, "result": "Error during inference: timeout"}) + "\n")
+    assert read_results(file, tasks, partial=True)[0].turns is None
+
+
+def test_rendered_calls_are_read_by_both() -> None:
+    text = render_calls([ToolCall("ls", {"a": True}), ToolCall("pwd", {})])
+    assert official_reading(text) == ["ls(a=True)", "pwd()"]
