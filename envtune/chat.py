@@ -67,7 +67,7 @@ def parse_reply(text: str) -> Reply:
     start of the message) and what was expected.
 
     Calls are JSON objects `{"name": str, "arguments": object}` between `<tool_call>` and `</tool_call>`. `arguments`
-    may also be a string that holds the JSON object. A tag counts wherever it stands. Inside a JSON string, write
+    may also be a string that holds the JSON object. A tag counts anywhere in the message. Inside a JSON string, write
     `\\u003c` for its `<`, as `render_calls` does.
 
     Reasoning is never a call. It stands between `<think>` and `</think>`, or before a first `</think>` without an

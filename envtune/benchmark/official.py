@@ -31,7 +31,7 @@ Calls = Sequence[Sequence[Sequence[ToolCall]]]
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What the official checker says."""
+    """The official checker's answer."""
 
     valid: bool
     error_type: str | None

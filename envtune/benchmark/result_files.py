@@ -25,7 +25,7 @@ from envtune.data.splits import split_of
 from envtune.types import Category, Episode, Task, ToolCall
 
 Message = str | list[dict[str, Any]]
-"""What a model answered in one step: text, or native calls."""
+"""A model's answer in one step: text, or native calls."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Entry:
 
 
 def entry_of(episode: Episode) -> Entry:
-    """What the official runner would have written of an episode: messages without their reasoning."""
+    """The entry that the official runner would have written for an episode: messages without their reasoning."""
     return Entry(episode.task_id, tuple(tuple(_said(step.text) for step in turn.steps) for turn in episode.turns))
 
 

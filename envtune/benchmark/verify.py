@@ -47,7 +47,7 @@ class Report:
         return not self.failures
 
     def table(self) -> pd.DataFrame:
-        """What was checked, how often, and what came out."""
+        """The checks, how often each was made, and the results."""
         rows = [("ground truths replayed, hints off and on", self.ground_truths)]
         rows += [(f"perturbed trajectories, {category}", n) for category, n in self.trajectories.items()]
         rows += [("... of these right by the official verdict", self.verdicts[True])]

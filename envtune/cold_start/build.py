@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 TOKENS_PER_MINUTE = 1_000_000
 """Tokens of a nominal minute of training. Two free cores do about that in a minute."""
 EPOCHS = 2.0
-"""How often a dialogue is read."""
+"""Number of passes over the dialogues."""
 DIALOGUE_TOKENS = 150
 """Mean length of a dialogue."""
 CARD = "card.json"

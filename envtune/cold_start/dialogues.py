@@ -23,7 +23,7 @@ NO_TOOL = "No tool for this is available."
 NO_VALUE = "Please tell me the missing value."
 FAILED = "That did not work."
 ANSWERS = (DONE, NO_TOOL, NO_VALUE, FAILED)
-"""What the policy says when it does not call a tool."""
+"""The policy's messages without a tool call."""
 
 SINGLES = tuple(kind.name for kind in KINDS.values() if kind.train and not kind.chain)
 BLOCK = 256

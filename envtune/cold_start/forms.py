@@ -30,9 +30,9 @@ WORDED = (
     "with {word} {value}",
     "use {value} as the {word}",
 )
-"""How a request gives a value."""
+"""Wordings with which a request gives a value."""
 ASKED = ("{tool} , {form}", "call {tool} with {form}", "please {tool} {form}", "{form} , {tool}")
-"""How a request names its tool."""
+"""Wordings with which a request names its tool."""
 NAMELESS = 0.3
 """Share of requests that do not name the tool, so that it must be inferred from its arguments."""
 OFFERED = (1, 3)

@@ -56,7 +56,7 @@ DETAILS = (
     "my {word} is {value}",
     "{word} is {value}",
 )
-"""How the user gives what the helper needs."""
+"""Wordings with which the user gives the details for the helper."""
 PER_TASK = 3
 """Most dialogues about one generated task."""
 TABLES = {"zipcode": "zip_city", "airport": "air_city", "symbol": "company"}

@@ -110,7 +110,7 @@ def check_files(root: Path | None = None) -> None:
 
 
 def data_version() -> dict[str, str]:
-    """What identifies the benchmark: package version, and one hash over all file hashes."""
+    """The benchmark's identity: package version, and one hash over all file hashes."""
     try:
         installed = version("bfcl-eval")
     except PackageNotFoundError:

@@ -50,7 +50,7 @@ SPLITS = tuple(SPLIT_SHARES)
 SEED_STRIDE = 1_000_000
 """Ids count from `seed` times this, so that tasks of two seeds never share an id."""
 DISTINCT_TRIES = 50
-"""After so many repetitions of an earlier answer, a repetition is accepted."""
+"""After this many draws that repeat an earlier answer, a repetition is accepted."""
 MAX_TRIES = 2000
 
 
@@ -215,7 +215,7 @@ _ATOM = re.compile(r"[A-Za-z_]+|\d|[^\w\s]")
 
 @cache
 def vocabulary() -> tuple[str, ...]:
-    """What user turns and arguments are made of, sorted: words, parts of names, digits, punctuation.
+    """The parts of user turns and arguments, sorted: words, parts of names, digits, punctuation.
 
     Every such text splits into these by longest match, apart from spaces. Names of tools and arguments, and the
     simulators' own words in results, are not included.

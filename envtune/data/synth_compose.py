@@ -94,7 +94,7 @@ class _Request:
 
 @dataclass(frozen=True)
 class _Turn:
-    """What one user turn adds to the files. `text` is None where withheld tools are handed over."""
+    """The part of the files for one user turn. `text` is None where withheld tools are handed over."""
 
     text: str | None
     calls: tuple[str, ...] = ()

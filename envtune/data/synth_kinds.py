@@ -46,7 +46,7 @@ class Kind:
     after: str = ""
     """Label of the state that it leaves. Empty: unchanged."""
     hold: tuple[str, str] | None = None
-    """What `<...>` leaves out: label and value."""
+    """The value inside `<...>` that can be left out: its label and the value."""
     long: bool = False
     """Every result stays short when the simulator loads padded."""
     half: bool = False

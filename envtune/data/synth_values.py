@@ -145,7 +145,7 @@ _IMPERIAL |= {("m", "yd"): 1.09361, ("yd", "m"): 0.9144, ("miles", "km"): 1.6093
 
 
 def convert(n: float, a: str, b: str) -> float:
-    """What `imperial_si_conversion` or `si_unit_conversion` answers, operation by operation."""
+    """The answer of `imperial_si_conversion` or `si_unit_conversion`, operation by operation."""
     return n * _IMPERIAL[a, b] if (a, b) in _IMPERIAL else n * _METERS[a] * (1 / _METERS[b])
 
 

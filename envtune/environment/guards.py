@@ -53,7 +53,7 @@ MAX_RESULT = 200_000
 MAX_RESULTS = 10_000_000
 
 PREFIX = "limit exceeded: "
-"""How the message of every guard begins, after the executor's own `Error during execution: `."""
+"""Beginning of every guard's message, after the executor's `Error during execution: `."""
 
 
 class ExceededError(Exception):
@@ -127,7 +127,7 @@ def _digits(number: int) -> int:
 
 
 class Meter:
-    """What one episode has used: characters given to its simulators, and characters they returned."""
+    """Counts the characters that one episode gave to its simulators, and those that they returned."""
 
     __slots__ = ("given", "returned")
 

@@ -1,4 +1,4 @@
-"""What the tool schemas alone say about a failed call: the generic rules, which come before any rule of a domain.
+"""The generic rules for failed calls. They follow from the tool schemas alone and come before any rule of a domain.
 
 In: a call and the schema of its tool. Out: an `Advice`, or None if the call fits its schema. In addition to types and
 required names, BFCL writes constraints into the descriptions of parameters: `[Enum]: [...]`, `Options are: ...`, `'l'
@@ -94,7 +94,7 @@ def _object_violations(name: str, value: JSON, properties: dict[str, JSON]) -> I
 
 
 def _described_violations(name: str, value: Any, schema: JSON) -> Iterator[tuple[str, str]]:
-    """What the description of a parameter says about its values."""
+    """Violations of what the description of a parameter says about its values."""
     text = schema.get("description", "")
     allowed = list(schema.get("enum", ())) or allowed_values(text)
     if allowed and any(item not in allowed for item in (value if isinstance(value, list) else [value])):

@@ -51,14 +51,14 @@ EXECUTOR_NAMES = frozenset(
     {"copy", "importlib", "inspect", "json", "re", "CLASS_FILE_PATH_MAPPING", "STATELESS_CLASSES"}
     | {"execute_multi_turn_func_call", "is_empty_execute_response", "_process_method_calls"}
 )
-"""What the official executor's module defines, and hence would run."""
+"""Names that the official executor's module defines, and that it would therefore run."""
 
 State = dict[str, dict[str, Any]]
 """Simulator class -> public attribute -> value."""
 
 
 class RawResult(NamedTuple):
-    """What the simulator answered, before any hint."""
+    """The simulator's answer, before any hint."""
 
     text: str
     error: bool
@@ -227,7 +227,7 @@ def _failed(message: str, *, guarded: bool = False, unknown_tool: bool = False) 
 
 
 def _rejected(name: str, arguments: dict[str, Any], known: bool) -> RawResult:
-    """What the official executor says of a call it cannot make, found by parsing the expression."""
+    """The official executor's message for a call it cannot make, found by parsing the expression."""
     first, *rest = name.split("(")[0].split(".")
     refused = rest[0] if rest else first
     if refused in FORBIDDEN:
@@ -273,7 +273,7 @@ def _unnamed_constants(value: Any) -> Iterator[str]:
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What the ground truth of one turn leaves behind."""
+    """The responses and the state after one turn of the ground truth."""
 
     responses: tuple[str, ...]
     counts: tuple[tuple[str, int], ...]

@@ -42,7 +42,7 @@ def _tools(cls: str) -> frozenset[str]:
 
 
 class Tool(NamedTuple):
-    """What a call needs to know of its tool."""
+    """The facts about a tool that a call needs."""
 
     cls: str
     parameters: frozenset[str]

@@ -37,7 +37,7 @@ class Mistake(StrEnum):
     NEEDLESS = "a needless call", "all calls of the ground truth were made, or none was due, and others did harm"
 
     meaning: str
-    """What it says about the turn."""
+    """The meaning in words."""
 
     def __new__(cls, name: str, meaning: str) -> Self:
         """A string that knows its meaning."""
@@ -48,7 +48,7 @@ class Mistake(StrEnum):
 
 
 def lost_by(task: Task, episode: Episode, index: int) -> Mistake | None:
-    """What lost turn `index`. None if it is correct."""
+    """The mistake that lost turn `index`. None if the turn is correct."""
     if index >= len(episode.turns):
         return Mistake.NOT_PLAYED
     turn = episode.turns[index]
@@ -106,7 +106,7 @@ class Failure:
 
 
 def failure(task: Task, episode: Episode) -> Failure | None:
-    """What lost an episode: the mistake in the first turn that the verdict counts and that is not correct.
+    """The failure of an episode: the mistake in the first turn that the verdict counts and that is not correct.
 
     The verdict counts the turns that expect calls, and a turn that the agent did not end.
     """

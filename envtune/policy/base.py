@@ -34,8 +34,8 @@ class Policy(Protocol):
 
     @property
     def settings(self) -> JSON:
-        """What decides the replies in addition to the name, such as seed, rates, checkpoint hash. An evaluation is
-        identified by them.
+        """All that decides the replies in addition to the name, such as seed, rates, checkpoint hash. Name and settings
+        identify an evaluation.
         """
         ...
 

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 TINY = "tiny"
 MODEL, TOKENIZER = ("config.json",), ("tokenizer.json", "tokenizer_config.json")
 ADAPTER = "adapter_config.json"
-"""What makes a folder an adapter."""
+"""The file that marks a folder as an adapter."""
 PATTERNS = ("*.json", "*.safetensors", "*.jinja", "*.txt")
-"""What is downloaded from the hub."""
+"""Patterns of the files that are downloaded from the hub."""
 
 
 class CheckpointError(ValueError):

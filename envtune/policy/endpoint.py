@@ -198,7 +198,7 @@ class Endpoint:
         return answer
 
     def _failure(self, response: httpx.Response) -> Exception:
-        """What a status that is not 200 means."""
+        """The error for a status other than 200."""
         status, said = response.status_code, self._said(response)
         if status in _PASSING or status >= httpx.codes.INTERNAL_SERVER_ERROR:
             error = _PassingError(f"{self._url} failed for {self._patience:g} s, last with {status}: {said}")

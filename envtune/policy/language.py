@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class _Reading:
-    """What this policy has read of one chat."""
+    """The state of one chat: what this policy has read and written."""
 
     chat: weakref.ref[Chat]
     row: Row

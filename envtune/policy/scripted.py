@@ -27,7 +27,7 @@ MAX_STEPS = 20
 """The official limit of steps in a turn."""
 
 ANSWER = "Done."
-"""What a scripted agent says when it has made all calls of a turn."""
+"""A scripted agent's message when it has made all calls of a turn."""
 
 
 class Oracle:

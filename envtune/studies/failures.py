@@ -23,7 +23,7 @@ from envtune.types import JSON, Task, ToolCall
 
 
 class Kind(StrEnum):
-    """How a failure shows itself."""
+    """The form of a failure."""
 
     ERROR = "error"
     """The simulator answers with an error."""
@@ -48,12 +48,12 @@ class Failure:
     no_hint: str = ""
     """Why no hint can help. Empty if there is one."""
     said: str = "Please help."
-    """What the user asked for."""
+    """The user's request."""
 
 
 @dataclass(frozen=True)
 class Played:
-    """What happened: the failing call, its raw result, the tools, and what the agent had seen before."""
+    """A played failure: the failing call, its raw result, the tools, and the texts that the agent had seen before."""
 
     call: ToolCall
     result: RawResult

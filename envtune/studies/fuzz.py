@@ -26,7 +26,7 @@ from envtune.studies.hostile import Writer, all_simulators
 from envtune.types import JSON, Task, ToolCall
 
 SECONDS, MEGABYTES = 1.0, 200.0
-"""What one call may use of processor time and memory. Other work on the machine does not count as processor time."""
+"""Limits for one call: processor time, in which other work on the machine does not count, and memory."""
 MAX_CALLS = 400
 """Longest episode."""
 CHUNK = 20_000
@@ -36,7 +36,7 @@ ADDRESS_SPACE = 3 << 30
 
 @dataclass
 class Fuzzed:
-    """What a search found. `hangs`, `crashes` and `failures` should be empty."""
+    """The findings of a search. `hangs`, `crashes` and `failures` should be empty."""
 
     calls: int = 0
     episodes: int = 0

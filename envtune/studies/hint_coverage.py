@@ -38,7 +38,7 @@ class Statement:
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """What one failing call did inside the simulators."""
+    """The lines that one failing call ran inside the simulators."""
 
     played: Played
     lines: frozenset[int]

@@ -89,7 +89,7 @@ class Repairer:
 
 @dataclass
 class _Mind:
-    """What the agent remembers in one episode."""
+    """The agent's memory in one episode."""
 
     task: Task
     forget: float
@@ -161,7 +161,7 @@ def _attempt(goal: ToolCall, tried: ToolCall, mind: _Mind) -> Playing:
 
 
 def _advice(text: str) -> str | None:
-    """What the agent reads in a result: the hint, else the error. None if nothing failed."""
+    """The part of a result that the agent reads: the hint, else the error. None if nothing failed."""
     try:
         value = json.loads(text)
     except ValueError:

@@ -135,7 +135,7 @@ def architecture(policy: str) -> Architecture | None:
 
 @dataclass(frozen=True)
 class Device:
-    """What a GPU can do, from its maker's data sheet."""
+    """Speed and memory of a GPU, from its data sheet."""
 
     name: str
     memory: float

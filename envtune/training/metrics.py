@@ -53,8 +53,8 @@ def _invalid_json(step: Step) -> bool:
 def measure(summaries: Sequence[JSON]) -> dict[str, float]:
     """The numbers of a set of episodes.
 
-    Keys: `rewards/*` (means), `progress` (the share of turns right, mean over episodes), `success`,
-    `success/<category>`, `kind/<kind>` (turns of that kind right), `error_rate` and `unknown_tool_rate` (of calls),
+    Keys: `rewards/*` (means), `progress` (mean over episodes of the share of turns correct), `success`,
+    `success/<category>`, `kind/<kind>` (correct turns of that kind), `error_rate` and `unknown_tool_rate` (of calls),
     `format_error_rate` and `invalid_json_rate` (of messages), `abstention_rate` (of turns that expect no call), `hints`
     (per episode), `calls_per_turn`, `steps_per_turn`, `cut_rate` (of messages), `out_of_room` (of episodes),
     `tokens/sampled`, `tokens/environment` (sums), `tokens/episode` (mean).

@@ -28,7 +28,7 @@ GLUE = (
     '}}\n', '"]}}\n', '"]', '{"', '"}', '": {"', '"}]', '[{"', '{"error": "', '", "hint": "', '": true', '": false',
     "?: ", ": ", ", ", ")\n", "()\n", " '", "' ", "\n",
 )  # fmt: skip
-"""What stands between the words of calls, results and signatures."""
+"""Punctuation between the words of calls, results and signatures."""
 CONTEXT = 4096
 
 
