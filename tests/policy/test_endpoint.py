@@ -167,7 +167,7 @@ def test_errors_that_last_are_one_line_with_the_way_out(monkeypatch):
     assert "has no model 'org/small'" in error_of(404, '{"error": "model not found"}')
     assert "bad parameter: top_k" in error_of(400, "bad\n parameter: top_k")
     assert "failed for 0.2 s, last with 502: bad gateway" in error_of(502, "bad gateway")
-    assert "end in /v1" in error_of(200, "<html>")
+    assert "ends in /v1" in error_of(200, "<html>")
 
 
 def _unreachable(url: str) -> str:
