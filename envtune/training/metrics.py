@@ -48,8 +48,8 @@ def measure(summaries: Sequence[JSON]) -> dict[str, float]:
     Keys: `rewards/*` (means), `progress` (mean over episodes of the share of their turns correct), `task_accuracy`,
     `task_accuracy/<category>`, `kind/<kind>` (share of the turns of that kind correct), `error_rate` and
     `unknown_tool_rate` (of calls), `format_error_rate` and `invalid_json_rate` (of messages), `abstention_rate` (of
-    turns that expect no call), `hints` (per episode), `calls_per_turn`, `steps_per_turn`, `cut_rate` (of messages), `out_of_room` (of episodes),
-    `tokens/sampled`, `tokens/environment` (sums), `tokens/episode` (mean).
+    turns that expect no call), `hints` (per episode), `calls_per_turn`, `steps_per_turn`, `cut_rate` (of messages),
+    `out_of_room` (of episodes), `tokens/sampled`, `tokens/environment` (sums), `tokens/episode` (mean).
     """
     n = len(summaries)
     total = {key: sum(s[key] for s in summaries) for key in (*_SUMMED, *(field.name for field in fields(Counts)))}

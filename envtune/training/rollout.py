@@ -1,8 +1,8 @@
 """Episodes as training data: token ids, which of them the policy sampled, and what the episode was worth.
 
 In: tasks, the rules and token limits they are played under, and a backend that samples messages. Out: one `Rollout`
-per task, in order. Sampled ids go from the backend to the loss as they are; what the environment says is appended as tokens
-(`policy.tokens`). For every rollout
+per task, in order. Sampled ids go from the backend to the loss as they are; what the environment says is appended as
+tokens (`policy.tokens`). For every rollout
 
     len(completion_ids) == len(env_mask) == len(logprobs), and env_mask is 1 exactly on sampled tokens,
 
