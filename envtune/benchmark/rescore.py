@@ -1,8 +1,8 @@
 """Two verdicts on the same messages, from this project's checker and from the benchmark's own, and why they differ.
 
 In: a result file of the benchmark, or a run that `evaluate` wrote. Out: a `Rescored`, one item per instance. A result
-file's messages are replayed here without a step limit, as the official checker does; a run keeps the verdict it had
-when it was played. A difference is explained by one of `CAUSES`, or it is a defect of one of the two.
+file's messages are replayed here without a step limit, as the official checker does. A run keeps the verdict it had
+when it was played. A difference is explained by one of `CAUSES`, or it is a defect of one of the two checkers.
 """
 
 from __future__ import annotations

@@ -108,7 +108,7 @@ def chains(n: int, split: str = "train", seed: int = 0, categories: Sequence[Cat
 
 
 def _chains(split: str, category: Category) -> list[Kind]:
-    """The kinds from which alone a task of the category can be made."""
+    """The kinds that alone suffice for a task of the category."""
     found = [kind for kind in KINDS.values() if split in kind.splits and kind.chain]
     if category is Category.MISS_PARAM:
         return [kind for kind in found if kind.hold]

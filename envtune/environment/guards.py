@@ -10,7 +10,7 @@ depends on signals, threads or the speed of the machine. `studies.fuzz` searches
 | tool name | 200 characters | it is parsed to word the error |
 | one call's arguments | JSON, 64 levels, 100,000 characters (4 more per item) | the simulator keeps and prints them |
 | all arguments of an episode | 1,000,000 characters (50 more per call) | total size of the simulators |
-| an integer, given or computed by `power` | 4,300 digits | Python prints no longer one |
+| an integer, given or computed by `power` | 4,300 digits | Python does not print longer ones |
 | `power` of a negative base | whole exponents | the result would be complex |
 | `round_number` of an integer | -4,300 places | the power of ten is computed |
 | `precision` of `logarithm`, `square_root` | 1,000 digits | time grows faster than precision |

@@ -6,7 +6,7 @@ arguments included. The official executor builds a Python expression and evaluat
 runs only if its name is a public method of an involved simulator and its argument names are identifiers, and then as a
 plain method call.
 
-Named departures:
+Named departures, each because of a defect of the official executor:
 
 - *rewritten text*: the official regular expression, meant to prefix method names, also matches inside string arguments.
   `"note (a)"` becomes `"note(a)"`, and a tool name before a parenthesis gets an instance name in front. Here arguments

@@ -33,7 +33,7 @@ def evaluate_samples(
         load: gives the policy with a given seed.
         tasks: what to play.
         path: a folder for a file per sample, or, for one sample, that file. None: nothing is written.
-        samples: how often.
+        samples: how often each task is played.
         seed: of the first sample.
         options: of `evaluate`.
 

@@ -154,7 +154,7 @@ class MCPGymEnv(gymnasium.Env[str, str]):
 
     @property
     def env(self) -> ToolUseEnv:
-        """The environment of the current episode; `env.episode` is its record.
+        """The environment of the current episode. `env.episode` is its record.
 
         Raises:
             RuntimeError: no episode has begun.

@@ -32,7 +32,7 @@ LORA_ALPHA = 2
 
 @dataclass(frozen=True)
 class Machine:
-    """Settings of the machine. They do not change what is learned."""
+    """Settings that depend on where training runs and not on what is learned."""
 
     micro_batch: int = 8
     """Rows in one forward and backward pass."""

@@ -1,9 +1,9 @@
 """PPO on execution feedback: a reward for every step, a critic, and the code of `training.grpo` for the rest.
 
 In: a `PPOStage`. Out: a trainer like `grpo.Trainer`, with its own rollouts, loss and checkpoints. Source:
-qwen-tool (PPO with actor, critic and reference on an MCP server); the algorithm is Schulman et al. 2017 with the
-generalised advantage estimate of Schulman et al. 2016. With s the index of *sampled* tokens of one episode (what the
-environment wrote is skipped, V beyond the last one is 0), pi_old the policy that played, and V_old its critic:
+qwen-tool (PPO with actor, critic and reference on an MCP server). The algorithm is that of Schulman et al. 2017 with
+the generalised advantage estimate of Schulman et al. 2016. Let s count the *sampled* tokens of one episode (what the
+environment wrote is skipped, V beyond the last one is 0), pi_old be the policy that played, and V_old its critic:
 
     r_s     = scale * R_step  where s ends an assistant message, else 0;   minus beta * (log pi_old - log pi_ref)_s
     delta_s = r_s + gamma * V_old(s + 1) - V_old(s)
@@ -12,7 +12,7 @@ environment wrote is skipped, V beyond the last one is 0), pi_old the policy tha
     L       = 1/N sum_s [ -min(w_s A'_s, clip(w_s, 1 - low, 1 + high) A'_s)
                           + c/2 max((V_s - G_s)^2, (clip(V_s, V_old - e, V_old + e) - G_s)^2) ]
 
-The policy term is TRL's GRPO loss, which takes advantages per token; w_s, its cap and N are those of `training.grpo`.
+The policy term is TRL's GRPO loss, which takes advantages per token. w_s, its cap and N are those of `training.grpo`.
 `epochs` updates are made on the episodes of a step. V is one linear layer on the hidden state before the token. Its
 error trains the actor's trunk, too. With `lora_rank` the actor is an adapter, and the reference is the same model with
 the adapter off, so there is one copy of the base. Without `lora_rank`, the reference is a second model.

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 TAGS = ("<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>")
 ROLES = ("system\n", "user\n", "assistant\n")
-"""Behind `<|im_start|>`."""
+"""Words after `<|im_start|>`."""
 GLUE = (
     '\n{"name": "', '", "arguments": {"', '", "arguments": {}}\n', '": "', '": ', '": ["', '", "', ', "', '"}}\n',
     '}}\n', '"]}}\n', '"]', '{"', '"}', '": {"', '"}]', '[{"', '{"error": "', '", "hint": "', '": true', '": false',
