@@ -77,8 +77,9 @@ class Result:
 
         Columns: `n` tasks; `task_accuracy` (official), `strict_task_accuracy` (and no call in a turn that expects none)
         and `progress` (mean of R_P), each with `_low` and `_high`, the ends of a 95 % bootstrap interval over id
-        numbers; `turn_accuracy`; `calls_per_turn` and `steps_per_turn`, over turns played; `error_rate`, the share of calls that
-        failed (NaN without calls); `format_error_rate`, the share of steps that could not be parsed; `guarded_calls`.
+        numbers; `turn_accuracy`; `calls_per_turn` and `steps_per_turn`, over turns played; `error_rate`, the share of
+        calls that failed (NaN without calls); `format_error_rate`, the share of steps that could not be parsed;
+        `guarded_calls`.
         """
         return pd.concat([self.by_category, _frame({"all": list(self.rows)})])
 

@@ -126,7 +126,7 @@ def test_scores_of_several_policies(oracle, silent):
     assert table.loc["val", "silent"].turn_accuracy["all"] > 0, "where nothing is to be called, silence is right"
     no_chains = {key: frame[frame.type != CHAIN] for key, frame in frames.items()}
     assert scores(results, no_chains).chain_turn_accuracy.isna().all()
-    assert readable(table)["turns right"].iloc[4] == "100.0%"
+    assert readable(table)["turn accuracy"].iloc[4] == "100.0%"
 
 
 def test_intervals_over_seeds():
