@@ -240,7 +240,7 @@ def test_a_readme_without_its_markers(run_dir, tmp_path, text):
 
 def test_a_run_without_results(tmp_path):
     with pytest.raises(FileNotFoundError, match="no results in"):
-        at_a_glance(tmp_path)
+        at_a_glance(tmp_path, tmp_path)
 
 
 WIDE = """
