@@ -12,10 +12,12 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from envtune.training.rollout import Rollout
 from envtune.types import JSON, FormatErrorKind, Step, StepKind, Task
+
+if TYPE_CHECKING:
+    from envtune.training.rollout import Rollout
 
 
 def summary(rollout: Rollout, task: Task) -> JSON:
