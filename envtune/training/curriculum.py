@@ -6,7 +6,6 @@ differs between stages, and `changes` lists what does. The published ones stand 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from itertools import pairwise
@@ -20,8 +19,6 @@ from envtune.training.rollout import REWARDS, Conditions
 from envtune.types import JSON, Category, Task
 
 ALL = tuple(Category)
-PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")
-"""A stage's name, which names its folder."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +102,6 @@ class Stage:
 
     def __post_init__(self) -> None:
         problems = [
-            (not PLAIN.fullmatch(self.name), f"name {self.name!r} is not a plain name of letters, digits, '_' and '-'"),
             (self.reward not in REWARDS, f"reward {self.reward!r} is unknown; known: {', '.join(REWARDS)}"),
             (self.steps < 1, f"steps is {self.steps}; at least 1"),
             (self.tasks is not None and self.tasks < 1, f"tasks is {self.tasks}; at least 1, or null: all"),

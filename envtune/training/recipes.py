@@ -10,6 +10,7 @@ half chains among them (`data.synth.chains`), before the last stage mixes all ki
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -19,6 +20,7 @@ from envtune.training.curriculum import ALL, Fade, PPOStage, Stage, override
 from envtune.training.fields import as_fields, record
 from envtune.types import Category
 
+PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")
 LIKE = "like"
 """In a record of a parameter file's `stages`: the named stage that it goes by."""
 
@@ -212,6 +214,8 @@ def stages_of(
     base = recipe(name).stages
     stages = tuple(_over(base, name, values, n) for n, values in enumerate(records, 1)) if records else base
     names = [stage.name for stage in stages]
+    if odd := [name for name in names if not PLAIN.fullmatch(name)]:
+        raise ValueError(f"stage {odd[0]!r}: a name holds letters, digits, '_' and '-', as a folder is called by it")
     if twice := [name for name in names if names.count(name) > 1]:
         raise ValueError(f"two stages are called {twice[0]!r}; give each its own `name`")
     return override(stages, changes or {})
@@ -222,7 +226,7 @@ def _over(base: Sequence[Stage], name: str, values: Mapping[str, Any], number: i
     what = f"stage {values.get('name', values.get(LIKE, number))}"
     if LIKE not in values:
         own = {f.name for f in fields(PPOStage)} - {f.name for f in fields(Stage)}
-        return record(PPOStage if own & set(given) else Stage, given, what)
+        return record(PPOStage if own & set(given) else Stage, given, f"{what} (without `like`)")
     found = _named(base, name, str(values[LIKE]))
     return replace(found, **as_fields(type(found), given, what))
 

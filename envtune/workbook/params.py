@@ -71,7 +71,7 @@ class Staged(_Strict):
     def _are_stages(cls, value: Any, info: ValidationInfo) -> Any:
         from envtune.training.recipes import stages_of
 
-        told = {**info.data, info.field_name: value}
+        told = {**info.data, str(info.field_name): value}
         order = ("recipe", "stages", "override")
         wanted = order[: order.index(str(info.field_name)) + 1]
         if set(wanted) <= set(told):  # else one of them has been refused already
