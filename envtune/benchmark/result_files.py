@@ -22,7 +22,7 @@ from bfcl_eval.constants.category_mapping import VERSION_PREFIX
 
 from envtune.chat import CUT_OFF, parse_reply, render_calls
 from envtune.data.splits import split_of
-from envtune.types import Category, Episode, Task, ToolCall
+from envtune.types import Category, Episode, Task, ToolCall, id_number
 
 Message = str | list[dict[str, Any]]
 """What a model answered in one step: text, or native calls."""
@@ -54,7 +54,7 @@ def write_results(folder: Path | str, model: str, episodes: Iterable[Episode]) -
     lines: dict[Category, dict[int, str]] = {}
     for episode in episodes:
         entry = entry_of(episode)
-        number = int(entry.task_id.rsplit("_", 1)[1])
+        number = id_number(entry.task_id)
         lines.setdefault(episode.category, {})[number] = json.dumps({"id": entry.task_id, "result": entry.turns})
     paths = []
     for category, by_number in lines.items():

@@ -12,7 +12,9 @@ from envtune.cold_start.dialogues import SINGLES
 from envtune.data import synth
 from envtune.data.synth_kinds import KINDS
 from envtune.environment.hints import Strength
-from envtune.training.rollout import Conditions, play
+from envtune.environment.rules import Rules
+from envtune.training.curriculum import Limits
+from envtune.training.rollout import play
 from envtune.types import JSON, Category, Episode, Task
 
 if TYPE_CHECKING:
@@ -25,9 +27,13 @@ HINTS = {"none": (0.0, Strength.LIST), "list": (1.0, Strength.LIST), "one": (1.0
 """Name -> rate and strength of hints."""
 
 
-def conditions(rate: float = 0.0, strength: Strength = Strength.LIST) -> Conditions:
-    """Greedy, with room for what a chain needs."""
-    return Conditions(MESSAGE_TOKENS, 1200, 10, temperature=0.0, hint_rate=rate, hint_strength=strength)
+LIMITS = Limits(MESSAGE_TOKENS, episode_tokens=1200)
+"""Room for what a chain needs."""
+RULES = {
+    name: Rules(max_steps_per_turn=10, temperature=0.0, hint_rate=rate, hint_strength=strength)
+    for name, (rate, strength) in HINTS.items()
+}
+"""Greedy."""
 
 
 def measure(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, n: int, split: str, seed: int = 0) -> JSON:
@@ -39,7 +45,7 @@ def measure(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, n: int, 
         solved, and turns right by kind.
     """
     tasks = synth.load(n, split, seed, kinds=SINGLES)
-    episodes = [rollout.episode for rollout in play(model, tokenizer, tasks, conditions())]
+    episodes = [rollout.episode for rollout in play(model, tokenizer, tasks, RULES["none"], LIMITS)]
     chains = synth.load(n, split, seed, [Category.BASE], kinds=CHAINS)
     return {
         "split": split,
@@ -53,8 +59,8 @@ def measure(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, n: int, 
             for category in dict.fromkeys(task.category for task in tasks)
         },
         "chains": {
-            name: _right(chains, [r.episode for r in play(model, tokenizer, chains, conditions(*how), seed=seed)])
-            for name, how in HINTS.items()
+            name: _right(chains, [r.episode for r in play(model, tokenizer, chains, rules, LIMITS, seed=seed)])
+            for name, rules in RULES.items()
         },
     }
 
@@ -77,7 +83,7 @@ def _right(tasks: list[Task], episodes: list[Episode]) -> JSON:
     turns = [right for found in kinds.values() for right in found]
     return {
         "turns": len(turns),
-        "turns_right": round(sum(turns) / len(turns), 4),
+        "turn_accuracy": round(sum(turns) / len(turns), 4),
         "tasks_right": round(sum(episode.success for episode in episodes) / len(episodes), 4),
         "by_kind": {kind: round(sum(found) / len(found), 3) for kind, found in sorted(kinds.items())},
     }

@@ -101,18 +101,18 @@ def outcome(before: Result, after: Result, turns: Mapping[str, pd.DataFrame]) ->
     if len(kinds):
         right = {name: float(frame.right[frame.type == CHAIN].mean()) for name, frame in turns.items()}
         never = int((kinds == 0).sum())
-        numbers |= {"chain_turns_right": right, "chains_at_zero": never}
+        numbers |= {"chain_turn_accuracy": right, "chains_at_zero": never}
         text += f", {right['after']:.1%} of those that need a chain ({right['before']:.1%} before); {never} of "
         text += f"{len(kinds)} kinds of chain are at 0"
     text += f". It solves {after.accuracy:.1%} of the tasks ({before.accuracy:.1%} before) by the official rule"
-    numbers["accuracy"] = {"before": before.accuracy, "after": after.accuracy}
-    numbers["accuracy_by_category"] = {
-        "before": before.by_category.accuracy.to_dict(),
-        "after": after.by_category.accuracy.to_dict(),
+    numbers["task_accuracy"] = {"before": before.accuracy, "after": after.accuracy}
+    numbers["task_accuracy_by_category"] = {
+        "before": before.by_category.task_accuracy.to_dict(),
+        "after": after.by_category.task_accuracy.to_dict(),
     }
     if (later.type == NOTHING).any():
         right = {name: float(frame.right[frame.type == NOTHING].mean()) for name, frame in turns.items()}
-        numbers["waiting_turns_right"] = right
+        numbers["waiting_turn_accuracy"] = right
         text += ", which does not look at turns with nothing to call: of those "
         text += f"{right['after']:.1%} are right ({right['before']:.1%} before)"
     return f"{text}.", numbers
@@ -132,13 +132,13 @@ def scores(results: Mapping[str, Mapping[str, Result]], frames: Mapping[tuple[st
         frames: (set, policy) -> `turn_frame`.
 
     Returns:
-        Indexed by `tasks` (the set), `policy` and `category`: `n`, `turns_right`, `chain_turns_right` (NaN without
-        chains), `accuracy`, `strict_accuracy` and `progress`, each but the first with `_low` and `_high`.
+        Indexed by `tasks` (the set), `policy` and `category`: `n`, `turn_accuracy`, `chain_turn_accuracy` (NaN without
+        chains), `task_accuracy`, `strict_task_accuracy` and `progress`, each but the first with `_low` and `_high`.
     """
     tables = {}
     for (name, policy), frame in frames.items():
         table = results[name][policy].table()
-        turns = _turns(frame, "turns_right").join(_turns(frame[frame.type == CHAIN], "chain_turns_right"))
+        turns = _turns(frame, "turn_accuracy").join(_turns(frame[frame.type == CHAIN], "chain_turn_accuracy"))
         ends = [f"{metric}{end}" for metric in METRICS for end in ("", "_low", "_high")]
         tables[name, policy] = table[["n"]].join(turns).join(table[ends])
     return pd.concat(tables, names=["tasks", "policy", "category"])

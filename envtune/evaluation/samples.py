@@ -16,7 +16,7 @@ from envtune.evaluation.evaluate import evaluate, load_result
 from envtune.evaluation.result import METRICS, Result, differences
 from envtune.evaluation.stats import cluster_means
 from envtune.policy.base import Policy
-from envtune.types import Category, Task
+from envtune.types import Category, Task, id_number
 
 
 def evaluate_samples(
@@ -74,7 +74,7 @@ def sample_table(results: Sequence[Result]) -> pd.DataFrame:
     """One line per category and a total, over all samples, each measure with its 95 % interval by id number.
 
     Columns: `n` tasks and `samples` of each; `pass@1` (the mean accuracy), `pass^k` (tasks solved in all k samples) and
-    `pass@k` (in at least one) for k = `samples`; `strict_accuracy` and `progress`, means over samples.
+    `pass@k` (in at least one) for k = `samples`; `strict_task_accuracy` and `progress`, means over samples.
     """
     k = len(results)
     tables = [[[float(getattr(row, field)) for row in run.rows] for run in results] for field in METRICS.values()]
@@ -83,12 +83,12 @@ def sample_table(results: Sequence[Result]) -> pd.DataFrame:
         "pass@1": success,
         f"pass^{k}": [float(share == 1) for share in success],
         f"pass@{k}": [float(share > 0) for share in success],
-        "strict_accuracy": strict,
+        "strict_task_accuracy": strict,
         "progress": progress,
     }
     frame = pd.DataFrame(columns)
     frame["category"] = [str(row.category) for row in results[0].rows]
-    frame["number"] = [int(row.task_id.rsplit("_", 1)[1]) for row in results[0].rows]
+    frame["number"] = [id_number(row.task_id) for row in results[0].rows]
     groups = {str(c): part for c in Category if len(part := frame[frame.category == c])} | {"all": frame}
     return pd.DataFrame(
         [_line(part, list(columns), k) for part in groups.values()], index=pd.Index(groups, name="category")

@@ -17,7 +17,7 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from envtune.data import load_tasks, spread
-from envtune.environment.rules import Preset
+from envtune.environment.rules import DEFAULT, Rules
 from envtune.evaluation.evaluate import evaluate, load_result
 from envtune.evaluation.result import Result
 from envtune.policy import load_policy, set_threads
@@ -35,7 +35,7 @@ class TaskSet:
     """How many: so many made (`synth`), or so many evenly spread (`bfcl`); None: all of the split (`bfcl`)."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """Further arguments of `load_tasks`."""
-    rules: Preset = field(default_factory=Preset)
+    rules: Rules = DEFAULT
     """How they are played; default: the benchmark's limits."""
 
     def load(self) -> list[Task]:
@@ -95,7 +95,7 @@ def _evaluate_one(
 ) -> None:
     set_threads(threads)
     policy = load_policy(spec, name=name)
-    evaluate(policy, tasks.load(), file, protocol=tasks.rules, batch_size=batch_size, progress=progress)
+    evaluate(policy, tasks.load(), file, rules=tasks.rules, batch_size=batch_size, progress=progress)
 
 
 def _begin_process() -> None:

@@ -24,13 +24,14 @@ from transformers.utils import get_json_schema
 from trl import GRPOConfig, GRPOTrainer
 
 from envtune.chat import render_calls
+from envtune.environment import ToolUseEnv
 from envtune.environment.simulator import Simulators
 from envtune.policy.miniature import miniature_model, miniature_tokenizer
 from envtune.policy.tokens import ChatTokens
 from envtune.training.curriculum import Stage
 from envtune.training.grpo import Trainer, grpo_config
 from envtune.training.machine import Machine
-from envtune.training.rollout import Conditions, play
+from envtune.training.rollout import play
 from envtune.types import Category, Task, ToolCall
 
 FILES = (5, 6, 7)
@@ -162,7 +163,7 @@ def _teach(model: Any, tokens: ChatTokens, tasks: list[Task], steps: int = 100) 
 
 def _transcript(tokens: ChatTokens, task: Task) -> tuple[list[int], list[int]]:
     """Ids of the scripted episode, and its labels."""
-    env = Conditions(900, 900, 20).env(task, "")
+    env = ToolUseEnv(task)
     seen = env.reset()
     ids = tokens.prompt(seen.messages, seen.tools)
     labels = [-100] * len(ids)
@@ -178,7 +179,7 @@ def _transcript(tokens: ChatTokens, task: Task) -> tuple[list[int], list[int]]:
 def _ours(model: Any, tokenizer: Any, batch: list[Task], seed: int) -> tuple[float, float]:
     """Sampled tokens per second, and tool rounds per episode."""
     begin = time.perf_counter()
-    played = play(model, tokenizer, batch, STAGE.conditions(0), seed=seed, max_rows=len(batch))
+    played = play(model, tokenizer, batch, STAGE.rules(0), STAGE.limits, seed=seed, max_rows=len(batch))
     seconds = time.perf_counter() - begin
     rounds = sum(bool(step.calls) for rollout in played for step in rollout.episode.steps)
     return sum(sum(rollout.env_mask) for rollout in played) / seconds, rounds / len(played)

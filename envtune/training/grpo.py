@@ -40,6 +40,7 @@ from transformers import GenerationConfig, PrinterCallback
 from trl import GRPOConfig, GRPOTrainer
 from trl.models import unwrap_model_for_generation
 
+from envtune.environment.rules import Rules
 from envtune.policy.generate import Sampler
 from envtune.policy.language import stop_ids_of
 from envtune.policy.tokens import ChatTokens
@@ -48,7 +49,7 @@ from envtune.training.batches import loss_mask, micro_batches, without_padding
 from envtune.training.curriculum import Stage
 from envtune.training.engine import Generate, TurnEngine
 from envtune.training.machine import Machine, lora, save_merged, sharding
-from envtune.training.rollout import Backend, Clock, Conditions, Rollout, rollout
+from envtune.training.rollout import Backend, Clock, Rollout, rollout
 from envtune.types import JSON, Task
 
 if TYPE_CHECKING:
@@ -231,22 +232,21 @@ class Trainer(GRPOTrainer):
         """This process's rollouts of the current step."""
         step, first = self.step, self.accelerator.process_index * len(tasks)
         seeds = [f"{self.args.seed}/{self.stage.name}/{step}/{first + i}" for i in range(len(tasks))]
-        conditions = self.stage.conditions(step)
-        return self._play(tasks, conditions, seeds, clock)
+        return self._play(tasks, self.stage.rules(step), seeds, clock)
 
     def validate(self, tasks: Sequence[Task]) -> dict[str, float]:
         """Play `tasks` greedily, without hints; the numbers of `metrics.measure`."""
         mine = tasks[self.accelerator.process_index :: self.accelerator.num_processes]
         seeds = [f"0/{index}" for index in range(len(mine))]
-        played = self._play(mine, self.stage.validation(), seeds, Clock())
+        played = self._play(mine, self.stage.judged, seeds, Clock())
         summaries = [metrics.summary(r, t) for r, t in zip(played, mine, strict=True)]
         return metrics.measure(gather_object(summaries))
 
-    def _play(self, tasks: Sequence[Task], conditions: Conditions, seeds: Sequence[str], clock: Clock) -> list[Rollout]:
+    def _play(self, tasks: Sequence[Task], rules: Rules, seeds: Sequence[str], clock: Clock) -> list[Rollout]:
         """Rollouts by whichever backend the machine has."""
-        with self._backend(conditions.temperature) as backend:
-            rows = self.machine.max_rows
-            return rollout(backend, self._chat, tasks, conditions, seeds, max_rows=rows, clock=clock)
+        with self._backend(rules.temperature or 0.0) as backend:
+            rows, limits = self.machine.max_rows, self.stage.limits
+            return rollout(backend, self._chat, tasks, rules, limits, seeds, max_rows=rows, clock=clock)
 
     @contextmanager
     def _backend(self, temperature: float) -> Iterator[Backend]:

@@ -257,7 +257,8 @@ class _StageRun:
             return {}
         before, schedule = self.run.plan.stages[self.number - 1], self.run.plan.schedule
         asked = self.run.tasks.get("val") or before.load("val", schedule.validate_tasks)
-        if before.validation() != self.stage.validation() or [t.id for t in asked] != [t.id for t in self.validation]:
+        played = [(stage.judged, stage.limits) for stage in (before, self.stage)]
+        if played[0] != played[1] or [t.id for t in asked] != [t.id for t in self.validation]:
             return {}
         score = self.entering / SCORE
         if score.exists():

@@ -54,7 +54,7 @@ BEGUN = "runs/begun.json"
 """The code that the runs are made with, and the seconds of all calls."""
 CURVES = {
     "progress": "val/progress",
-    "accuracy": "val/success",
+    "task_accuracy": "val/task_accuracy",
     "execution": "val/rewards/execution",
     "error_rate": "val/error_rate",
     "invalid_json_rate": "val/invalid_json_rate",
@@ -217,11 +217,11 @@ def run_one(path: Path | str, arm: str, seed: int | None = None) -> None:
         load_policy(policy, name=name),
         _tasks(params),
         folder / f"{params.split}.jsonl",
-        protocol=params.curriculum()[-1].validation().rules,
+        rules=params.curriculum()[-1].judged,
         batch_size=params.batch_size,
         progress=False,
     )
-    print(f"{name}: {params.split} split {judged.turn_accuracy:.1%} of turns right", flush=True)
+    print(f"{name}: {params.split} split {judged.turn_accuracy:.1%} turn accuracy", flush=True)
 
 
 def _tasks(params: Arms) -> list[Task]:
@@ -238,7 +238,7 @@ def _train(plan: Plan, arm: str, folder: Path) -> Path:
 
     def tell(line: dict[str, Any]) -> None:
         if "val/progress" in line:
-            right = f"{line['val/progress']:.0%} of turns, {line['val/success']:.0%} of episodes right"
+            right = f"{line['val/progress']:.0%} of turns, {line['val/task_accuracy']:.0%} of episodes right"
             print(f"{name}: {line['name']} step {line['step']}, {right} without hints", flush=True)
 
     return train(plan, folder, on_step=tell, progress=False).policy
@@ -282,7 +282,7 @@ def _scores(result: Result) -> pd.DataFrame:
         own = [row for row in result.rows if category in ("all", row.category)]
         turns = sum(row.n_turns for row in own)
         right = {"turn_accuracy": sum(row.correct_turns for row in own) / turns, "episodes": len(own)}
-        right["accuracy"] = sum(row.success for row in own) / len(own)
+        right["task_accuracy"] = sum(row.success for row in own) / len(own)
         rows.append({"category": category, "turns": turns} | right | feedback_rates(row.episode for row in own))
     return pd.DataFrame(rows)
 

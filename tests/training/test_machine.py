@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from envtune.policy.checkpoint import load_checkpoint
+from envtune.rewards import REWARDS
 from envtune.training import machine as machines
 from envtune.training.curriculum import PPOStage, Stage
 from envtune.training.fields import record
@@ -20,10 +21,10 @@ from envtune.training.grpo import Trainer, grpo_config
 from envtune.training.machine import Machine, load_model, lora, require
 from envtune.training.plan import Plan, Schedule
 from envtune.training.recipes import recipe
-from envtune.training.rollout import REWARDS, Clock
+from envtune.training.rollout import Clock
 from envtune.training.train import train
 
-REWARDS["esses"] = lambda episode: sum(step.text.count("s") for step in episode.steps) % 3  # type: ignore[index]
+REWARDS["esses"] = lambda episode: sum(step.text.count("s") for step in episode.steps) % 3
 STAGE = Stage(
     "s", "esses", steps=2, message_tokens=8, episode_tokens=40, num_generations=4, prompts_per_step=2,
     max_steps_per_turn=3, learning_rate=1e-2, beta=0.05,
