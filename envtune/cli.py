@@ -85,17 +85,8 @@ def _check(params: Path, device: str) -> None:
 
     if device not in cost.DEVICES:
         raise typer.BadParameter(f"unknown device {device!r}; known: {', '.join(cost.DEVICES)}")
-    plan = training_plan(params)
-    check(
-        plan.stages,
-        plan.policy,
-        plan.machine,
-        plan.schedule,
-        plan.launch,
-        seed=plan.seed,
-        device=cost.DEVICES[device],
-        echo=typer.echo,
-    )
+    _, plan = training_plan(params)
+    check(plan, device=cost.DEVICES[device], echo=typer.echo)
 
 
 @app.command()
@@ -103,28 +94,18 @@ def train(
     params: Annotated[Path, typer.Argument(help="Parameter file, such as params/single-stage.yaml.")],
 ) -> None:
     """Train the whole recipe without notebooks, into results/<run>/train/. A killed run goes on."""
-    from envtune.policy import set_threads
-    from envtune.training.launch import train as launch
+    from envtune.training.train import train as run_plan
     from envtune.workbook import provenance
     from envtune.workbook.params import load_params
     from envtune.workbook.paths import MANIFEST
     from envtune.workbook.plan import training_plan
     from envtune.workbook.series import alone
 
-    plan = training_plan(params)
-    folder = plan.run_dir / "train"
-    set_threads(plan.threads)
+    run_dir, plan = training_plan(params)
+    folder = run_dir / "train"
     made_with = {"parameters": load_params(params), **provenance.where_from()}
-    with alone(plan.run_dir):
-        trained = launch(
-            plan.stages,
-            plan.policy,
-            folder,
-            seed=plan.seed,
-            machine=plan.machine,
-            schedule=plan.schedule,
-            launch=plan.launch,
-        )
+    with alone(run_dir):
+        trained = run_plan(plan, folder)
     provenance.write_json(folder / MANIFEST, made_with)
     typer.echo(f"policy {trained.policy}")
 
@@ -470,17 +451,17 @@ def bench_step(
 
     import pandas as pd
 
-    from envtune.training.bench_step import bench_step as measure
+    from envtune.training.bench_step import bench
+    from envtune.training.curriculum import override
     from envtune.workbook import provenance
     from envtune.workbook.paths import find_root
     from envtune.workbook.plan import training_plan
 
-    plan = training_plan(params)
-    found = [each for each in plan.stages if each.name == stage] if stage else [plan.stages[-1]]
-    if not found:
-        raise typer.BadParameter(f"no stage {stage!r}; known: {', '.join(each.name for each in plan.stages)}")
-    chosen = replace(found[0], prompts_per_step=prompts or found[0].prompts_per_step)
-    measured = measure(chosen, plan.policy, plan.machine, tokens or (), steps=steps, echo=typer.echo)
+    run_dir, plan = training_plan(params)
+    if prompts:
+        plan = replace(plan, stages=override(plan.stages, {"prompts_per_step": prompts}))
+    chosen = plan.stage(stage)
+    measured = bench(plan, chosen.name, tokens or (), steps=steps, echo=typer.echo)
     frame = pd.DataFrame([asdict(row) for row in measured])
     formats = {"share_of_peak": "{:.1%}", "environment_share": "{:.2%}"}
     shown = frame.astype(object)
@@ -490,7 +471,7 @@ def bench_step(
     _print_table(shown, f"one GRPO step of stage {chosen.name}, {plan.policy}; seconds by phase")
     if record:
         where = provenance.gpus()[0].split(",")[0].replace(" ", "-") if provenance.gpus() else "cpu"
-        path = find_root() / "results" / "bench" / f"step_{plan.run_dir.name}_{where}.json"
+        path = find_root() / "results" / "bench" / f"step_{run_dir.name}_{where}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         told: dict[str, Any] = {
             "stage": chosen.to_json(),

@@ -8,15 +8,17 @@ import subprocess
 import sys
 import textwrap
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from envtune.policy.checkpoint import load_checkpoint
 from envtune.training.curriculum import Stage
-from envtune.training.launch import LaunchError, _run, config_file, launch_command, processes, train
+from envtune.training.launch import LaunchError, _run, config_file, launch_command, processes
 from envtune.training.machine import Machine
-from envtune.training.train import Schedule
+from envtune.training.plan import Plan, Schedule
+from envtune.training.train import train
 from envtune.types import Category, Episode
 
 CPU = "params/accelerate/cpu-2.yaml"
@@ -25,11 +27,9 @@ STAGE = Stage(
     categories=(Category.BASE,), num_generations=4, prompts_per_step=4, learning_rate=1e-5, max_steps_per_turn=4,
     temperature=1.6, beta=0.05, entropy=0.001, drop_zero_spread=True,
 )  # fmt: skip
-HOW = {
-    "machine": Machine(micro_batch=4, keep_rollouts=1),
-    "schedule": Schedule(validate_every=1, validate_tasks=5, save_every=1),
-    "progress": False,
-}
+OFTEN = Schedule(validate_every=1, validate_tasks=5, save_every=1)
+PLAN = Plan((STAGE,), "tiny", machine=Machine(micro_batch=4, keep_rollouts=1), schedule=OFTEN)
+TWO = replace(PLAN, launch=CPU)
 LIKE = {"entropy": 1e-4, "kl": 1e-2, "loss": 1e-2, "grad_norm": 1e-2}
 """Numbers that depend on the order of a sum; the rate is low, so that it decides no token of the next step."""
 
@@ -38,8 +38,8 @@ LIKE = {"entropy": 1e-4, "kl": 1e-2, "loss": 1e-2, "grad_norm": 1e-2}
 @pytest.mark.xdist_group("training")
 def test_two_processes_are_as_one(tmp_path):
     seen = []
-    one = train([STAGE], "tiny", tmp_path / "one", **HOW)
-    two = train([STAGE], "tiny", tmp_path / "two", launch=CPU, on_step=seen.append, **HOW)
+    one = train(PLAN, tmp_path / "one", progress=False)
+    two = train(TWO, tmp_path / "two", on_step=seen.append, progress=False)
     assert seen == two.lines()
     assert [line["step"] for line in seen] == [0, 1, 2]
     for mine, theirs in zip(one.lines(), two.lines(), strict=True):
@@ -62,10 +62,10 @@ def test_two_processes_are_as_one(tmp_path):
             raise InterruptedError
 
     with pytest.raises(InterruptedError):
-        train([STAGE], "tiny", tmp_path / "killed", launch=CPU, on_step=stop, **HOW)
+        train(TWO, tmp_path / "killed", on_step=stop, progress=False)
     assert not _processes(tmp_path)
     assert not (tmp_path / "killed/1_two/done.json").exists()
-    resumed = train([STAGE], "tiny", tmp_path / "killed", launch=CPU, **HOW)
+    resumed = train(TWO, tmp_path / "killed", progress=False)
     assert _numbers(resumed) == _numbers(two)
 
     first, second = (load_checkpoint(str(each.policy))[0].state_dict() for each in (one, two))
@@ -76,7 +76,7 @@ def test_two_processes_are_as_one(tmp_path):
 @pytest.mark.xdist_group("training")
 def test_a_refusal_in_a_process_is_the_error_here(tmp_path):
     with pytest.raises(LaunchError, match=r"= 16 rows do not divide into micro-batches of 6 \(rows x processes\)"):
-        train([STAGE], "tiny", tmp_path, launch=CPU, machine=Machine(micro_batch=3), progress=False)
+        train(replace(TWO, machine=Machine(micro_batch=3)), tmp_path, progress=False)
 
 
 @pytest.mark.parametrize(
@@ -103,9 +103,8 @@ def test_what_broke_is_told(tmp_path, printed, told):
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets a process die with its parent")
 def test_no_process_outlives_a_killed_kernel(tmp_path):
     code = f"""
-        from tests_launch import STAGE, train
-        from dataclasses import replace
-        train([replace(STAGE, steps=500)], "tiny", {str(tmp_path / "run")!r}, launch={CPU!r})
+        from tests_launch import STAGE, TWO, replace, train
+        train(replace(TWO, stages=(replace(STAGE, steps=500),)), {str(tmp_path / "run")!r})
     """
     (tmp_path / "tests_launch.py").write_text(Path(__file__).read_text())
     paths = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
