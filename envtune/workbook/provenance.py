@@ -126,16 +126,16 @@ def changes_text(code: Mapping[str, Any]) -> str:
 
 
 def versions() -> dict[str, str]:
-    """Installed version of envtune, of what it depends on, and of the benchmark."""
-    names = ["envtune", "bfcl-eval"]
+    """Installed version of envtune, of what it and its extras depend on (but `dev`), and of the benchmark."""
+    names = {"envtune", "bfcl-eval"}
     try:
         needed = metadata.requires("envtune") or []
     except metadata.PackageNotFoundError:  # run from sources that were never installed
         needed = []
     for requirement in needed:
         name = re.match(r"[A-Za-z0-9._-]+", requirement)
-        if name and "extra ==" not in requirement:
-            names.append(name[0])
+        if name and not re.search(r"extra == .dev\b", requirement):
+            names.add(name[0])
     return {name: found for name in sorted(names) if (found := _version(name))}
 
 
