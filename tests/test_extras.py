@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import os
 import re
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -108,15 +109,15 @@ def test_a_command_looks_for_its_extra_before_it_starts(command, extra, monkeypa
 # The bare wheel, in an environment where nothing else is.
 
 PLAY = """
-import sys
 import envtune
+from envtune.chat import call_block
 
 task = envtune.load_tasks("bfcl", categories=["base"])[0]
 env = envtune.ToolUseEnv(task)
 assert env.reset().tools
 for turn in task.ground_truth:
     for call in turn:
-        env.step('<tool_call>{"name": "%s", "arguments": %s}</tool_call>' % (call.name, __import__("json").dumps(call.arguments)))
+        env.step(call_block(call))
     env.step("Done.")
 assert env.episode.success, env.episode
 result = envtune.evaluate(envtune.load_policy("noisy:0.2"), envtune.load_tasks("synth", n=2), progress=False)
@@ -136,7 +137,13 @@ def run(command: list[object], cwd: Path, **options) -> subprocess.CompletedProc
     """A command that knows nothing of this checkout."""
     environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
     return subprocess.run(
-        [str(part) for part in command], cwd=cwd, env=environment, capture_output=True, text=True, timeout=300, **options
+        [str(part) for part in command],
+        cwd=cwd,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        **options,
     )
 
 
@@ -152,8 +159,6 @@ def pip(python: Path, cwd: Path, *arguments: object) -> None:
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory) -> Path:
     """Built from a copy of the sources, so that nothing is left in the checkout."""
-    import shutil
-
     folder = tmp_path_factory.mktemp("wheel")
     source = folder / "source"
     source.mkdir()
@@ -206,7 +211,9 @@ def test_the_commands_of_the_bare_wheel(bare, tmp_path):
     done = run([envtune_command, "evaluate", "noisy:0.2", "--limit", "2"], tmp_path)
     assert done.returncode == 0, done.stderr
     assert "turn accuracy" in done.stdout
-    with serving(answer=lambda body: {"choices": [{"message": {"content": "Done."}, "finish_reason": "stop"}]}) as server:
+    with serving(
+        answer=lambda body: {"choices": [{"message": {"content": "Done."}, "finish_reason": "stop"}]}
+    ) as server:
         done = run([envtune_command, "evaluate", server.url, "--model", "m", "--limit", "2"], tmp_path)
     assert done.returncode == 0, done.stderr
     assert server.answered
