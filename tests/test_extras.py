@@ -109,6 +109,7 @@ def test_a_command_looks_for_its_extra_before_it_starts(command, extra, monkeypa
 # The bare wheel, in an environment where nothing else is.
 
 PLAY = """
+import json
 import envtune
 from envtune.chat import call_block
 
@@ -117,7 +118,7 @@ env = envtune.ToolUseEnv(task)
 assert env.reset().tools
 for turn in task.ground_truth:
     for call in turn:
-        env.step(call_block(call))
+        env.step(call_block(json.dumps({"name": call.name, "arguments": call.arguments})))
     env.step("Done.")
 assert env.episode.success, env.episode
 result = envtune.evaluate(envtune.load_policy("noisy:0.2"), envtune.load_tasks("synth", n=2), progress=False)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from accelerate import PartialState
 
+from envtune.extras import install_command
 from envtune.training.curriculum import PPOStage, Stage, as_fields
 
 if TYPE_CHECKING:
@@ -163,7 +164,7 @@ def require(stage: Stage, machine: Machine) -> None:
         (machine.liger and not gpu, "liger needs an NVIDIA GPU (its kernels are written in Triton); set liger: false"),
         (machine.sampler == "vllm" and not gpu, "sampler 'vllm' needs an NVIDIA GPU; without one use 'cached'"),
         *(
-            (wanted and find_spec(package) is None, f"{name} needs the package {package}; pip install -e '.[gpu]'")
+            (wanted and find_spec(package) is None, f"{name} needs the package {package}: {install_command(package)}")
             for wanted, name, package in (
                 (machine.nf4, "nf4", "bitsandbytes"),
                 (machine.optimizer != "adamw", machine.optimizer, "bitsandbytes"),
