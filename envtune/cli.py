@@ -152,6 +152,7 @@ def readme(
     check: Annotated[bool, typer.Option("--check", help="Write nothing; exit 1 if the README is stale.")] = False,
 ) -> None:
     """Put the answers of a run into the README."""
+    require("workbook")
     from envtune.workbook.overview import update_readme
     from envtune.workbook.paths import find_root
 
@@ -323,6 +324,7 @@ def card(
     ] = "apache-2.0",
 ) -> None:
     """Write the model card of the policy that a run trained. Nothing is uploaded."""
+    require("workbook")
     from envtune.workbook.card import write_card
     from envtune.workbook.paths import find_root
 

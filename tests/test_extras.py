@@ -96,7 +96,12 @@ def test_other_missing_packages_keep_their_own_words():
 
 @pytest.mark.parametrize(
     ("command", "extra"),
-    [(["run", "p.yaml"], "workbook"), (["arms", "p.yaml"], "workbook"), (["train", "p.yaml"], "train")],
+    [
+        (["run", "p.yaml"], "workbook"),
+        (["readme"], "workbook"),
+        (["card", "x"], "workbook"),
+        (["train", "p.yaml"], "train"),
+    ],
 )
 def test_a_command_looks_for_its_extra_before_it_starts(command, extra, monkeypatch):
     monkeypatch.setattr(extras, "find_spec", lambda name: None)

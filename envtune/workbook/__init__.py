@@ -12,7 +12,7 @@ result comes from.
 
 from typing import TYPE_CHECKING, Any
 
-from envtune.extras import naming_extra
+from envtune.extras import require
 
 if TYPE_CHECKING:
     from envtune.workbook.notebook import Workbook, begin
@@ -23,7 +23,8 @@ __all__ = ["Workbook", "begin"]
 def __getattr__(name: str) -> Any:
     """`begin` brings what only notebooks need, so it is imported when first asked for."""
     if name in __all__:
-        with naming_extra():
-            from envtune.workbook import notebook
+        require("workbook")
+        from envtune.workbook import notebook
+
         return getattr(notebook, name)
     raise AttributeError(f"module 'envtune.workbook' has no attribute {name!r}")
