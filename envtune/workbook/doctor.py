@@ -71,9 +71,8 @@ def _extras() -> Finding:
     if "workbook" in lacking:
         return Finding("extras", Verdict.FAIL, "a run needs the extra 'workbook': pip install 'envtune[workbook]'")
     without = f"; not installed: {', '.join(lacking)}, which the laptop profile does not need" if lacking else ""
-    return Finding(
-        "extras", Verdict.OK, f"{', '.join(each for each in extras.MODULES if each not in lacking)}{without}"
-    )
+    installed = ", ".join(extra for extra in extras.MODULES if extra not in lacking)
+    return Finding("extras", Verdict.OK, installed + without)
 
 
 def _versions(constraints: Path) -> Finding:
