@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from envtune.extras import naming_extra, require
 from envtune.workbook.errors import SeriesError
 
 EXPECTED = (ValueError, SeriesError, OSError, ModuleNotFoundError)
@@ -23,7 +24,8 @@ class _Group(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         try:
-            return super().invoke(ctx)
+            with naming_extra():
+                return super().invoke(ctx)
         except EXPECTED as error:
             if detail := getattr(error, "detail", ""):
                 typer.echo(detail, err=True)
@@ -70,6 +72,7 @@ def run(
     device: Annotated[str, typer.Option(help="With --check, plan for: H200, H100, A100, RTX 4090.")] = "H100",
 ) -> None:
     """Run the notebook series and render its reports; what is up to date is skipped."""
+    require("train" if check else "workbook")
     if check:
         return _check(params, device)
     from envtune.workbook.series import run_series
@@ -94,6 +97,7 @@ def train(
     params: Annotated[Path, typer.Argument(help="Parameter file, such as params/single-stage.yaml.")],
 ) -> None:
     """Train the whole recipe without notebooks, into results/<run>/train/. A killed run goes on."""
+    require("train")
     from envtune.training.train import train as run_plan
     from envtune.workbook import provenance
     from envtune.workbook.params import load_params
@@ -129,6 +133,7 @@ def readme(
     check: Annotated[bool, typer.Option("--check", help="Write nothing; exit 1 if the README is stale.")] = False,
 ) -> None:
     """Put the answers of a published run into the README."""
+    require("workbook")
     from envtune.workbook.overview import update_readme
     from envtune.workbook.paths import find_root, published_folder
 
@@ -300,6 +305,7 @@ def card(
     ] = "apache-2.0",
 ) -> None:
     """Write the model card of the policy that a run trained. Nothing is uploaded."""
+    require("workbook")
     from envtune.workbook.card import write_card
     from envtune.workbook.paths import run_folder
 
@@ -353,6 +359,7 @@ def arms(
     params: Annotated[Path, typer.Argument(help="Parameter file, such as params/laptop-hints.yaml.")],
 ) -> None:
     """Run the arms of an experiment (hints; PPO against GRPO), some seeds each. A killed run goes on."""
+    require("workbook")
     from envtune.workbook.experiment import run_arms
 
     typer.echo(f"tables in {run_arms(params, typer.echo)}")

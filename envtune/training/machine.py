@@ -15,6 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from envtune.extras import install_command
 from envtune.training.curriculum import PPOStage, Stage
 
 if TYPE_CHECKING:
@@ -153,7 +154,7 @@ def require(stage: Stage, machine: Machine) -> None:
         (machine.liger and not gpu, "liger needs an NVIDIA GPU (its kernels are written in Triton); set liger: false"),
         (machine.sampler == "vllm" and not gpu, "sampler 'vllm' needs an NVIDIA GPU; without one use 'cached'"),
         *(
-            (wanted and find_spec(package) is None, f"{name} needs the package {package}; pip install -e '.[gpu]'")
+            (wanted and find_spec(package) is None, f"{name} needs the package {package}: {install_command(package)}")
             for wanted, name, package in (
                 (machine.nf4, "nf4", "bitsandbytes"),
                 (machine.optimizer != "adamw", machine.optimizer, "bitsandbytes"),

@@ -126,16 +126,16 @@ def changes_text(code: Mapping[str, Any]) -> str:
 
 
 def versions() -> dict[str, str]:
-    """Installed versions of envtune, its dependencies and the benchmark."""
-    names = ["envtune", "bfcl-eval"]
+    """Installed versions of envtune, of what it and its extras (but `dev`) depend on, and of the benchmark."""
+    names = {"envtune", "bfcl-eval"}
     try:
         needed = metadata.requires("envtune") or []
     except metadata.PackageNotFoundError:  # run from sources that were never installed
         needed = []
     for requirement in needed:
         name = re.match(r"[A-Za-z0-9._-]+", requirement)
-        if name and "extra ==" not in requirement:
-            names.append(name[0])
+        if name and not re.search(r"extra == .dev\b", requirement):
+            names.add(name[0])
     return {name: found for name in sorted(names) if (found := _version(name))}
 
 

@@ -140,6 +140,13 @@ def test_git_state_ignores_results_and_works_from_a_subfolder(tmp_path):
     assert provenance.git_state(tmp_path / "package")["dirty"] is True
 
 
+def test_versions_of_the_extras_count_but_not_those_of_dev(monkeypatch):
+    needed = ["pydantic", 'torch==2.13.0; extra == "train"', 'envtune[train]; extra == "dev"', "pytest; extra == 'dev'"]
+    monkeypatch.setattr(provenance.metadata, "requires", lambda name: needed)
+    assert {"pydantic", "torch"} <= set(provenance.versions())
+    assert "pytest" not in provenance.versions()
+
+
 def test_machine_and_versions_say_enough_and_no_name():
     machine = provenance.machine()
     assert machine["cores"] >= 1
