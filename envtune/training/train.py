@@ -380,6 +380,8 @@ def _put_back(target: Path) -> None:
 def main(spec: str) -> None:
     """Train what `launch` wrote down, as one of its processes; a refusal is one line behind `FAILED`."""
     end_with_parent()
+    if os.getppid() == 1:
+        raise SystemExit("the launcher ended before this process had begun")
     told: JSON = json.loads(Path(spec).read_text())
     told["machine"]["report_to"] = tuple(told["machine"]["report_to"])
     try:
