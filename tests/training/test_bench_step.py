@@ -31,10 +31,10 @@ def test_a_step_of_the_tiny_policy():
 @pytest.mark.slow
 def test_random_weights_fill_their_episodes(monkeypatch):
     monkeypatch.setitem(ARCHITECTURES, "some/model", SMALL)
-    stage = replace(recipe("t3rl").stages[0], source="synth", prompts_per_step=1, num_generations=2, tasks=2)
+    stage = replace(recipe("t3rl").stages[0], prompts_per_step=1, num_generations=2, tasks=2)
     said: list[str] = []
-    rows = bench.bench_step(stage, "some/model", MACHINE, [2000, 2400], echo=said.append)
-    assert [row.tokens for row in rows] == [2000, 2400]
+    rows = bench.bench_step(stage, "some/model", MACHINE, [7200, 8000], echo=said.append)
+    assert [row.tokens for row in rows] == [7200, 8000]
     assert all(0.7 * row.tokens < row.length <= row.tokens for row in rows), rows
     assert len(said) == 2
 
