@@ -45,7 +45,7 @@ from envtune.processes import end_with_parent
 from envtune.training import metrics, watch
 from envtune.training.curriculum import PPOStage
 from envtune.training.grpo import Trainer, grpo_config
-from envtune.training.launch import FAILED, launch
+from envtune.training.launch import FAILED, LAUNCHED, launch
 from envtune.training.machine import load_model, require, world
 from envtune.training.plan import Plan, TrainResult
 from envtune.training.ppo import PPOTrainer
@@ -343,6 +343,8 @@ def _put_back(target: Path) -> None:
 def main(spec: str) -> None:
     """Train what `launch` wrote down, as one of its processes; a refusal is one line behind `FAILED`."""
     end_with_parent()
+    if LAUNCHED in os.environ and os.getppid() == 1:
+        raise SystemExit("the launcher ended before this process had begun")
     told: JSON = json.loads(Path(spec).read_text())
     try:
         if (found := world().num_processes) != told["processes"]:
