@@ -9,9 +9,10 @@ In: a plan, a folder. Out: the trained policy under `<out>/policy`. The folder:
     <n>_<stage>/          checkpoint-<step>/, best/, last/, done.json
     policy/               model and tokenizer of the last stage
 
-Killed anywhere, the same call goes on: finished stages are skipped, an unfinished one starts from its last checkpoint,
-and on a CPU with the same number of threads the result is the same bit for bit. What vLLM samples does not repeat, as
-its batches depend on time: such a run goes on from its checkpoint, but not with the same numbers.
+Killed anywhere, the same call goes on: finished stages are skipped, an unfinished one starts from its last checkpoint.
+On one kind of CPU with the same number of threads the result is the same bit for bit. Another kind has other kernels,
+which add in another order: after some steps a token differs, and then the numbers. What vLLM samples does not repeat,
+as its batches depend on time: such a run goes on from its checkpoint, but not with the same numbers.
 
 Several processes run the same call (`training.launch`): each plays its share of the episodes, the first alone writes.
 A stage ends after its steps, on a plateau, or with an error if it collapses (`training.watch`).
