@@ -17,6 +17,13 @@ from envtune.types import JSON, Category, Episode
 
 METRICS = {"accuracy": "success", "strict_accuracy": "strict_success", "progress": "progress"}
 """Column with an interval -> field of a row."""
+TITLES = {
+    "accuracy": "task accuracy",
+    "strict_accuracy": "strict task accuracy",
+    "turns_right": "turn accuracy",
+    "chain_turns_right": "turn accuracy, chains",
+}
+"""Column -> the one name of its measure, where that is not the column's own."""
 
 
 @dataclass(frozen=True)
@@ -174,9 +181,13 @@ def _means(runs: Sequence[Result], field: str) -> dict[str, float]:
 
 
 def readable(table: pd.DataFrame) -> pd.DataFrame:
-    """`Result.table()` as text: percentages, each with its 95 % interval in percent, unless all tasks agree."""
+    """A table of measures as text: percentages, each with its 95 % interval in percent, unless all tasks agree.
+
+    Its columns are named for a reader: `TITLES`, or else the name with blanks.
+    """
     measures = [name for name in table.columns if not name.endswith(("_low", "_high"))]
-    rows = [{name.replace("_", " "): _cell(row, name) for name in measures} for row in table.to_dict("records")]
+    titles = {name: TITLES.get(name, name.replace("_", " ")) for name in measures}
+    rows = [{title: _cell(row, name) for name, title in titles.items()} for row in table.to_dict("records")]
     return pd.DataFrame(rows, index=table.index)
 
 

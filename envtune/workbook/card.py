@@ -29,7 +29,7 @@ from envtune.workbook.trained import TRAINING, trained_policy
 BENCHMARK = "gorilla-llm/Berkeley-Function-Calling-Leaderboard"
 GREEDY = 0.001
 """Up to this temperature a policy counts as greedy: it is the benchmark's own."""
-SHOWN = ["n", "accuracy", "strict accuracy", "progress", "turn accuracy"]
+SHOWN = ["n", "task accuracy", "strict task accuracy", "progress", "turn accuracy"]
 UNSEEN = (Split.HELDOUT, Split.TEST, Split.VAL)
 TITLES = {"04_stage1_training": "Base split", "05_stage2_training": "All splits"}
 
@@ -110,7 +110,7 @@ def _is_of(path: Path, weights: str) -> bool:
 def _eval_results(result: Result) -> Iterator[EvalResult]:
     """Accuracy and strict accuracy, by category and over all: the hub's model-index."""
     for category, row in result.table().iterrows():
-        for metric, title in (("accuracy", "accuracy"), ("strict_accuracy", "strict accuracy")):
+        for metric, title in (("accuracy", "task accuracy"), ("strict_accuracy", "strict task accuracy")):
             yield EvalResult(
                 task_type="text-generation",
                 task_name="multi-turn tool use",
@@ -154,7 +154,7 @@ def _facts(chapters: dict[str, Manifest], last: Manifest) -> Iterator[tuple[str,
 def _chapter(folder: Path, manifest: Manifest) -> dict[str, Any]:
     return {
         "title": TITLES[folder.name],
-        "answer": manifest["answer"]["sentence"],
+        "answer": f"{manifest['answer']['headline']} {manifest['answer']['detail']}".strip(),
         "stages": markdown_table(rows) if (rows := _csv(folder / "recipe.csv")) else "",
     }
 

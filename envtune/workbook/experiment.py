@@ -213,7 +213,7 @@ def run_one(path: Path | str, arm: str, seed: int | None = None) -> None:
         batch_size=params.batch_size,
         progress=False,
     )
-    print(f"{name}: {params.split} split {judged.turn_accuracy:.1%} of turns right", flush=True)
+    print(f"{name}: {params.split} split turn accuracy {judged.turn_accuracy:.1%}", flush=True)
 
 
 def _stages(params: Arms) -> tuple[Stage, ...]:
@@ -244,8 +244,8 @@ def _train(params: Arms, arm: str, seed: int, folder: Path) -> Path:
 
     def tell(line: dict[str, Any]) -> None:
         if "val/progress" in line:
-            right = f"{line['val/progress']:.0%} of turns, {line['val/success']:.0%} of episodes right"
-            print(f"{arm}-{seed}: {line['name']} step {line['step']}, {right} without hints", flush=True)
+            found = f"progress {line['val/progress']:.0%}, task accuracy {line['val/success']:.0%}"
+            print(f"{arm}-{seed}: {line['name']} step {line['step']}, without hints: {found}", flush=True)
 
     trained = train(
         stages,
