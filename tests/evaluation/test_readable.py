@@ -13,7 +13,7 @@ def test_values_carry_their_interval(tasks):
     table = readable(envtune.evaluate(Silent(), tasks[:20], progress=False).table())
     assert list(table.index) == ["base", "all"]
     row = table.loc["all"]
-    assert (row["n"], row["accuracy"], row["error rate"]) == ("20", "0.0%", "–"), "all agree: no interval"
+    assert (row["n"], row["task accuracy"], row["error rate"]) == ("20", "0.0%", "–"), "all agree: no interval"
     assert row["steps per turn"] == "1.00"
     noisy = envtune.evaluate(envtune.load_policy("noisy:0.3"), tasks[:20], progress=False)
     assert re.fullmatch(r"\d+\.\d% \[\d+\.\d, \d+\.\d\]", readable(noisy.table()).progress["all"])
