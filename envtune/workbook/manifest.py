@@ -22,9 +22,8 @@ def read_manifest(folder: Path) -> Manifest:
     """
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        answer = manifest["answer"]
-        older = {"headline": answer.pop("sentence")} if "sentence" in answer else {}
-        manifest["answer"] = {"detail": "", "results": [], **older, **answer}
+        if "sentence" in manifest["answer"]:
+            manifest["answer"] |= {"headline": manifest["answer"].pop("sentence"), "detail": "", "results": []}
         if isinstance(manifest["answer"]["headline"], str) and isinstance(manifest["outputs"], dict):
             return dict(manifest)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):

@@ -19,9 +19,7 @@ from envtune.workbook.paths import report_name
 from envtune.workbook.report import describe, label, stylesheet
 
 NOTE = "*n* counts the tasks, turns, pairs, calls or seeds behind a number; pp: percentage points."
-LAPTOP = (
-    " All numbers of trained policies are laptop numbers: a million parameters, not comparable with published scores."
-)
+LAPTOP = " Trained policies have a million parameters: laptop numbers, not comparable with published scores."
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 TABLE = re.compile(r"<!-- table:(?P<path>[\w/-]*/[\w-]+) -->.*?<!-- table:end -->", re.DOTALL)
 

@@ -237,7 +237,7 @@ def test_the_readme_shows_the_findings_and_knows_when_it_is_stale(run_dir, tmp_p
 
 
 def test_a_manifest_of_before_there_were_findings(run_dir):
-    old = manifest("01_alpha", answer={"sentence": "All of it.", "n": 4})
+    old = manifest("01_alpha", answer={"sentence": "All of it.", "n": 4, "results": 17})
     (run_dir / "01_alpha/manifest.json").write_text(json.dumps(old))
     answer = read_manifest(run_dir / "01_alpha")["answer"]
     assert answer == {"headline": "All of it.", "detail": "", "results": [], "n": 4}
