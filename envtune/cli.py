@@ -178,22 +178,26 @@ def verify(
 @app.command()
 def evaluate(
     policy: Annotated[
-        str | None,
+        str,
         typer.Argument(
             help="Who acts: a parameter file (the policy its run trained), tiny, a folder, a hub name, http://HOST/v1, "
             "oracle, silent, noisy, noisy:LEVEL."
         ),
-    ] = None,
+    ],
     split: Annotated[str, typer.Option(help="all, train, val, test or heldout.")] = "heldout",
     category: Annotated[list[str] | None, typer.Option(help="Only this category; may be given again.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Number of tasks, evenly spread.")] = None,
     out: Annotated[
         Path | None, typer.Option(help="JSONL to append episodes to, with --samples a folder; a killed run goes on.")
     ] = None,
-    max_steps_per_turn: Annotated[int, typer.Option(min=1, help="20 official, 10 T3RL, 5 paper.")] = 20,
-    reveal: Annotated[str, typer.Option(help="Withheld tools by `message` or `recompile`.")] = "message",
+    protocol: Annotated[str | None, typer.Option(help="Rules of a published system: bfcl_fc, t3rl or paper.")] = None,
+    max_steps_per_turn: Annotated[
+        int | None, typer.Option(min=1, help="20 official (the default), 10 T3RL, 5 paper.")
+    ] = None,
+    reveal: Annotated[
+        str | None, typer.Option(help="Hand over withheld tools by `message` (the default) or `recompile`.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the policy.")] = 0,
-    protocol: Annotated[str | None, typer.Option(help="bfcl_fc, t3rl or paper, in place of steps and reveal.")] = None,
     model: Annotated[str | None, typer.Option(help="Of a server: the model's name there.")] = None,
     tokenizer: Annotated[
         str | None, typer.Option(help="Of a server: render the chat template here; folder or hub name.")
@@ -213,27 +217,20 @@ def evaluate(
     export_as: Annotated[
         str | None, typer.Option(help="With --export: the model's name in the benchmark's registry; default: ours.")
     ] = None,
-    rescore: Annotated[
-        Path | None, typer.Option(help="Play nothing: our verdict and the official one on this result file or run.")
-    ] = None,
-    partial: Annotated[bool, typer.Option("--partial", help="Rescore what is there of a split.")] = False,
 ) -> None:
-    """Score a policy, without hints; or a result file of the benchmark, with both checkers."""
-    if (policy is None) == (rescore is None):
-        raise typer.BadParameter("give either a policy or --rescore FILE")
+    """Score a policy, without hints."""
     if export and samples > 1:
         raise typer.BadParameter("--export writes one sample, as the benchmark's files hold one; leave --samples out")
     if export_as and not export:
         raise typer.BadParameter("--export-as names what --export writes; give --export FOLDER, too")
-    if rescore:
-        return _rescore(rescore, partial)
     from envtune.benchmark.result_files import write_results
     from envtune.data import load_tasks, spread
-    from envtune.environment.rules import protocol as named
+    from envtune.environment.rules import rules_of
     from envtune.evaluation import evaluate_samples, readable, sample_table
     from envtune.policy import load_policy
 
-    assert policy is not None
+    changes = {"max_steps_per_turn": max_steps_per_turn, "reveal": reveal}
+    rules = rules_of(protocol, **{rule: value for rule, value in changes.items() if value is not None})
     tasks = spread(load_tasks("bfcl", split=split, categories=category), limit)
     if policy.endswith((".yaml", ".yml")):
         policy, folder, parts = _named_by(policy)
@@ -243,14 +240,13 @@ def evaluate(
     server = {"model": model, "tokenizer": tokenizer, "concurrency": concurrency, "key_variable": key_variable}
     given: Any = {name: value for name, value in server.items() if value is not None}
     if temperature is None:
-        temperature = (named(protocol).temperature if protocol else None) or 0.0
+        temperature = rules.temperature or 0.0
 
     def load(seed: int) -> Any:
         return load_policy(policy, seed=seed, temperature=temperature, **given)
 
-    how: Any = {"max_steps_per_turn": max_steps_per_turn, "reveal": reveal, "protocol": protocol}
-    how["batch_size"] = batch_size or (2 * concurrency if concurrency else 32)
-    results = evaluate_samples(load, tasks, out, samples, seed, **how)
+    in_flight = batch_size or (2 * concurrency if concurrency else 32)
+    results = evaluate_samples(load, tasks, out, samples, seed, rules=rules, batch_size=in_flight)
     table = results[0].table() if samples == 1 else sample_table(results)
     scores = readable(table).T.reset_index(names="95 % interval by id number")
     _print_table(scores, f"{results[0].policy}, {split} split, {len(tasks)} tasks")
@@ -258,7 +254,6 @@ def evaluate(
         typer.echo(f"episodes in {out}")
     for file in write_results(export, export_as or results[0].policy, results[0].episodes) if export else []:
         typer.echo(f"official result file {file}")
-    return None
 
 
 def _named_by(params: str) -> tuple[str, Path, list[str]]:
@@ -275,11 +270,16 @@ def _named_by(params: str) -> tuple[str, Path, list[str]]:
     return policy, run_dir, [name, fingerprint(Path(policy))[:8]]
 
 
-def _rescore(path: Path, partial: bool) -> None:
-    from envtune.benchmark.rescore import rescore
+@app.command()
+def rescore(
+    path: Annotated[Path, typer.Argument(help="A result file of the official runner, or its `result/` folder.")],
+    partial: Annotated[bool, typer.Option("--partial", help="Score what is there of a split.")] = False,
+) -> None:
+    """Give our verdict and the official one on files that the benchmark's own runner wrote."""
+    from envtune.benchmark.rescore import rescore as score_again
     from envtune.data import load_tasks
 
-    found = rescore(path, load_tasks("bfcl"), partial)
+    found = score_again(path, load_tasks("bfcl"), partial)
     table = found.table().reset_index()
     for name in ("ours", "official"):
         table[name] = table[name].map("{:.1%}".format)
@@ -501,7 +501,7 @@ def _print_tiny(measured: list[dict[str, Any]]) -> None:
 
     rows = [
         {"split": m["split"], "seed": m["seed"], "tasks": m["tasks"], "single calls exact": f"{m['single_exact']:.1%}"}
-        | {f"chain turns, hints {name}": f"{how['turns_right']:.1%}" for name, how in m["chains"].items()}
+        | {f"chain turns, hints {name}": f"{how['turn_accuracy']:.1%}" for name, how in m["chains"].items()}
         for m in measured
     ]
     if rows:

@@ -18,6 +18,7 @@ an empty turn.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import Enum
 
 from envtune.types import Episode, FormatErrorKind, Step, StepKind
@@ -93,3 +94,13 @@ def _step_reward(step: Step, reached: bool) -> ExecutionReward:
     if step.kind is StepKind.TOOL_ERROR:
         return ExecutionReward.TOOL_ERROR
     return ExecutionReward.SUCCESS if step.goal_reached and not reached else ExecutionReward.EXECUTED
+
+
+REWARDS: dict[str, Callable[[Episode], float]] = {
+    "syntax": syntax,
+    "progress": progress,
+    "binary": binary,
+    "execution": execution,
+}
+"""Every reward by name: what a stage can name, and what displays and tables show. A new reward is a function above and
+a row here. Only `execution` is also given step by step, which PPO needs."""

@@ -10,7 +10,7 @@ user *turns* of one *task*; a *step* is one assistant message, which may hold se
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from enum import StrEnum
 from functools import cache
 from typing import Any
@@ -20,6 +20,11 @@ from pydantic import TypeAdapter
 JSON = dict[str, Any]
 Message = dict[str, Any]
 """A chat message: `role` is `system`, `user`, `assistant` or `tool`; `content` is text."""
+
+
+def id_number(task_id: str) -> int:
+    """The number at the end of an id: 17 of `multi_turn_base_17`."""
+    return int(task_id.rsplit("_", 1)[1])
 
 
 class Category(StrEnum):
@@ -140,6 +145,26 @@ class Turn:
 
 
 @dataclass(frozen=True, slots=True)
+class Counts:
+    """What happened in an episode, or with `+` in several."""
+
+    steps: int = 0
+    calls: int = 0
+    failed_calls: int = 0
+    unknown_tools: int = 0
+    """Of the failed calls, those of a tool that does not exist."""
+    guarded_calls: int = 0
+    hints: int = 0
+    format_errors: int = 0
+    """Steps that could not be parsed."""
+    invalid_json: int = 0
+    """Of the format errors, those whose text is not JSON."""
+
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
+
+
+@dataclass(frozen=True, slots=True)
 class Episode:
     """A played task. No method of it runs a tool.
 
@@ -159,6 +184,11 @@ class Episode:
     """Whether the agent was told after a turn that it should not have acted in it: training data as well."""
 
     @property
+    def number(self) -> int:
+        """The id number of the task, see `Task.number`."""
+        return id_number(self.task_id)
+
+    @property
     def success(self) -> bool:
         """The official checker's verdict (`multi_turn_checker.py`): every turn that expects calls is correct."""
         return self.stop is StopReason.FINISHED and all(t.correct for t in self.turns if t.expects_calls)
@@ -175,6 +205,23 @@ class Episode:
     def steps(self) -> list[Step]:
         """All steps of all turns, in order."""
         return [step for turn in self.turns for step in turn.steps]
+
+    @property
+    def counts(self) -> Counts:
+        """Steps, calls, and how many of them failed in which way."""
+        steps = self.steps
+        results = [result for step in steps for result in step.results]
+        errors = [step.format_error.kind for step in steps if step.format_error is not None]
+        return Counts(
+            steps=len(steps),
+            calls=len(results),
+            failed_calls=sum(result.error for result in results),
+            unknown_tools=sum(result.unknown_tool for result in results),
+            guarded_calls=sum(result.guarded for result in results),
+            hints=sum(result.hint is not None for result in results),
+            format_errors=sum(step.kind is StepKind.FORMAT_ERROR for step in steps),
+            invalid_json=errors.count(FormatErrorKind.INVALID_JSON),
+        )
 
     @property
     def calls(self) -> list[list[list[ToolCall]]]:
@@ -243,7 +290,7 @@ class Task:
     @property
     def number(self) -> int:
         """The id number: siblings of the four categories share it, so splits and bootstraps go by it."""
-        return int(self.id.rsplit("_", 1)[1])
+        return id_number(self.id)
 
     @property
     def long_context(self) -> bool:

@@ -31,7 +31,7 @@ ROOM_IMPORTS = {
     "interop": CORE,
     "workbook": CORE | {"display", "evaluation", "training", "benchmark", "studies"},
 }
-"""Room -> what it may import besides itself; `cli` may import all. A room imports only rooms that stand above it here."""
+"""Room -> what it may import besides itself: only rooms that stand above it here. `cli` may import all."""
 HEAVY = {"torch", "transformers", "trl", "peft", "vllm", "accelerate"}
 
 

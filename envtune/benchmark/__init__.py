@@ -1,1 +1,1 @@
-"""The official code beside ours: its checker, its result files, and whether the two agree."""
+"""The benchmark's official code: its checker, its result files, and whether they agree with ours."""

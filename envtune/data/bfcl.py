@@ -2,9 +2,9 @@
 
 In: the package's own files, whose SHA-256 is checked. Out: `Task` records. Follows `utils.py`
 (`populate_test_cases_with_predefined_functions`, the Python note on tool descriptions) and `model_handler/utils.py`
-(`convert_to_tool` for OpenAI-style models) of bfcl-eval 2026.3.23, and departs from neither: a tool withheld in
-`miss_func` gets no Python note there, so it gets none here; `excluded_function` is never read there, so it is only
-carried along here.
+(`convert_to_tool` for OpenAI-style models) of bfcl-eval 2026.3.23 without any departure. A tool withheld in `miss_func`
+gets no Python note there, so it gets none here. `excluded_function` is never read there, so it is only carried along
+here.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ TOOL_DOCS = {
 
 PYTHON_NOTE = " Note that the provided function is in Python 3 syntax."
 
-# Data, answers, tool documents, and the code that decides a verdict: scores compare only where all of them are equal.
+# Data, answers, tool documents, and the code that decides a verdict. Scores are comparable only if all are equal.
 _ANSWERS = "data/possible_answer/BFCL_v4_multi_turn"
 _DOCS = "data/multi_turn_func_doc"
 _CHECKER = "eval_checker/multi_turn_eval"
@@ -87,7 +87,7 @@ def package_dir() -> Path:
     """Folder of the installed benchmark package.
 
     Raises:
-        ModuleNotFoundError: it is not installed; the message holds the command that installs it.
+        ModuleNotFoundError: it is not installed. The message gives the command that installs it.
     """
     spec = importlib.util.find_spec("bfcl_eval")
     if spec is None or spec.origin is None:
@@ -102,7 +102,7 @@ def check_files(root: Path | None = None) -> None:
 
     Raises:
         FileNotFoundError: a file is missing.
-        ValueError: a file differs; the message names file, expected and found hash.
+        ValueError: a file differs. The message names the file, the expected hash and the hash found.
     """
     root = root or package_dir()
     for name in SHA256:
@@ -110,7 +110,7 @@ def check_files(root: Path | None = None) -> None:
 
 
 def data_version() -> dict[str, str]:
-    """What identifies the benchmark: package version, and one hash over all file hashes."""
+    """The benchmark's identity: package version, and one hash over all file hashes."""
     try:
         installed = version("bfcl-eval")
     except PackageNotFoundError:
@@ -122,10 +122,10 @@ def data_version() -> dict[str, str]:
 def load(root: Path | None = None) -> list[Task]:
     """All 800 instances, by category and id number.
 
-    The records are read once per process and shared; treat them as constants.
+    The records are read once per process and shared. Treat them as constants.
 
     Args:
-        root: folder of the benchmark package; default: where it is installed.
+        root: folder of the benchmark package. Default: where it is installed.
 
     Raises:
         ModuleNotFoundError, FileNotFoundError, ValueError: see `package_dir` and `check_files`.
@@ -141,7 +141,7 @@ def _load(root: Path) -> tuple[Task, ...]:
 
 
 def raw(category: Category, root: Path | None = None) -> list[tuple[JSON, list[list[str]]]]:
-    """Entries of one category as the files have them, each with its ground truth as call strings by turn."""
+    """Entries of one category as they stand in the files, each with its ground truth as call strings by turn."""
     root = root or package_dir()
     answers = {answer["id"]: answer["ground_truth"] for answer in _read_lines(root, f"{_ANSWERS}_{category}.json")}
     return [(entry, answers[entry["id"]]) for entry in _read_lines(root, f"data/BFCL_v4_multi_turn_{category}.json")]
@@ -189,7 +189,7 @@ def _category(task_id: str) -> Category:
 
 
 def parse_call(text: str, documents: dict[str, JSON]) -> ToolCall:
-    """A `ToolCall` from a ground-truth string such as `"sort('final_report.pdf')"`; nothing is evaluated.
+    """A `ToolCall` from a ground-truth string such as `"sort('final_report.pdf')"`. Nothing is evaluated.
 
     Positional arguments get the names that the tool document gives them, in its order.
 

@@ -6,6 +6,7 @@ protocol is the official runner's (`base_handler.py`, `inference_multi_turn_FC`;
 - a turn ends with a message from which no call can be read: an answer, or a message that cannot be parsed;
 - after `max_steps_per_turn` tool steps in one turn, a further message with calls is executed and ends the episode as
   forced (official limit 20, T3RL 10, the paper 5);
+- after `max_steps` messages the episode ends as aborted (T3RL 30; official: no limit);
 - a withheld tool is handed over at the start of its turn. `reveal="recompile"` re-renders the tool list (official);
   `reveal="message"` puts the schemas into a user message, so that the tokens before it stay valid (T3RL).
 
@@ -20,11 +21,12 @@ import random
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Protocol
 
 from envtune.chat import parse_reply, render_calls
 from envtune.environment import guards
-from envtune.environment.hints import Strength, hint, hinted_text
+from envtune.environment.hints import hint, hinted_text
+from envtune.environment.rules import Rules, rules_of
 from envtune.environment.simulator import Expected, RawResult, Simulators, ground_truth_run
 from envtune.types import (
     JSON,
@@ -39,7 +41,6 @@ from envtune.types import (
     Turn,
 )
 
-Reveal = Literal["message", "recompile"]
 HANDOVER = "I have updated some more functions you can choose from. What about now?"
 """The user's words where withheld tools are handed over (`default_prompts.py`)."""
 TURN_FEEDBACK = (
@@ -83,48 +84,30 @@ class ToolUseEnv:
 
     Args:
         task: the instance to play.
-        hints: add corrections to failed results. Off, results are the benchmark's, byte for byte.
-        max_steps_per_turn: tool steps allowed in one turn; None: no limit.
-        reveal: how withheld tools are handed over, in a user `message` or by `recompile`d tool list.
-        hint_strength: whether a hint names the one tool that resolves the failure or a short list.
-        hint_rate: share of the failures that get their hint: 1 all, 0 none. Drawn once for a tool in a turn: were it
-            drawn anew for every call, an agent would learn to fail again until a hint comes.
-        hint_seed: which ones, together with the task, the turn and the tool.
-        turn_feedback: where the agent acted in a turn that expects no call, say so before the next user message. For
-            training only: this is the one place where the agent is told something about the ground truth.
+        rules: limits and help, or a name of `PROTOCOLS`; None: the benchmark's limits, without hints. Without hints,
+            results are the benchmark's, byte for byte.
+        seed: decides which failures get their hint where `hint_rate` is below 1, together with the task, the turn and
+            the tool.
         simulators: makes what the calls of an episode go to.
+        changes: single rules by name, such as `hints=True` or `max_steps_per_turn=10`, see `rules_of`.
 
     Raises:
-        ValueError: a setting is out of its range.
+        ValueError: a rule is out of its range.
+        TypeError: there is no such rule.
     """
 
     def __init__(
         self,
         task: Task,
+        rules: Rules | str | None = None,
         *,
-        hints: bool = False,
-        max_steps_per_turn: int | None = 20,
-        reveal: Reveal = "message",
-        hint_strength: Strength = Strength.ONE,
-        hint_rate: float = 1.0,
-        hint_seed: int = 0,
-        turn_feedback: bool = False,
+        seed: int = 0,
         simulators: Callable[[Task], Tools] = Simulators,
+        **changes: Any,
     ) -> None:
-        if reveal not in ("message", "recompile"):
-            raise ValueError(f"reveal is {reveal!r}; it must be 'message' or 'recompile'")
-        if max_steps_per_turn is not None and max_steps_per_turn < 1:
-            raise ValueError(f"max_steps_per_turn is {max_steps_per_turn}; it must be at least 1, or None")
-        if not 0 <= hint_rate <= 1:
-            raise ValueError(f"hint_rate is {hint_rate}; it must be a probability, from 0 to 1")
         self.task = task
-        self.hints = hints
-        self.hint_strength = Strength(hint_strength)
-        self.hint_rate = hint_rate
-        self.hint_seed = hint_seed
-        self.turn_feedback = turn_feedback
-        self.max_steps_per_turn = max_steps_per_turn
-        self.reveal = reveal
+        self.rules = rules_of(rules, **changes)
+        self.seed = seed
         self._open = simulators
         self._first = self._load()
 
@@ -141,6 +124,7 @@ class ToolUseEnv:
         self._observed: list[str] = []
         self._turns: list[Turn] = []
         self._steps: list[Step] = []
+        self._messages = 0
         self._stop: StopReason | None = None
         self._begin_turn()
         return self._user_message()
@@ -166,8 +150,8 @@ class ToolUseEnv:
             self.task.n_turns,
             tuple(turns),
             stop,
-            self.hints,
-            self.turn_feedback,
+            self.rules.hint_rate > 0,
+            self.rules.turn_feedback,
         )
 
     def step(self, text: str) -> Observation:
@@ -206,11 +190,19 @@ class ToolUseEnv:
         if text is None:
             text = _written(calls, results) if kind is StepKind.TOOL_ERROR else render_calls(calls)
         self._steps.append(Step(kind, text, calls, results, None, self._reached))
-        if self.max_steps_per_turn is not None and len(self._steps) > self.max_steps_per_turn:
+        limit = self.rules.max_steps_per_turn
+        if limit is not None and len(self._steps) > limit:
             self._stop = StopReason.STEP_LIMIT
             self._turns.append(self._close_turn(ended=False))
             self._steps = []
+        self._count_message()
         return results
+
+    def _count_message(self) -> None:
+        """End the episode after the last message that the rules allow."""
+        self._messages += 1
+        if self._stop is None and self._messages == self.rules.max_steps:
+            self._stop = StopReason.ABORTED
 
     def _run(self, call: ToolCall) -> ToolResult:
         raw = self._simulators.call(call)
@@ -222,12 +214,12 @@ class ToolUseEnv:
     def _augment(self, call: ToolCall, raw: RawResult) -> tuple[str, str | None]:
         """What the agent reads, and the hint in it."""
         found = None
-        if self.hints:
-            found = hint(call, raw, self._tools(), self._observed, strength=self.hint_strength)
+        if self.rules.hint_rate:
+            found = hint(call, raw, self._tools(), self._observed, strength=self.rules.hint_strength)
         if found is None:
             return raw.text, None
-        drawn = random.Random(f"{self.hint_seed}/{self.task.id}/{self.turn}/{call.name}").random()
-        if drawn >= self.hint_rate:
+        drawn = random.Random(f"{self.seed}/{self.task.id}/{self.turn}/{call.name}").random()
+        if drawn >= self.rules.hint_rate:
             return raw.text, None
         return hinted_text(raw.text, found), found.text
 
@@ -262,6 +254,7 @@ class ToolUseEnv:
             self._stop = StopReason.FINISHED
         else:
             self._begin_turn()
+        self._count_message()
 
     def _begin_turn(self) -> None:
         self._user = self._user_text()
@@ -269,18 +262,18 @@ class ToolUseEnv:
         self._reached = False
 
     def _user_message(self) -> Observation:
-        recompiled = self.reveal == "recompile" and self.turn in self.task.withheld
+        recompiled = self.rules.reveal == "recompile" and self.turn in self.task.withheld
         return Observation(({"role": "user", "content": self._user},), self._tools(), False, recompiled)
 
     def _user_text(self) -> str:
         text = self._task_text()
         acted_unasked = self._turns and self._turns[-1].abstained is False
-        return f"{TURN_FEEDBACK}\n{text}" if self.turn_feedback and acted_unasked else text
+        return f"{TURN_FEEDBACK}\n{text}" if self.rules.turn_feedback and acted_unasked else text
 
     def _task_text(self) -> str:
         if self.turn not in self.task.withheld:
             return self.task.user_turns[self.turn]
-        if self.reveal == "recompile":
+        if self.rules.reveal == "recompile":
             return HANDOVER
         return "\n".join([*(json.dumps(tool) for tool in self.task.withheld[self.turn]), HANDOVER])
 
@@ -291,13 +284,10 @@ class ToolUseEnv:
 def replay(
     task: Task,
     turns: Sequence[Sequence[Sequence[ToolCall]]],
+    rules: Rules | str | None = None,
     *,
-    max_steps_per_turn: int | None = None,
-    hints: bool = False,
-    hint_strength: Strength = Strength.ONE,
-    hint_rate: float = 1.0,
-    hint_seed: int = 0,
-    turn_feedback: bool = False,
+    seed: int = 0,
+    **changes: Any,
 ) -> Episode:
     """Play given calls without a language model.
 
@@ -305,23 +295,14 @@ def replay(
         task: the instance.
         turns: per turn, its steps; per step, its calls. Each turn ends with an answer; steps without a call are
             skipped, as the official runner skips them. Fewer turns than the task has: the episode counts as aborted.
-        max_steps_per_turn: tool steps allowed in one turn; None, the default: no limit, as in the official checker.
-        hints, hint_strength, hint_rate, hint_seed, turn_feedback: as in `ToolUseEnv`.
+        rules, seed, changes: as in `ToolUseEnv`. Without `rules`, steps have no limit, as in the official checker.
 
     Raises:
-        ValueError: more turns than the task has.
+        ValueError: more turns than the task has, or a rule out of its range.
     """
     if len(turns) > task.n_turns:
         raise ValueError(f"{len(turns)} turns to replay, but task {task.id} has {task.n_turns}")
-    env = ToolUseEnv(
-        task,
-        max_steps_per_turn=max_steps_per_turn,
-        hints=hints,
-        hint_strength=hint_strength,
-        hint_rate=hint_rate,
-        hint_seed=hint_seed,
-        turn_feedback=turn_feedback,
-    )
+    env = ToolUseEnv(task, UNLIMITED if rules is None else rules, seed=seed, **changes)
     for turn in turns:
         for calls in turn:
             if calls and not env.done:
@@ -332,6 +313,7 @@ def replay(
     return env.episode
 
 
+UNLIMITED = Rules(max_steps_per_turn=None)
 _SILENCE = Step(StepKind.ANSWER, "")
 
 

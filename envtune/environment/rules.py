@@ -1,34 +1,36 @@
-"""How the published systems let a model play: one frozen record each.
+"""The rules under which an episode is played: one frozen record, and those of the published systems by name.
 
-In: a name. Out: a `Preset`, which sets the limits of an episode, how withheld tools are handed over, the temperature,
-and how calls are written. `envtune evaluate POLICY --protocol NAME` plays by it and records it.
+In: fields, or a published name. Out: `Rules`, which the environment, evaluations and training stages all take.
+`envtune evaluate POLICY --protocol NAME` plays by a published one and records it.
 
 Departures, where a system's own runner does what no score should depend on, or what is not published:
 
 - none sets the longest message. A policy here takes `max_new_tokens` of its generation config (the shipped one: 160) or
-  1024 tokens, one behind a server 4096; the benchmark's own handler takes 4096 or the room left, if that is less.
+  1024 tokens, one behind a server 4096. The benchmark's own handler takes 4096 or the room left, if that is less.
 - `bfcl_fc`: none known for models behind an API. The benchmark's handlers for *local* models (`base_oss_handler.py`)
   hand tools over in a user message even where the model's name ends in "-FC".
 - `t3rl`: its budget of 20,000 response tokens an episode is not kept; steps are.
 - `paper`: the words of the instructions are ours. Its runner goes on to the next turn after the fifth step, and asks
-  again after a message that cannot be read; here the one fails the episode and the other ends the turn, as in the
-  benchmark.
+  again after a message that cannot be read. Here the fifth step fails the episode and such a message ends the turn, as
+  in the benchmark.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from envtune.environment.hints import Strength
 from envtune.types import JSON, Message
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Calls = Literal["native", "tagged"]
+Reveal = Literal["message", "recompile"]
 
 INSTRUCTIONS = """You help a user by calling functions. Think first, between <think> and </think>. Then do one of two:
 - call functions, each between <tool_call> and </tool_call>, as a JSON object: {{"name": NAME, "arguments": {{...}}}}
@@ -40,34 +42,72 @@ Functions, one JSON schema a line:
 """System message for backbones without native calls."""
 
 
-@dataclass(frozen=True)
-class Preset:
-    """The rules under which an episode is played."""
+HELP = ("hint_rate", "hint_strength", "turn_feedback")
+"""The rules that tune the environment. Evaluations leave them at their defaults and do not record them."""
 
-    name: str = ""
-    """Empty: no published system's."""
-    source: str = ""
-    max_steps_per_turn: int = 20
-    """Steps with calls allowed in one turn."""
+
+@dataclass(frozen=True)
+class Rules:
+    """How an episode is played. The defaults are the benchmark's limits, without hints.
+
+    Raises:
+        ValueError: a field out of its range.
+    """
+
+    max_steps_per_turn: int | None = 20
+    """Steps with calls allowed in one turn: the paper 5, T3RL 10, official 20; None: no limit."""
     max_steps: int | None = None
-    """Assistant messages allowed in one episode; None: no limit."""
-    reveal: Literal["message", "recompile"] = "message"
-    """How withheld tools are handed over, see `ToolUseEnv`."""
-    temperature: float | None = None
-    """None: not published, the policy's own counts."""
+    """Assistant messages allowed in one episode: T3RL 30; None: no limit."""
+    reveal: Reveal = "message"
+    """How withheld tools are handed over: in a user `message`, or by `recompile`d tool list."""
     calls: Calls = "native"
-    """Whether the chat template renders tools and results, or instructions and tags in plain messages do."""
+    """`native`: the chat template renders tools and results. `tagged`: instructions and tags in plain messages do."""
+    hint_rate: float = 0.0
+    """Share of the failures that get their hint: 1 all, 0 none. Drawn once for a tool in a turn: if it were drawn for
+    every call, an agent would learn to fail again until a hint comes."""
+    hint_strength: Strength = Strength.ONE
+    """Whether a hint names the one tool that resolves the failure, or a short list."""
+    turn_feedback: bool = False
+    """After a turn in which the agent acted although no call was expected, say so before the next user message. For
+    training only: nothing else tells the agent anything about the ground truth."""
+    temperature: float | None = None
+    """At which a language model samples; None: the policy's own."""
+    name: str = ""
+    """Of a published system; empty: none."""
+    source: str = ""
 
     def __post_init__(self) -> None:
-        if self.calls == "tagged" and self.reveal == "recompile":
-            raise ValueError("tagged calls list the tools in the first message; reveal must be 'message'")
+        choices = {"reveal": Reveal, "calls": Calls}
+        problems = [
+            *(_choice(name, getattr(self, name), get_args(kind)) for name, kind in choices.items()),
+            *(_limit(name, getattr(self, name)) for name in ("max_steps_per_turn", "max_steps")),
+            (not 0 <= self.hint_rate <= 1, f"hint_rate is {self.hint_rate}; it must be a probability, from 0 to 1"),
+            (
+                self.calls == "tagged" and self.reveal == "recompile",
+                "tagged calls list the tools in the first message; reveal must be 'message'",
+            ),
+        ]
+        if found := [text for wrong, text in problems if wrong]:
+            raise ValueError(found[0])
+        object.__setattr__(self, "hint_strength", Strength(self.hint_strength))
+
+    @property
+    def judged(self) -> Rules:
+        """The same limits as an evaluation plays by: greedy, without hints, without feedback."""
+        defaults = {name: getattr(Rules, name) for name in HELP}
+        return replace(self, temperature=0.0, **defaults)
+
+    @property
+    def helps(self) -> bool:
+        """Whether the environment says more than the benchmark does."""
+        return self.hint_rate > 0 or self.turn_feedback
 
     @property
     def record(self) -> JSON:
-        """What a result says of it."""
+        """What a result says of the rules it was played by."""
         basics = {"hints": False, "max_steps_per_turn": self.max_steps_per_turn, "reveal": self.reveal}
         if self.name:
-            return {**asdict(self), **basics}
+            return {name: value for name, value in asdict(self).items() if name not in HELP} | basics
         unusual = {"max_steps": self.max_steps, "calls": self.calls}
         return basics | {rule: value for rule, value in unusual.items() if value not in (None, "native")}
 
@@ -86,36 +126,63 @@ class Preset:
         return [{"role": "user", "content": results}]
 
 
+def _choice(name: str, value: str, known: tuple[str, ...]) -> tuple[bool, str]:
+    return value not in known, f"{name} is {value!r}; it must be {' or '.join(map(repr, known))}"
+
+
+def _limit(name: str, value: int | None) -> tuple[bool, str]:
+    return value is not None and value < 1, f"{name} is {value}; it must be at least 1, or None"
+
+
+DEFAULT = Rules()
 PROTOCOLS = {
-    preset.name: preset
-    for preset in (
-        Preset("bfcl_fc", "bfcl-eval 2026.3.23, base_handler.py", 20, reveal="recompile", temperature=0.001),
-        Preset("t3rl", "T3RL, Qwen3-4B-EnvTuning", 10, max_steps=30),
-        Preset("paper", "arXiv 2510.10197 and its released code", 5, calls="tagged"),
+    rules.name: rules
+    for rules in (
+        Rules(20, reveal="recompile", temperature=0.001, name="bfcl_fc", source="bfcl-eval 2026.3.23, base_handler.py"),
+        Rules(10, max_steps=30, name="t3rl", source="T3RL, Qwen3-4B-EnvTuning"),
+        Rules(5, calls="tagged", name="paper", source="arXiv 2510.10197 and its released code"),
     )
 }
+"""The rules of the published systems."""
 
 
-def protocol(name: str) -> Preset:
-    """The preset of that name.
+def rules_of(rules: Rules | str | None = None, **changes: Any) -> Rules:
+    """Rules by name or as they are, with some fields replaced.
+
+    Args:
+        rules: a record, a name of `PROTOCOLS`, or None: the defaults.
+        changes: fields of `Rules`; `hints=True` stands for `hint_rate=1.0`, `hints=False` for `hint_rate=0.0`. The
+            changed rules of a published system no longer carry its name.
 
     Raises:
-        ValueError: there is none.
+        ValueError: no such protocol, or a value out of its range.
+        TypeError: no such field.
     """
-    if name not in PROTOCOLS:
-        raise ValueError(f"unknown protocol {name!r}; known: {', '.join(PROTOCOLS)}")
-    return PROTOCOLS[name]
+    if isinstance(rules, str):
+        if rules not in PROTOCOLS:
+            raise ValueError(f"unknown protocol {rules!r}; known: {', '.join(PROTOCOLS)}")
+        rules = PROTOCOLS[rules]
+    if "hints" in changes:
+        hints = changes.pop("hints")
+        changes = {"hint_rate": 1.0, **changes} if hints else {**changes, "hint_rate": 0.0}
+    if not changes:
+        return rules or DEFAULT
+    known = [field.name for field in fields(Rules)]
+    if unknown := [name for name in changes if name not in known]:
+        raise TypeError(f"there is no rule {unknown[0]!r}; known: hints, {', '.join(known)}")
+    changed = replace(rules or DEFAULT, **changes)
+    return changed if changed == rules else replace(changed, name="", source="")
 
 
-def differences(own: Mapping[str, Preset] = MappingProxyType({})) -> pd.DataFrame:
+def differences(own: Mapping[str, Rules] = MappingProxyType({})) -> pd.DataFrame:
     """A row per rule that the protocols do not share, a column per protocol; a dash where nothing is set.
 
     Args:
-        own: rules of one's own by name, to stand in the first columns.
+        own: rules of one's own by name, for the first columns.
     """
     import pandas as pd
 
-    columns = {name: asdict(preset) for name, preset in {**own, **PROTOCOLS}.items()}
+    columns = {name: asdict(rules) for name, rules in {**own, **PROTOCOLS}.items()}
     table = pd.DataFrame(columns, dtype=object).drop("name").replace("", None)
     table = table[[len(set(row)) > 1 for row in table.to_numpy().tolist()]]
     return table.where(table.notna(), "–").rename_axis("rule")

@@ -15,14 +15,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tqdm.auto import tqdm
 
 from envtune.data.bfcl import data_version
 from envtune.environment import Observation, ToolUseEnv
-from envtune.environment.env import Reveal
-from envtune.environment.rules import Preset
-from envtune.environment.rules import protocol as preset
+from envtune.environment.rules import Rules, rules_of
 from envtune.evaluation import records
 from envtune.evaluation.records import Row, Writer
 from envtune.evaluation.result import Result
@@ -35,11 +34,10 @@ def evaluate(
     tasks: Sequence[Task],
     path: str | Path | None = None,
     *,
-    max_steps_per_turn: int = 20,
-    reveal: Reveal = "message",
-    protocol: str | Preset | None = None,
+    rules: Rules | str | None = None,
     batch_size: int = 32,
     progress: bool = True,
+    **changes: Any,
 ) -> Result:
     """Play `policy` on every task, without hints.
 
@@ -48,19 +46,18 @@ def evaluate(
         tasks: what to play; each task once.
         path: JSONL to append to. If it holds the beginning of this very evaluation, that is kept and the rest is
             played; if all of it, nothing is played. None: nothing is written.
-        max_steps_per_turn: tool steps allowed in one turn: 20 official, 10 T3RL, 5 the paper.
-        reveal: how withheld tools are handed over, see `ToolUseEnv`.
-        protocol: `bfcl_fc`, `t3rl` or `paper` instead of the two above; or rules of one's own, see `environment.rules`.
+        rules: limits, or a name of `PROTOCOLS` (`bfcl_fc`, `t3rl`, `paper`); None: the benchmark's limits.
         batch_size: episodes in flight at once, which the policy sees together.
         progress: show a progress bar.
+        changes: single rules by name, such as `max_steps_per_turn=10`, see `rules_of`.
 
     Raises:
-        ValueError: no tasks or a task given twice, `batch_size` below 1, an unknown protocol, a policy that samples at
-            another temperature than the protocol or does not answer every chat, or a file at `path` that belongs to
-            something else; the message names file, line and what differs.
+        ValueError: no tasks or a task given twice, `batch_size` below 1, unknown rules or rules that help the agent, a
+            policy that samples at another temperature than the rules say or does not answer every chat, or a file at
+            `path` that belongs to something else. The message names file, line and what differs.
     """
     _check_arguments(tasks, batch_size)
-    rules = _rules(policy, max_steps_per_turn, reveal, protocol)
+    rules = _checked(rules_of(rules, **changes), policy)
     header = records.make_header(_config(policy, tasks, rules))
     with ExitStack() as stack:
         writer: Writer | None = None
@@ -98,7 +95,6 @@ class _Running:
     index: int
     env: ToolUseEnv
     chat: Chat
-    steps: int = 0
     done: bool = False
 
 
@@ -111,23 +107,19 @@ def _check_arguments(tasks: Sequence[Task], batch_size: int) -> None:
         raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
 
 
-def _rules(policy: Policy, max_steps_per_turn: int, reveal: Reveal, protocol: str | Preset | None) -> Preset:
-    own = Preset(max_steps_per_turn=max_steps_per_turn, reveal=reveal)
-    if protocol is None:
-        return own
-    rules = protocol if isinstance(protocol, Preset) else preset(protocol)
-    if own != Preset():
-        raise ValueError(f"protocol {rules.name} sets max_steps_per_turn and reveal; give either it or them")
+def _checked(rules: Rules, policy: Policy) -> Rules:
+    if rules.helps:
+        raise ValueError("these rules give hints or feedback, and an evaluation is played without; use rules.judged")
     found = policy.settings.get("temperature")
     if None not in (found, rules.temperature) and found != rules.temperature:
         raise ValueError(
-            f"policy {policy.name} samples at temperature {found}, protocol {rules.name} at {rules.temperature}: "
-            f"load it with load_policy(..., temperature={rules.temperature})"
+            f"policy {policy.name} samples at temperature {found}, protocol {rules.name or 'of these rules'} at "
+            f"{rules.temperature}: load it with load_policy(..., temperature={rules.temperature})"
         )
     return rules
 
 
-def _config(policy: Policy, tasks: Sequence[Task], rules: Preset) -> JSON:
+def _config(policy: Policy, tasks: Sequence[Task], rules: Rules) -> JSON:
     return {
         "policy": policy.name,
         "settings": policy.settings,
@@ -137,7 +129,7 @@ def _config(policy: Policy, tasks: Sequence[Task], rules: Preset) -> JSON:
     }
 
 
-def _play(policy: Policy, tasks: Sequence[Task], rules: Preset, batch_size: int) -> Iterator[tuple[int, Row]]:
+def _play(policy: Policy, tasks: Sequence[Task], rules: Rules, batch_size: int) -> Iterator[tuple[int, Row]]:
     """Index and row of every task, as they finish."""
     ask = policy.reply_some if isinstance(policy, Streaming) else policy.reply
     waiting = iter(enumerate(tasks))
@@ -161,17 +153,16 @@ def _play(policy: Policy, tasks: Sequence[Task], rules: Preset, batch_size: int)
         running = [episode for episode in running if not episode.done]
 
 
-def _start(index: int, task: Task, rules: Preset) -> _Running:
-    env = ToolUseEnv(task, hints=False, max_steps_per_turn=rules.max_steps_per_turn, reveal=rules.reveal)
+def _start(index: int, task: Task, rules: Rules) -> _Running:
+    env = ToolUseEnv(task, rules)
     observation = env.reset()
     return _Running(index, env, Chat(task, *rules.opening(observation.messages, observation.tools)))
 
 
-def _advance(episode: _Running, text: str, rules: Preset) -> None:
+def _advance(episode: _Running, text: str, rules: Rules) -> None:
     chat, env = episode.chat, episode.env
     observation: Observation = env.step(text)
-    episode.steps += 1
-    episode.done = env.done or episode.steps == rules.max_steps
+    episode.done = env.done
     chat.messages += [{"role": "assistant", "content": text}, *rules.shown(observation.messages)]
     if observation.recompiled:
         chat.tools = observation.tools

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from functools import cache
+from functools import cache, reduce
+from operator import add
 
 import pandas as pd
 
 from envtune import rewards
 from envtune.data import bfcl
 from envtune.evaluation.stats import cluster_mean
-from envtune.types import Episode, FormatErrorKind
+from envtune.types import Counts, Episode
 
 
 @cache
@@ -28,7 +29,7 @@ def call_frame(episodes: Iterable[Episode]) -> pd.DataFrame:
     rows = [
         {
             "task_id": episode.task_id,
-            "number": int(episode.task_id.rsplit("_", 1)[1]),
+            "number": episode.number,
             "category": str(episode.category),
             "turn": turn_index,
             "tool": call.name,
@@ -47,18 +48,15 @@ def call_frame(episodes: Iterable[Episode]) -> pd.DataFrame:
 
 
 def reward_frame(episodes: Iterable[Episode]) -> pd.DataFrame:
-    """One row per episode: `task_id`, `number`, `category`, `success`, `strict_success` and the four rewards."""
+    """One row per episode: `task_id`, `number`, `category`, `success`, `strict_success` and every reward."""
     rows = [
         {
             "task_id": episode.task_id,
-            "number": int(episode.task_id.rsplit("_", 1)[1]),
+            "number": episode.number,
             "category": str(episode.category),
             "success": episode.success,
             "strict_success": episode.strict_success,
-            "syntax": rewards.syntax(episode),
-            "progress": rewards.progress(episode),
-            "binary": rewards.binary(episode),
-            "execution": rewards.execution(episode),
+            **{name: reward(episode) for name, reward in rewards.REWARDS.items()},
         }
         for episode in episodes
     ]
@@ -92,15 +90,13 @@ def feedback_rates(episodes: Iterable[Episode]) -> dict[str, float]:
     a denominator are NaN.
     """
     played = list(episodes)
-    steps = [step for episode in played for step in episode.steps]
-    results = [result for step in steps for result in step.results]
-    kinds = [step.format_error.kind for step in steps if step.format_error is not None]
+    total = reduce(add, (episode.counts for episode in played), Counts())
     return {
         "execution": _share(sum(map(rewards.execution, played)), len(played)),
-        "error_rate": _share(sum(result.error for result in results), len(results)),
-        "unknown_tool_rate": _share(sum(result.unknown_tool for result in results), len(results)),
-        "invalid_json_rate": _share(kinds.count(FormatErrorKind.INVALID_JSON), len(steps)),
-        "structure_rate": _share(kinds.count(FormatErrorKind.STRUCTURE), len(steps)),
+        "error_rate": _share(total.failed_calls, total.calls),
+        "unknown_tool_rate": _share(total.unknown_tools, total.calls),
+        "invalid_json_rate": _share(total.invalid_json, total.steps),
+        "structure_rate": _share(total.format_errors - total.invalid_json, total.steps),
     }
 
 

@@ -102,7 +102,9 @@ def changed(before: Result, after: Result, turns: Mapping[str, pd.DataFrame]) ->
     numbers: JSON = {
         "turn_accuracy": {name: result.turn_accuracy for name, result in results.items()},
         "task_accuracy": {name: result.accuracy for name, result in results.items()},
-        "task_accuracy_by_category": {name: result.by_category.accuracy.to_dict() for name, result in results.items()},
+        "task_accuracy_by_category": {
+            name: result.by_category.task_accuracy.to_dict() for name, result in results.items()
+        },
     }
     for name, general in {"chain_turn_accuracy": CHAIN, "waiting_turn_accuracy": NOTHING}.items():
         if (later.type == general).any():
@@ -127,13 +129,13 @@ def scores(results: Mapping[str, Mapping[str, Result]], frames: Mapping[tuple[st
         frames: (set, policy) -> `turn_frame`.
 
     Returns:
-        Indexed by `tasks` (the set), `policy` and `category`: `n`, `turns_right`, `chain_turns_right` (NaN without
-        chains), `accuracy`, `strict_accuracy` and `progress`, each but the first with `_low` and `_high`.
+        Indexed by `tasks` (the set), `policy` and `category`: `n`, `turn_accuracy`, `chain_turn_accuracy` (NaN without
+        chains), `task_accuracy`, `strict_task_accuracy` and `progress`, each but the first with `_low` and `_high`.
     """
     tables = {}
     for (name, policy), frame in frames.items():
         table = results[name][policy].table()
-        turns = _turns(frame, "turns_right").join(_turns(frame[frame.type == CHAIN], "chain_turns_right"))
+        turns = _turns(frame, "turn_accuracy").join(_turns(frame[frame.type == CHAIN], "chain_turn_accuracy"))
         ends = [f"{metric}{end}" for metric in METRICS for end in ("", "_low", "_high")]
         tables[name, policy] = table[["n"]].join(turns).join(table[ends])
     return pd.concat(tables, names=["tasks", "policy", "category"])

@@ -59,7 +59,7 @@ def _split_text(result: Result) -> str:
 
 
 def _row(run: str, result: Result, date: str, laptop: bool) -> list[object]:
-    accuracy = result.by_category.accuracy.mul(100).to_dict()
+    accuracy = result.by_category.task_accuracy.mul(100).to_dict()
     name = f"{result.policy} (laptop)" if laptop else result.policy
     scores = [accuracy.get(str(category), float("nan")) for category in Category]
     source = "this project, laptop" if laptop else "this project"

@@ -22,7 +22,7 @@ from typing import BinaryIO
 from pydantic import TypeAdapter, ValidationError
 
 from envtune import rewards
-from envtune.types import JSON, Category, Episode, StepKind, Task
+from envtune.types import JSON, Category, Episode, Task
 
 SCHEMA = 1
 """Version of the format; raised when a line changes its meaning."""
@@ -70,7 +70,7 @@ def make_header(config: JSON) -> Header:
 
 def make_row(episode: Episode) -> Row:
     """The row of an episode."""
-    results = [result for step in episode.steps for result in step.results]
+    counts = episode.counts
     return Row(
         task_id=episode.task_id,
         category=episode.category,
@@ -80,11 +80,11 @@ def make_row(episode: Episode) -> Row:
         correct_turns=sum(turn.correct for turn in episode.turns),
         n_turns=episode.n_turns,
         played_turns=len(episode.turns),
-        steps=len(episode.steps),
-        calls=len(results),
-        failed_calls=sum(result.error for result in results),
-        format_errors=sum(step.kind is StepKind.FORMAT_ERROR for step in episode.steps),
-        guarded_calls=sum(result.guarded for result in results),
+        steps=counts.steps,
+        calls=counts.calls,
+        failed_calls=counts.failed_calls,
+        format_errors=counts.format_errors,
+        guarded_calls=counts.guarded_calls,
         episode=episode,
     )
 

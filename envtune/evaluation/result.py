@@ -13,17 +13,10 @@ import pandas as pd
 from envtune.data.splits import split_around, split_of
 from envtune.evaluation.records import Row
 from envtune.evaluation.stats import Difference, cluster_means, paired_difference
-from envtune.types import JSON, Category, Episode
+from envtune.types import JSON, Category, Episode, id_number
 
-METRICS = {"accuracy": "success", "strict_accuracy": "strict_success", "progress": "progress"}
+METRICS = {"task_accuracy": "success", "strict_task_accuracy": "strict_success", "progress": "progress"}
 """Column with an interval -> field of a row."""
-TITLES = {
-    "accuracy": "task accuracy",
-    "strict_accuracy": "strict task accuracy",
-    "turns_right": "turn accuracy",
-    "chain_turns_right": "turn accuracy, chains",
-}
-"""Column -> the one name of its measure, where that is not the column's own."""
 
 
 @dataclass(frozen=True)
@@ -82,10 +75,11 @@ class Result:
     def table(self) -> pd.DataFrame:
         """One line per category and a total.
 
-        Columns: `n` tasks; `accuracy` (official), `strict_accuracy` (and no call in a turn that expects none) and
-        `progress` (mean of R_P), each with `_low` and `_high`, the ends of a 95 % bootstrap interval over id numbers;
-        `turn_accuracy`; `calls_per_turn` and `steps_per_turn`, over turns played; `error_rate`, the share of calls that
-        failed (NaN without calls); `format_error_rate`, the share of steps that could not be parsed; `guarded_calls`.
+        Columns: `n` tasks; `task_accuracy` (official), `strict_task_accuracy` (and no call in a turn that expects none)
+        and `progress` (mean of R_P), each with `_low` and `_high`, the ends of a 95 % bootstrap interval over id
+        numbers; `turn_accuracy`; `calls_per_turn` and `steps_per_turn`, over turns played; `error_rate`, the share of
+        calls that failed (NaN without calls); `format_error_rate`, the share of steps that could not be parsed;
+        `guarded_calls`.
         """
         return pd.concat([self.by_category, _frame({"all": list(self.rows)})])
 
@@ -101,12 +95,12 @@ Runs = Result | Sequence[Result]
 """A run, or the samples of one."""
 
 
-def compare(a: Runs, b: Runs, metric: str = "accuracy") -> Difference:
+def compare(a: Runs, b: Runs, metric: str = "task_accuracy") -> Difference:
     """`a` minus `b` on the same tasks, with a 95 % interval and a p-value, both by id number.
 
     Args:
         a, b: two runs, in any order of their tasks; or the samples of a run, which count with their mean.
-        metric: `accuracy`, `strict_accuracy` or `progress`.
+        metric: `task_accuracy`, `strict_task_accuracy` or `progress`.
 
     Raises:
         ValueError: unknown metric, or runs whose protocol, data or tasks differ; the message names what differs.
@@ -117,11 +111,11 @@ def compare(a: Runs, b: Runs, metric: str = "accuracy") -> Difference:
     if found := [line for run in second for line in differences(first[0], run)]:
         raise ValueError(f"these runs cannot be compared: {'; '.join(dict.fromkeys(found))}")
     x, y = (_means(runs, METRICS[metric]) for runs in (first, second))
-    return paired_difference(list(x.values()), [y[task_id] for task_id in x], [_number(task_id) for task_id in x])
+    return paired_difference(list(x.values()), [y[task_id] for task_id in x], [id_number(task_id) for task_id in x])
 
 
 def comparison(a: Runs, b: Runs) -> pd.DataFrame:
-    """`compare` for every metric over all categories, and for accuracy within each.
+    """`compare` for every metric over all categories, and for task accuracy within each.
 
     Returns:
         Indexed by `metric` and `category`: `n`, the means `a` and `b`, `difference` with `low` and `high`, and `p`.
@@ -129,7 +123,7 @@ def comparison(a: Runs, b: Runs) -> pd.DataFrame:
     first, second = _listed(a), _listed(b)
     categories = [c for c in Category if any(row.category is c for row in first[0].rows)]
     rows = {}
-    for metric, category in [*((metric, None) for metric in METRICS), *(("accuracy", c) for c in categories)]:
+    for metric, category in [*((metric, None) for metric in METRICS), *(("task_accuracy", c) for c in categories)]:
         parts = [[run.only(category) if category else run for run in runs] for runs in (first, second)]
         found = compare(parts[0], parts[1], metric)
         means = [_means(runs, METRICS[metric]) for runs in parts]
@@ -181,13 +175,9 @@ def _means(runs: Sequence[Result], field: str) -> dict[str, float]:
 
 
 def readable(table: pd.DataFrame) -> pd.DataFrame:
-    """A table of measures as text: percentages, each with its 95 % interval in percent, unless all tasks agree.
-
-    Its columns are named for a reader: `TITLES`, or else the name with blanks.
-    """
+    """A table of measures as text: percentages, each with its 95 % interval in percent, unless all tasks agree."""
     measures = [name for name in table.columns if not name.endswith(("_low", "_high"))]
-    titles = {name: TITLES.get(name, name.replace("_", " ")) for name in measures}
-    rows = [{title: _cell(row, name) for name, title in titles.items()} for row in table.to_dict("records")]
+    rows = [{name.replace("_", " "): _cell(row, name) for name in measures} for row in table.to_dict("records")]
     return pd.DataFrame(rows, index=table.index)
 
 
@@ -204,11 +194,7 @@ def _cell(row: Mapping[Hashable, Any], name: str) -> str:
 
 
 def _numbers(rows: Sequence[Row]) -> list[int]:
-    return [_number(row.task_id) for row in rows]
-
-
-def _number(task_id: str) -> int:
-    return int(task_id.rsplit("_", 1)[1])
+    return [id_number(row.task_id) for row in rows]
 
 
 def _frame(groups: dict[str, list[Row]]) -> pd.DataFrame:

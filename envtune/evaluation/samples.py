@@ -1,4 +1,4 @@
-"""Several samples of one run: how often a policy succeeds, and how often every time.
+"""Several samples of one run: how often a policy solves a task, and how often it does so in every sample.
 
 In: how to load the policy with a seed, tasks, a folder. Out: a `Result` per sample, each with its own JSONL
 `sample-<i>.jsonl` as `evaluate` writes it, so that a killed run goes on where it stopped.
@@ -16,7 +16,7 @@ from envtune.evaluation.evaluate import evaluate, load_result
 from envtune.evaluation.result import METRICS, Result, differences
 from envtune.evaluation.stats import cluster_means
 from envtune.policy.base import Policy
-from envtune.types import Category, Task
+from envtune.types import Category, Task, id_number
 
 
 def evaluate_samples(
@@ -30,15 +30,15 @@ def evaluate_samples(
     """Play every task `samples` times, with the seeds `seed`, `seed + 1`, ...
 
     Args:
-        load: the policy with a given seed.
+        load: gives the policy with a given seed.
         tasks: what to play.
-        path: a folder that gets a file per sample; for one sample that file; None: nothing is written.
-        samples: how often.
+        path: a folder for a file per sample, or, for one sample, that file. None: nothing is written.
+        samples: how often each task is played.
         seed: of the first sample.
         options: of `evaluate`.
 
     Raises:
-        ValueError: the policy does not depend on its seed, so that all samples would be the same.
+        ValueError: the policy does not depend on its seed, so all samples would be the same.
     """
     policy = load(seed)
     if samples > 1 and "seed" not in policy.settings:
@@ -51,7 +51,7 @@ def evaluate_samples(
 
 
 def load_runs(path: Path | str) -> list[Result]:
-    """What `evaluate` left at `path`, or the samples that `evaluate_samples` left in that folder.
+    """The result that `evaluate` wrote to `path`, or the samples that `evaluate_samples` wrote to that folder.
 
     Raises:
         FileNotFoundError: there is nothing.
@@ -73,8 +73,8 @@ def load_runs(path: Path | str) -> list[Result]:
 def sample_table(results: Sequence[Result]) -> pd.DataFrame:
     """One line per category and a total, over all samples, each measure with its 95 % interval by id number.
 
-    Columns: `n` tasks and `samples` of each; `pass@1` (the mean accuracy), `pass^k` (tasks solved in all k samples) and
-    `pass@k` (in at least one) for k = `samples`; `strict_accuracy` and `progress`, means over samples.
+    Columns: `n` tasks and `samples` of each, `pass@1` (the mean accuracy), `pass^k` (tasks solved in all k samples) and
+    `pass@k` (in at least one) for k = `samples`, and `strict_task_accuracy` and `progress`, means over samples.
     """
     k = len(results)
     tables = [[[float(getattr(row, field)) for row in run.rows] for run in results] for field in METRICS.values()]
@@ -83,12 +83,12 @@ def sample_table(results: Sequence[Result]) -> pd.DataFrame:
         "pass@1": success,
         f"pass^{k}": [float(share == 1) for share in success],
         f"pass@{k}": [float(share > 0) for share in success],
-        "strict_accuracy": strict,
+        "strict_task_accuracy": strict,
         "progress": progress,
     }
     frame = pd.DataFrame(columns)
     frame["category"] = [str(row.category) for row in results[0].rows]
-    frame["number"] = [int(row.task_id.rsplit("_", 1)[1]) for row in results[0].rows]
+    frame["number"] = [id_number(row.task_id) for row in results[0].rows]
     groups = {str(c): part for c in Category if len(part := frame[frame.category == c])} | {"all": frame}
     return pd.DataFrame(
         [_line(part, list(columns), k) for part in groups.values()], index=pd.Index(groups, name="category")

@@ -21,6 +21,7 @@ from pathlib import Path
 
 import torch
 
+from envtune.environment import ToolUseEnv
 from envtune.policy.checkpoint import TINY, folder_of, load_tokenizer, local_folder
 from envtune.training import cost
 from envtune.training.batches import Batch
@@ -163,9 +164,9 @@ def _measure(
 def _longest_prompt(stage: Stage, tokenizer: object, tasks: Sequence[Task]) -> int:
     from envtune.policy.tokens import ChatTokens
 
-    chat, conditions = ChatTokens(tokenizer), stage.validation()  # type: ignore[arg-type]
-    first = [conditions.env(task, "").reset() for task in tasks]
-    return max(len(chat.prompt(*conditions.rules.opening(seen.messages, seen.tools))) for seen in first)
+    chat, rules = ChatTokens(tokenizer), stage.judged  # type: ignore[arg-type]
+    first = [ToolUseEnv(task, rules).reset() for task in tasks]
+    return max(len(chat.prompt(*rules.opening(seen.messages, seen.tools))) for seen in first)
 
 
 def _summary(length: int, stage: Stage, lines: Sequence[JSON], peak: float) -> StepBench:

@@ -176,7 +176,7 @@ def build(policy: str, model: Architecture, stages: Sequence[Stage], tasks: Sequ
     if policy == TINY or local_folder(policy):
         tokenizer = load_tokenizer(policy)
     else:
-        rules = stages[-1].validation().rules
+        rules = stages[-1].judged
         texts = []
         for task in tasks:
             messages, tools = rules.opening([{"role": "user", "content": task.user_turns[0]}], task.tools)

@@ -15,8 +15,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from envtune.data import load_tasks, spread
 from envtune.environment.hints import Strength
-from envtune.environment.rules import Calls
-from envtune.training.rollout import REWARDS, Conditions
+from envtune.environment.rules import Calls, Rules
+from envtune.rewards import REWARDS
+from envtune.training.rollout import Limits
 from envtune.types import JSON, Category, Task
 
 ALL = tuple(Category)
@@ -57,7 +58,7 @@ class Stage:
 
     name: str
     reward: str
-    """A name of `rollout.REWARDS`."""
+    """A name of `rewards.REWARDS`."""
     steps: int
     """Optimizer steps; each plays `episodes` new ones."""
     message_tokens: int
@@ -142,26 +143,27 @@ class Stage:
         """Optimizer steps on the episodes of one step."""
         return 1
 
-    def conditions(self, step: int) -> Conditions:
-        """How the episodes of step `step` are played."""
-        return replace(
-            self.validation(),
-            temperature=self.temperature,
+    def rules(self, step: int) -> Rules:
+        """How the episodes of step `step` are played; `.judged`: how validation plays."""
+        return Rules(
+            max_steps_per_turn=self.max_steps_per_turn,
+            max_steps=self.max_steps,
+            calls=self.calls,
             hint_rate=self.rate(step),
             hint_strength=self.hint_strength,
             turn_feedback=self.turn_feedback,
+            temperature=self.temperature,
         )
 
-    def validation(self) -> Conditions:
-        """The same limits, greedy, without hints and without feedback."""
-        return Conditions(
-            self.message_tokens,
-            self.episode_tokens,
-            self.max_steps_per_turn,
-            self.max_steps,
-            temperature=0.0,
-            calls=self.calls,
-        )
+    @property
+    def judged(self) -> Rules:
+        """How validation plays: the same limits, greedy, without hints and without feedback."""
+        return self.rules(0).judged
+
+    @property
+    def limits(self) -> Limits:
+        """Most tokens of a message and of an episode."""
+        return Limits(self.message_tokens, self.episode_tokens)
 
     def load(self, split: str | None = None, tasks: int | None = None) -> list[Task]:
         """The stage's tasks; with `split`, so many of the same categories from another split.

@@ -1,7 +1,7 @@
-"""What a step of training was like, in numbers: from rollouts to one line of `metrics.jsonl`.
+"""The numbers of a training step: from rollouts to one line of `metrics.jsonl`.
 
-`summary` takes from a rollout what the numbers need, as plain data that can be sent between processes; `measure` adds
-summaries up. Rates are shares from 0 to 1, and absent where they have no denominator. The file is append-only; a
+`summary` takes from a rollout what the numbers need, as plain data that can be sent between processes. `measure` adds
+summaries up. Rates are shares from 0 to 1, and absent where they have no denominator. The file is append-only. A
 resumed run first cuts it back to its checkpoint.
 """
 
@@ -11,17 +11,19 @@ import json
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 from envtune.training.rollout import Rollout
-from envtune.types import JSON, FormatErrorKind, Step, StepKind, Task
+from envtune.types import JSON, Counts, Task
+
+_SUMMED = ("success", "played", "cut", "out_of_room", "sampled", "read")
 
 
 def summary(rollout: Rollout, task: Task) -> JSON:
     """Counts of one episode."""
-    episode, steps = rollout.episode, rollout.episode.steps
-    results = [result for step in steps for result in step.results]
+    episode = rollout.episode
     kinds: Sequence[str] = getattr(task, "kinds", ())
     right = [turn.correct for turn in episode.turns] + [False] * (episode.n_turns - len(episode.turns))
     abstained = [turn.abstained for turn in episode.turns if turn.abstained is not None]
@@ -31,13 +33,7 @@ def summary(rollout: Rollout, task: Task) -> JSON:
         "category": str(episode.category),
         "kinds": [[kind, ok] for kind, ok in zip(kinds, right, strict=False)],
         "played": len(episode.turns),
-        "steps": len(steps),
-        "calls": len(results),
-        "errors": sum(result.error for result in results),
-        "hints": sum(result.hint is not None for result in results),
-        "unknown": sum(result.unknown_tool for result in results),
-        "invalid_json": sum(_invalid_json(step) for step in steps),
-        "unparsed": sum(step.kind is StepKind.FORMAT_ERROR for step in steps),
+        **asdict(episode.counts),
         "abstained": [sum(abstained), len(abstained)],
         "cut": rollout.cut_messages,
         "out_of_room": rollout.out_of_room,
@@ -46,38 +42,32 @@ def summary(rollout: Rollout, task: Task) -> JSON:
     }
 
 
-def _invalid_json(step: Step) -> bool:
-    return step.format_error is not None and step.format_error.kind is FormatErrorKind.INVALID_JSON
-
-
 def measure(summaries: Sequence[JSON]) -> dict[str, float]:
     """The numbers of a set of episodes.
 
-    Keys: `rewards/*` (means), `progress` (the share of turns right, mean over episodes), `success`,
-    `success/<category>`, `kind/<kind>` (turns of that kind right), `error_rate` and `unknown_tool_rate` (of calls),
-    `format_error_rate` and `invalid_json_rate` (of messages), `abstention_rate` (of turns that expect no call), `hints`
-    (per episode), `calls_per_turn`, `steps_per_turn`, `cut_rate` (of messages), `out_of_room` (of episodes),
-    `tokens/sampled`, `tokens/environment` (sums), `tokens/episode` (mean).
+    Keys: `rewards/*` (means), `progress` (mean over episodes of the share of their turns correct), `task_accuracy`,
+    `task_accuracy/<category>`, `kind/<kind>` (share of the turns of that kind correct), `error_rate` and
+    `unknown_tool_rate` (of calls), `format_error_rate` and `invalid_json_rate` (of messages), `abstention_rate` (of
+    turns that expect no call), `hints` (per episode), `calls_per_turn`, `steps_per_turn`, `cut_rate` (of messages),
+    `out_of_room` (of episodes), `tokens/sampled`, `tokens/environment` (sums), `tokens/episode` (mean).
     """
     n = len(summaries)
-    total = {key: sum(s[key] for s in summaries) for key in ("success", "played", "steps", "calls", "errors", "hints")}
-    total |= {key: sum(s[key] for s in summaries) for key in ("unparsed", "cut", "out_of_room", "sampled", "read")}
-    total |= {key: sum(s[key] for s in summaries) for key in ("unknown", "invalid_json")}
+    total = {key: sum(s[key] for s in summaries) for key in (*_SUMMED, *(field.name for field in fields(Counts)))}
     abstained, could = (sum(s["abstained"][i] for s in summaries) for i in (0, 1))
     groups: dict[str, list[float]] = defaultdict(list)
     for s in summaries:
-        groups[f"success/{s['category']}"].append(s["success"])
+        groups[f"task_accuracy/{s['category']}"].append(s["success"])
         for kind, ok in s["kinds"]:
             groups[f"kind/{kind}"].append(ok)
         for name, reward in s["rewards"].items():
             groups[f"rewards/{name}"].append(reward)
     numbers = {
         "progress": math.fsum(s["rewards"]["progress"] for s in summaries) / n,
-        "success": total["success"] / n,
+        "task_accuracy": total["success"] / n,
         **{key: math.fsum(values) / len(values) for key, values in sorted(groups.items())},
-        **_ratio("error_rate", total["errors"], total["calls"]),
-        **_ratio("unknown_tool_rate", total["unknown"], total["calls"]),
-        **_ratio("format_error_rate", total["unparsed"], total["steps"]),
+        **_ratio("error_rate", total["failed_calls"], total["calls"]),
+        **_ratio("unknown_tool_rate", total["unknown_tools"], total["calls"]),
+        **_ratio("format_error_rate", total["format_errors"], total["steps"]),
         **_ratio("invalid_json_rate", total["invalid_json"], total["steps"]),
         **_ratio("abstention_rate", abstained, could),
         **_ratio("cut_rate", total["cut"], total["steps"]),
@@ -97,20 +87,20 @@ def _ratio(name: str, part: float, whole: float) -> dict[str, float]:
 
 
 def append(path: Path, line: JSON) -> None:
-    """Add one line; what is not a finite number becomes null."""
+    """Add one line. Numbers that are not finite become null."""
     with path.open("a", encoding="utf-8") as file:
         file.write(json.dumps({key: _finite(value) for key, value in line.items()}) + "\n")
 
 
 def read(path: str | Path) -> list[JSON]:
-    """The lines of a metrics file; a last line that was not written to its end is left out."""
+    """The lines of a metrics file. An incomplete last line is left out."""
     path = Path(path)
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
     return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
 def cut_back(path: Path, stage: int, step: int) -> None:
-    """Keep what was written before step `step` of stage `stage` ended, that step included."""
+    """Keep the lines up to and including step `step` of stage `stage`."""
     write(path, [line for line in read(path) if (line["stage"], line["step"]) <= (stage, step)])
 
 

@@ -1,8 +1,8 @@
 """Episodes as training data: token ids, which of them the policy sampled, and what the episode was worth.
 
-In: tasks, the conditions they are played under, and a backend that samples messages. Out: one `Rollout` per task, in
-order. Sampled ids go from the backend to the loss as they are; what the environment says is appended as tokens
-(`policy.tokens`). For every rollout
+In: tasks, the rules and token limits they are played under, and a backend that samples messages. Out: one `Rollout`
+per task, in order. Sampled ids go from the backend to the loss as they are; what the environment says is appended as
+tokens (`policy.tokens`). For every rollout
 
     len(completion_ids) == len(env_mask) == len(logprobs), and env_mask is 1 exactly on sampled tokens,
 
@@ -18,69 +18,31 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from envtune import rewards
 from envtune.environment import Observation, ToolUseEnv
-from envtune.environment.hints import Strength
-from envtune.environment.rules import Calls, Preset
+from envtune.environment.rules import Rules
 from envtune.policy.generate import Row, Sampler
 from envtune.policy.language import stop_ids_of
 from envtune.policy.tokens import ChatTokens
-from envtune.types import Episode, Task
+from envtune.rewards import REWARDS
+from envtune.types import Episode, StopReason, Task
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-REWARDS: Mapping[str, Callable[[Episode], float]] = {
-    "syntax": rewards.syntax,
-    "progress": rewards.progress,
-    "binary": rewards.binary,
-    "execution": rewards.execution,
-}
-
 
 @dataclass(frozen=True)
-class Conditions:
-    """How episodes are played."""
+class Limits:
+    """Most tokens of a message and of an episode."""
 
     message_tokens: int
-    """Most tokens in one assistant message."""
+    """In one assistant message."""
     episode_tokens: int
-    """Most tokens after the prompt."""
-    max_steps_per_turn: int
-    """Tool steps allowed in one turn: the paper 5, T3RL 10, official 20."""
-    max_steps: int | None = None
-    """Assistant messages allowed in one episode: T3RL 30; None: no limit."""
-    temperature: float = 1.0
-    hint_rate: float = 0.0
-    """Share of the failed calls that get their hint; 0: none, results are the benchmark's."""
-    hint_strength: Strength = Strength.ONE
-    """Whether a hint names the one tool that helps, or lists several."""
-    turn_feedback: bool = False
-    """Tell the agent after a turn that it acted where nothing should be called."""
-    calls: Calls = "native"
-    """Who renders tools and results, see `environment.rules.Preset`."""
-
-    @property
-    def rules(self) -> Preset:
-        """How messages are put to the model, and the limits on steps."""
-        return Preset(max_steps_per_turn=self.max_steps_per_turn, max_steps=self.max_steps, calls=self.calls)
-
-    def env(self, task: Task, seed: str) -> ToolUseEnv:
-        """A fresh environment; `seed` decides which failed calls get their hint."""
-        return ToolUseEnv(
-            task,
-            hints=self.hint_rate > 0,
-            max_steps_per_turn=self.max_steps_per_turn,
-            hint_strength=self.hint_strength,
-            hint_rate=self.hint_rate,
-            hint_seed=random.Random(f"hints/{seed}").getrandbits(31),
-            turn_feedback=self.turn_feedback,
-        )
+    """After the prompt, sampled or not."""
 
 
 class Backend(Protocol):
@@ -154,7 +116,6 @@ class _Playing:
     completion: list[int] = field(default_factory=list)
     mask: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
-    steps: int = 0
     cut_messages: int = 0
 
     def append(self, ids: Sequence[int], logprobs: Sequence[float] | None) -> None:
@@ -163,7 +124,7 @@ class _Playing:
         self.mask += [int(logprobs is not None)] * len(ids)
         self.logprobs += [0.0] * len(ids) if logprobs is None else logprobs
 
-    def record(self, out_of_room: bool) -> Rollout:
+    def record(self) -> Rollout:
         episode = self.env.episode
         return Rollout(
             self.prompt_ids,
@@ -173,7 +134,7 @@ class _Playing:
             episode,
             {name: reward(episode) for name, reward in REWARDS.items()},
             self.cut_messages,
-            out_of_room,
+            episode.stop is StopReason.ABORTED,
         )
 
 
@@ -181,7 +142,8 @@ def rollout(
     backend: Backend,
     tokens: ChatTokens,
     tasks: Sequence[Task],
-    conditions: Conditions,
+    rules: Rules,
+    limits: Limits,
     seeds: Sequence[str],
     *,
     max_rows: int = 64,
@@ -193,7 +155,8 @@ def rollout(
         backend: samples messages, at its own temperature.
         tokens: renders them.
         tasks: what to play.
-        conditions: limits and hints.
+        rules: limits on steps, and how the environment helps.
+        limits: on tokens.
         seeds: one per task: of its sampling and of its hints.
         max_rows: episodes in flight at once.
         clock: adds the seconds spent in the `environment`.
@@ -201,7 +164,7 @@ def rollout(
     Raises:
         ValueError: the prompt of a task does not fit into the model.
     """
-    player = _Player(backend, tokens, conditions, clock or Clock())
+    player = _Player(backend, tokens, rules, limits, clock or Clock())
     waiting = iter(zip(range(len(tasks)), tasks, seeds, strict=True))
     while True:
         while len(player.playing) < max_rows and (following := next(waiting, None)) is not None:
@@ -216,7 +179,8 @@ def play(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     tasks: Sequence[Task],
-    conditions: Conditions,
+    rules: Rules,
+    limits: Limits,
     *,
     seed: str | int = 0,
     max_rows: int = 64,
@@ -224,24 +188,28 @@ def play(
 ) -> list[Rollout]:
     """`rollout` with a transformers model that keeps its cache; the i-th task is seeded by `seed` and i."""
     tokens = ChatTokens(tokenizer, stop_ids_of(model))
-    sampler = Sampler(model, tokens.stop_ids, temperature=conditions.temperature)
+    sampler = Sampler(model, tokens.stop_ids, temperature=rules.temperature or 0.0)
     seeds = [f"{seed}/{index}" for index in range(len(tasks))]
-    return rollout(sampler, tokens, tasks, conditions, seeds, max_rows=max_rows, clock=clock)
+    return rollout(sampler, tokens, tasks, rules, limits, seeds, max_rows=max_rows, clock=clock)
+
+
+def hint_seed(seed: str) -> int:
+    """What decides, in an episode with this seed, which failures get their hint."""
+    return random.Random(f"hints/{seed}").getrandbits(31)
 
 
 class _Player:
     """Moves episodes between the environment and the backend."""
 
-    def __init__(self, backend: Backend, tokens: ChatTokens, conditions: Conditions, clock: Clock) -> None:
-        self.backend, self.tokens, self.conditions, self.clock = backend, tokens, conditions, clock
-        self.rules = conditions.rules
+    def __init__(self, backend: Backend, tokens: ChatTokens, rules: Rules, limits: Limits, clock: Clock) -> None:
+        self.backend, self.tokens, self.rules, self.limits, self.clock = backend, tokens, rules, limits, clock
         self.playing: dict[Row, _Playing] = {}
         self.finished: dict[int, Rollout] = {}
         self._prompts: dict[Task, list[int]] = {}
 
     def start(self, index: int, task: Task, seed: str) -> None:
         with self.clock.phase("environment"):
-            env = self.conditions.env(task, seed)
+            env = ToolUseEnv(task, self.rules, seed=hint_seed(seed))
             seen = env.reset()
         if task not in self._prompts:
             self._prompts[task] = self.tokens.prompt(*self.rules.opening(seen.messages, seen.tools))
@@ -257,21 +225,18 @@ class _Player:
         """Play the message that `row` has written; go on or finish."""
         playing = self.playing[row]
         playing.append(row.message, row.logprobs)
-        playing.steps += 1
         playing.cut_messages += row.cut
         text = self.tokens.text(row.message, row.cut)
         with self.clock.phase("environment"):
             seen = playing.env.step(text)
         if seen.done or not self._go_on(row, playing, seen):
             with self.clock.phase("environment"):
-                self.finished[playing.index] = playing.record(out_of_room=not seen.done)
+                self.finished[playing.index] = playing.record()
             self.backend.close(row)
             del self.playing[row]
 
     def _go_on(self, row: Row, playing: _Playing, seen: Observation) -> bool:
         """Let the row read what the environment said; False if there is no room for another message."""
-        if playing.steps == self.conditions.max_steps:
-            return False
         ids = self.tokens.continuation(self.rules.shown(seen.messages), row.ids[-1])
         if (room := self._room(playing, len(ids))) < 1:
             return False
@@ -282,5 +247,5 @@ class _Player:
     def _room(self, playing: _Playing, new: int) -> int:
         """Tokens left for the next message behind `new` tokens of the environment."""
         used = len(playing.completion) + new
-        left = min(self.conditions.episode_tokens, self.backend.max_length - len(playing.prompt_ids)) - used
-        return min(self.conditions.message_tokens, left)
+        left = min(self.limits.episode_tokens, self.backend.max_length - len(playing.prompt_ids)) - used
+        return min(self.limits.message_tokens, left)

@@ -295,7 +295,8 @@ class _StageRun:
             return {}
         before, plan = self.run.stages[self.number - 1], self.run.schedule
         asked = self.run.tasks.get("val") or before.load("val", plan.validate_tasks)
-        if before.validation() != self.stage.validation() or [t.id for t in asked] != [t.id for t in self.validation]:
+        played = [(stage.judged, stage.limits) for stage in (before, self.stage)]
+        if played[0] != played[1] or [t.id for t in asked] != [t.id for t in self.validation]:
             return {}
         score = self.entering / SCORE
         if score.exists():

@@ -110,7 +110,7 @@ def _is_of(path: Path, weights: str) -> bool:
 def _eval_results(result: Result) -> Iterator[EvalResult]:
     """Accuracy and strict accuracy, by category and over all: the hub's model-index."""
     for category, row in result.table().iterrows():
-        for metric, title in (("accuracy", "task accuracy"), ("strict_accuracy", "strict task accuracy")):
+        for metric, title in (("task_accuracy", "task accuracy"), ("strict_task_accuracy", "strict task accuracy")):
             yield EvalResult(
                 task_type="text-generation",
                 task_name="multi-turn tool use",

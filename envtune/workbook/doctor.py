@@ -18,7 +18,7 @@ from envtune.workbook.paths import find_root
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 PYTHON = (3, 11)
 FREE_GB = 2.0
-"""The laptop run, its environment aside, takes less than half of it."""
+"""Advised free disk space. The laptop run, without its Python environment, needs less than half of it."""
 
 
 class Verdict(StrEnum):
@@ -41,7 +41,7 @@ class Finding:
 
 
 def examine() -> Iterator[Finding]:
-    """Look at everything, in the order in which to mend it."""
+    """Check everything, in the order in which to fix it."""
     yield _python()
     try:
         root = find_root()
@@ -60,7 +60,7 @@ def examine() -> Iterator[Finding]:
 def _python() -> Finding:
     found = provenance.platform.python_version()
     if sys.version_info < PYTHON:
-        return Finding("Python", Verdict.FAIL, f"{found}; 3.11 or newer is needed")
+        return Finding("Python", Verdict.FAIL, f"{found}; install 3.11 or newer")
     return Finding("Python", Verdict.OK, found)
 
 

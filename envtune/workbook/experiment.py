@@ -54,7 +54,7 @@ BEGUN = "runs/begun.json"
 """The code that the runs are made with, and the seconds of all calls."""
 CURVES = {
     "progress": "val/progress",
-    "accuracy": "val/success",
+    "task_accuracy": "val/task_accuracy",
     "execution": "val/rewards/execution",
     "error_rate": "val/error_rate",
     "invalid_json_rate": "val/invalid_json_rate",
@@ -209,7 +209,7 @@ def run_one(path: Path | str, arm: str, seed: int | None = None) -> None:
         load_policy(policy, name=name),
         _tasks(params),
         folder / f"{params.split}.jsonl",
-        protocol=_stages(params)[-1].validation().rules,
+        rules=_stages(params)[-1].judged,
         batch_size=params.batch_size,
         progress=False,
     )
@@ -244,7 +244,7 @@ def _train(params: Arms, arm: str, seed: int, folder: Path) -> Path:
 
     def tell(line: dict[str, Any]) -> None:
         if "val/progress" in line:
-            found = f"progress {line['val/progress']:.0%}, task accuracy {line['val/success']:.0%}"
+            found = f"progress {line['val/progress']:.0%}, task accuracy {line['val/task_accuracy']:.0%}"
             print(f"{arm}-{seed}: {line['name']} step {line['step']}, without hints: {found}", flush=True)
 
     trained = train(
@@ -298,7 +298,7 @@ def _scores(result: Result) -> pd.DataFrame:
         own = [row for row in result.rows if category in ("all", row.category)]
         turns = sum(row.n_turns for row in own)
         right = {"turn_accuracy": sum(row.correct_turns for row in own) / turns, "episodes": len(own)}
-        right["accuracy"] = sum(row.success for row in own) / len(own)
+        right["task_accuracy"] = sum(row.success for row in own) / len(own)
         rows.append({"category": category, "turns": turns} | right | feedback_rates(row.episode for row in own))
     return pd.DataFrame(rows)
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 FEEDBACK = {
     "execution": "execution reward",
     "turn_accuracy": "turn accuracy",
-    "accuracy": "task accuracy",
+    "task_accuracy": "task accuracy",
     "error_rate": "failed calls",
     "invalid_json_rate": "messages with invalid JSON",
     "unknown_tool_rate": "calls of unknown tools",
@@ -39,9 +39,9 @@ REDRAW = 30.0
 """Seconds between two drawings of a live figure: one costs about a quarter of a second."""
 CURVES = {
     "progress": ("progress", "C0", "-"),
-    "success": ("task accuracy", "C1", ":"),
+    "task_accuracy": ("task accuracy", "C1", ":"),
     "val/progress": ("progress, validation", "C0", "o"),
-    "val/success": ("task accuracy, validation", "C1", "o"),
+    "val/task_accuracy": ("task accuracy, validation", "C1", "o"),
     "hint_rate": ("hint rate", "0.5", "--"),
 }
 """Key of a line of `metrics.jsonl` -> label, colour, mark."""
@@ -50,7 +50,7 @@ CURVES = {
 STEPS = {
     "reward": "reward",
     "progress": "progress",
-    "success": "task accuracy",
+    "task_accuracy": "task accuracy",
     "error_rate": "failed calls",
     "format_error_rate": "unreadable messages",
     "hints": "hints per episode",
@@ -153,7 +153,7 @@ def curves(lines: Sequence[Mapping[str, Any]]) -> Figure:
         points = [(x, line[key]) for x, line in placed if line.get(key) is not None]
         if points:
             style = {"marker": "o", "markersize": 5, "linewidth": 0} if mark == "o" else {"linestyle": mark}
-            faint = 0.35 if key in ("progress", "success") else 1.0
+            faint = 0.35 if key in ("progress", "task_accuracy") else 1.0
             steps = {"drawstyle": "steps-pre"} if key == "hint_rate" else {}
             right.plot(*zip(*points, strict=True), color=colour, label=label, alpha=faint, **style, **steps)
     left.set(xlabel="step", ylabel="mean reward of a batch")
@@ -290,8 +290,8 @@ def scores_figure(frame: pd.DataFrame) -> Figure:
         for i, (policy, own) in enumerate(panel.groupby("policy", sort=False)):
             own = own.set_index("category").loc[categories]
             x = [j + 0.2 * (i - 1) for j in range(len(categories))]
-            interval = [own.turns_right - own.turns_right_low, own.turns_right_high - own.turns_right]
-            ax.errorbar(x, own.turns_right, interval, fmt="o", capsize=3, label=policy)
+            interval = [own.turn_accuracy - own.turn_accuracy_low, own.turn_accuracy_high - own.turn_accuracy]
+            ax.errorbar(x, own.turn_accuracy, interval, fmt="o", capsize=3, label=policy)
         ax.set_title(title)
         ax.set_xticks(range(len(categories)), [name.replace("_", "\n") for name in categories], fontsize=8.5)
         ax.set_ylim(-0.03, 1.03)

@@ -1,4 +1,4 @@
-"""What a run says about itself: code, versions, data, machine, hashes; and writes that never leave half a file."""
+"""The provenance of a run: code, versions, data, machine, hashes. Also writes that never leave half a file."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
-    """Write a file so that a reader sees the old content or the new, never a part; on disk when this returns."""
+    """Write a file so that a reader sees the old or the new content, never a part. It is on disk on return."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     data = content.encode() if isinstance(content, str) else content
     try:
@@ -47,7 +47,7 @@ def to_jsonable(value: Any) -> Any:
     """`value` as plain JSON types: numpy scalars and arrays, enums, paths, records and sets converted, NaN to None.
 
     Raises:
-        TypeError: something else is in there; the message names its type.
+        TypeError: it contains something else. The message names its type.
     """
     if isinstance(value, enum.Enum):
         return to_jsonable(value.value)
@@ -85,7 +85,7 @@ def sha256_json(value: Any) -> str:
 
 
 def hash_folder(folder: Path, skip: Collection[str] = ()) -> dict[str, str]:
-    """Relative path -> SHA-256 of every file under `folder`, but hidden ones and the top-level names in `skip`."""
+    """Relative path -> SHA-256 of every file under `folder`, except hidden ones and the top-level names in `skip`."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     names = {path.relative_to(folder).as_posix(): path for path in files}
     return {
@@ -102,7 +102,7 @@ def source_hash(package: Path = PACKAGE) -> str:
 
 
 def git_state(folder: Path = PACKAGE) -> dict[str, Any]:
-    """`revision` and `dirty` of the checkout that holds `folder`; None where git does not say.
+    """`revision` and `dirty` of the checkout that holds `folder`, None where git does not say.
 
     Changes under `results/` do not count: a run writes there.
     """
@@ -114,19 +114,19 @@ def git_state(folder: Path = PACKAGE) -> dict[str, Any]:
 
 
 def code() -> dict[str, Any]:
-    """What is running: `revision` and `dirty` of `git_state`, and `source_hash`."""
+    """The running code: `revision` and `dirty` of `git_state`, and `source_hash`."""
     return git_state() | {"source_hash": source_hash()}
 
 
 def changes_text(code: Mapping[str, Any]) -> str:
-    """What to say behind the revision of a `git_state`."""
+    """The note after the revision of a `git_state`."""
     if code.get("revision") is None or code["dirty"] is False:
         return ""
     return " with local changes" if code["dirty"] else " (local changes unknown)"
 
 
 def versions() -> dict[str, str]:
-    """Installed version of envtune, of what it depends on, and of the benchmark."""
+    """Installed versions of envtune, its dependencies and the benchmark."""
     names = ["envtune", "bfcl-eval"]
     try:
         needed = metadata.requires("envtune") or []
@@ -147,13 +147,13 @@ def data_version() -> dict[str, str]:
 
 
 def where_from() -> dict[str, Any]:
-    """What numbers depend on besides parameters: `code`, `versions`, `data` and `machine`."""
+    """What numbers depend on in addition to parameters: `code`, `versions`, `data` and `machine`."""
     return {"code": code(), "versions": versions(), "data": data_version(), "machine": machine()}
 
 
 @cache
 def machine() -> dict[str, Any]:
-    """Processor, cores, memory and GPUs; nothing that names the machine."""
+    """Processor, cores, memory and GPUs, but nothing that identifies the machine."""
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
         "system": f"{platform.system()} {platform.machine()}",
@@ -165,7 +165,7 @@ def machine() -> dict[str, Any]:
 
 
 def gpus() -> list[str]:
-    """Names of the NVIDIA GPUs; asks torch only if something else has imported it."""
+    """Names of the NVIDIA GPUs. Asks torch only if something else has imported it."""
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available():
         return [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
@@ -174,7 +174,7 @@ def gpus() -> list[str]:
 
 
 def is_laptop(policy: str, gpus: Sequence[str]) -> bool:
-    """Whether numbers are a laptop's, not to be set beside published ones: no GPU, or the shipped policy entered."""
+    """Whether numbers are a laptop's (no GPU, or the shipped policy), and so not comparable with published ones."""
     return not gpus or policy == "tiny"
 
 
@@ -211,7 +211,7 @@ def _version(name: str) -> str | None:
 
 
 def _output(*command: str) -> str | None:
-    """What a command prints, or None if it is not there or fails."""
+    """The output of a command, or None if it is missing or fails."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
     except (OSError, subprocess.SubprocessError):

@@ -156,16 +156,16 @@ def test_command_line(tasks: list[Task], tmp_path: Path) -> None:
     assert played.exit_code == 0, played.output
     assert "BFCL_v4_multi_turn_base_result.json" in played.output.replace("\n", "")
     for what in ([str(tmp_path / "run.jsonl")], [str(tmp_path / "noisy"), "--partial"]):
-        rescored = runner.invoke(app, ["evaluate", "--rescore", *what])
+        rescored = runner.invoke(app, ["rescore", *what])
         assert rescored.exit_code == 0, rescored.output
         assert "unexplained" in rescored.output
     for wrong, message in {
-        ("--rescore", str(tmp_path / "noisy")): "no whole split",
-        ("--rescore", str(tmp_path / "none.json")): "no result file at",
-        ("oracle", "--category", "nosuch"): "unknown categories ['nosuch']",
-        ("nosuch/none/x",): "there is no checkpoint",
+        ("rescore", str(tmp_path / "noisy")): "no whole split",
+        ("rescore", str(tmp_path / "none.json")): "no result file at",
+        ("evaluate", "oracle", "--category", "nosuch"): "unknown categories ['nosuch']",
+        ("evaluate", "nosuch/none/x"): "there is no checkpoint",
     }.items():
-        failed = runner.invoke(app, ["evaluate", *wrong])
+        failed = runner.invoke(app, [*wrong])
         assert failed.exit_code == 1
         assert len(failed.stderr.splitlines()) == 1
         assert message in failed.stderr
@@ -175,4 +175,3 @@ def test_command_line(tasks: list[Task], tmp_path: Path) -> None:
     named = ["--export", str(tmp_path), "--export-as", "owner/model-FC"]
     assert runner.invoke(app, ["evaluate", "oracle", "--limit", "1", *named]).exit_code == 0
     assert len(list((tmp_path / "owner_model-FC" / "multi_turn").iterdir())) == 1
-    assert runner.invoke(app, ["evaluate", "oracle", "--rescore", "x"]).exit_code == 2

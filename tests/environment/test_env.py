@@ -177,7 +177,7 @@ def test_hints_are_drawn_once_for_a_tool_in_a_turn(by_id):
     assert 20 < sum(half) < 60
     assert len(set(zip(half[::2], half[1::2], strict=True))) == 4, "each tool has its own draw"
     assert half == list(given(hint_rate=0.5))
-    assert half != list(given(hint_rate=0.5, hint_seed=1))
+    assert half != list(given(hint_rate=0.5, seed=1))
 
 
 def test_turn_feedback_follows_a_needless_call(by_id):

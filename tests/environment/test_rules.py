@@ -8,7 +8,8 @@ import pytest
 import small
 
 from envtune.chat import render_calls
-from envtune.environment.rules import PROTOCOLS, Preset, differences, protocol
+from envtune.environment import Strength, ToolUseEnv
+from envtune.environment.rules import PROTOCOLS, Rules, differences, rules_of
 from envtune.evaluation import evaluate
 from envtune.policy import Oracle
 from envtune.policy.base import Chat
@@ -29,9 +30,9 @@ class Recorder:
         return [call] * len(chats) if self.for_ever else Oracle(5).reply(chats)
 
 
-def play(tasks: Sequence[Task], name: str | Preset | None, policy: Recorder | None = None):
+def play(tasks: Sequence[Task], rules: str | Rules | None, policy: Recorder | None = None):
     policy = policy or Recorder()
-    return evaluate(policy, tasks, protocol=name, progress=False), policy
+    return evaluate(policy, tasks, rules=rules, progress=False), policy
 
 
 @pytest.mark.parametrize(("name", "steps"), [("bfcl_fc", 20), ("t3rl", 10), ("paper", 5)])
@@ -83,7 +84,7 @@ def test_no_protocol_is_recorded_as_before():
 
 @pytest.mark.parametrize("name", ["paper", "t3rl", "laptop"])
 def test_a_policy_is_judged_by_the_rules_it_was_trained_by(name):
-    rules = recipe(name).stages[-1].validation().rules
+    rules = recipe(name).stages[-1].judged
     result, policy = play([small.task()], rules, Recorder(for_ever=True))
     assert len(result.episodes[0].steps) == rules.max_steps_per_turn + 1
     assert (policy.chats["small_base_0"].tools == ()) == (name == "paper")
@@ -97,10 +98,43 @@ def test_what_does_not_fit_together_is_refused():
         play([small.task()], "bfcl")
     with pytest.raises(ValueError, match=r"temperature 0.7, protocol bfcl_fc at 0.001"):
         play([small.task()], "bfcl_fc", Recorder(settings={"temperature": 0.7}))
-    with pytest.raises(ValueError, match="give either it or them"):
-        evaluate(Recorder(), [small.task()], protocol="t3rl", reveal="recompile", progress=False)
+    with pytest.raises(ValueError, match="played without"):
+        evaluate(Recorder(), [small.task()], hints=True, progress=False)
     with pytest.raises(ValueError, match="reveal must be 'message'"):
-        Preset(calls="tagged", reveal="recompile")
+        Rules(calls="tagged", reveal="recompile")
+    with pytest.raises(TypeError, match="no rule 'max_step'; known: hints, max_steps_per_turn"):
+        rules_of(max_step=3)
+    for wrong in ({"max_steps_per_turn": 0}, {"max_steps": 0}, {"hint_rate": 1.5}, {"reveal": "x"}, {"calls": "x"}):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            rules_of(**wrong)
+
+
+def test_short_cuts_replace_single_rules():
+    assert rules_of() == rules_of(None, hints=False) == Rules()
+    assert rules_of(hints=True) == Rules(hint_rate=1.0)
+    assert rules_of(hints=True, hint_rate=0.5).hint_rate == 0.5
+    assert rules_of(hints=False, hint_rate=0.5).hint_rate == 0.0
+    assert rules_of(hint_strength="list").hint_strength is Strength.LIST
+    assert rules_of("t3rl") is PROTOCOLS["t3rl"]
+    changed = rules_of("t3rl", max_steps=5)
+    assert (changed.name, changed.max_steps, changed.max_steps_per_turn) == ("", 5, 10)
+    assert rules_of("t3rl", max_steps=30).name == "t3rl"
+
+
+def test_what_is_judged_has_the_limits_and_no_help():
+    helped = Rules(5, max_steps=7, hint_rate=0.5, hint_strength=Strength.LIST, turn_feedback=True, temperature=1.0)
+    assert helped.helps
+    assert helped.judged == Rules(5, max_steps=7, temperature=0.0)
+
+
+def test_the_environment_counts_the_messages():
+    env = ToolUseEnv(small.task(turns=4), max_steps=3)
+    env.reset()
+    assert not env.step("Done.").done
+    assert not env.step(render_calls([ToolCall("pwd", {})])).done
+    assert env.step(render_calls([ToolCall("pwd", {})])).done
+    assert env.episode.stop is StopReason.ABORTED
+    assert [len(turn.steps) for turn in env.episode.turns] == [1, 2]
 
 
 def test_the_table_shows_what_changes():
@@ -108,7 +142,7 @@ def test_the_table_shows_what_changes():
     assert list(table.columns) == list(PROTOCOLS)
     assert list(table.loc["max_steps_per_turn"]) == [20, 10, 5]
     assert table.loc["max_steps", "paper"] == "–"
-    beside = differences({"here": Preset()})
+    beside = differences({"here": Rules()})
     assert list(beside.columns) == ["here", *PROTOCOLS]
     assert list(beside.here[["source", "max_steps_per_turn", "reveal"]]) == ["–", 20, "message"]
-    assert {protocol(name) for name in PROTOCOLS} == set(PROTOCOLS.values())
+    assert all(rules_of(name) is rules for name, rules in PROTOCOLS.items())

@@ -131,11 +131,11 @@ def test_table_counts_by_hand(by_id: dict[str, Task]) -> None:
     assert list(table.index) == ["base", "miss_func", "all"]
     assert list(table["n"]) == [3, 3, 6]
     total = table.loc["all"]
-    assert total["accuracy"] == result.accuracy == sum(e.success for e in result.episodes) / 6
+    assert total["task_accuracy"] == result.accuracy == sum(e.success for e in result.episodes) / 6
     assert total["calls_per_turn"] == sum(row.calls for row in rows) / sum(len(e.turns) for e in result.episodes)
     assert total["error_rate"] == sum(row.failed_calls for row in rows) / sum(row.calls for row in rows)
     assert total["format_error_rate"] == sum(row.format_errors for row in rows) / sum(row.steps for row in rows)
-    for metric in ("accuracy", "strict_accuracy", "progress"):
+    for metric in ("task_accuracy", "strict_task_accuracy", "progress"):
         assert (table[f"{metric}_low"] <= table[metric]).all()
         assert (table[metric] <= table[f"{metric}_high"]).all()
     assert result.by_category.equals(table.iloc[:2])
@@ -162,7 +162,7 @@ def test_compare_refuses(tasks: list[Task]) -> None:
     a, b = quick(Silent(), tasks[:2]), quick(Silent(), tasks[:3])
     with pytest.raises(ValueError, match="do not share their tasks: 1 are in one only, such as multi_turn_base_2"):
         compare(a, b)
-    with pytest.raises(ValueError, match="unknown metric 'acuracy'; known: accuracy, strict_accuracy, progress"):
+    with pytest.raises(ValueError, match="unknown metric 'acuracy'; known: task_accuracy, strict_task_acc"):
         compare(a, a, "acuracy")
 
 

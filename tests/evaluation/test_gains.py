@@ -9,7 +9,7 @@ import pytest
 
 import envtune
 from envtune import ToolCall
-from envtune.environment.rules import Preset
+from envtune.environment.rules import Rules
 from envtune.evaluation import readable
 from envtune.evaluation.gains import (
     BENCHMARK,
@@ -122,11 +122,11 @@ def test_scores_of_several_policies(oracle, silent):
     frames = {("val", name): turn_frame(result, TASKS) for name, result in results["val"].items()}
     table = scores(results, frames)
     assert list(table.index.get_level_values("category").unique()) == [*map(str, Category), "all"]
-    assert (table.loc["val", "oracle"][["turns_right", "chain_turns_right", "accuracy"]] == 1).all(axis=None)
-    assert table.loc["val", "silent"].chain_turns_right.eq(0).all()
-    assert table.loc["val", "silent"].turns_right["all"] > 0, "where nothing is to be called, silence is right"
+    assert (table.loc["val", "oracle"][["turn_accuracy", "chain_turn_accuracy", "task_accuracy"]] == 1).all(axis=None)
+    assert table.loc["val", "silent"].chain_turn_accuracy.eq(0).all()
+    assert table.loc["val", "silent"].turn_accuracy["all"] > 0, "where nothing is to be called, silence is right"
     no_chains = {key: frame[frame.type != CHAIN] for key, frame in frames.items()}
-    assert scores(results, no_chains).chain_turns_right.isna().all()
+    assert scores(results, no_chains).chain_turn_accuracy.isna().all()
     assert readable(table)["turn accuracy"].iloc[4] == "100.0%"
 
 
@@ -155,7 +155,7 @@ def test_intervals_over_seeds():
 @pytest.mark.slow
 def test_side_by_side_is_what_one_process_does(tmp_path):
     policies = {"the oracle": "oracle", "silent": "silent"}
-    fewer = Preset(max_steps_per_turn=15)
+    fewer = Rules(max_steps_per_turn=15)
     sets = {"made": TaskSet("synth", "val", 6), "real": TaskSet("bfcl", "heldout", 4, rules=fewer)}
     alone = evaluate_all(policies, sets, tmp_path / "alone")
     evaluate_all(policies, sets, tmp_path / "both", jobs=2)

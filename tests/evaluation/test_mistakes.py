@@ -9,7 +9,7 @@ import pytest
 
 from envtune.chat import render_calls
 from envtune.environment import ToolUseEnv, replay
-from envtune.environment.rules import Preset
+from envtune.environment.rules import Rules
 from envtune.evaluation import Result, evaluate
 from envtune.evaluation.mistakes import Failure, Mistake, explained, failure, instructive, lost_by, mistake_frame
 from envtune.evaluation.published import beside_published, published
@@ -100,7 +100,7 @@ def test_a_call_due_twice_and_made_once_beside_another_is_a_wrong_value(by_id: d
 
 def test_a_turn_that_the_agent_did_not_end_met_a_limit(by_id: dict[str, Task]) -> None:
     task = by_id["multi_turn_base_0"]
-    (aborted,) = evaluate(Oracle(), [task], protocol=Preset(max_steps=2), progress=False).episodes
+    (aborted,) = evaluate(Oracle(), [task], rules=Rules(max_steps=2), progress=False).episodes
     assert aborted.stop is StopReason.ABORTED
     assert failure(task, aborted) == Failure(Mistake.STEP_LIMIT, 0, aborted)
     limited = replay(task, truth(task), max_steps_per_turn=2)

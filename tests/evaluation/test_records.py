@@ -9,13 +9,14 @@ import os
 import random
 import signal
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from envtune.evaluation import Result, evaluate, load_result
 from envtune.evaluation.records import task_digest
-from envtune.policy import Noise, NoisyOracle, Silent, load_policy
+from envtune.policy import Chat, Noise, NoisyOracle, Silent, load_policy
 from envtune.types import Task
 
 POLICY = NoisyOracle(Noise.level(0.4), seed=2)
@@ -136,8 +137,15 @@ def test_what_failed_before_its_first_task_does_not_bar_the_corrected_command(
     some: list[Task], path: Path, whole: bytes
 ) -> None:
     path.unlink()
-    with pytest.raises(ValueError, match="nonsense"):
-        run(some, path, reveal="nonsense")
+
+    class Mute(Silent):
+        name = "mute"
+
+        def reply(self, chats: Sequence[Chat]) -> list[str]:
+            return []
+
+    with pytest.raises(ValueError, match="answered 0 of"):
+        evaluate(Mute(), some, path, progress=False)
     assert path.read_bytes().count(b"\n") == 1
     run(some, path)
     assert path.read_bytes() == whole

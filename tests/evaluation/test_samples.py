@@ -50,7 +50,7 @@ def test_samples_are_counted_by_hand(some: list[Task]) -> None:
     assert whole["pass@3"] == pytest.approx(sum(n > 0 for n in successes) / len(some))
     assert 0 < whole["pass^3"] < whole["pass@1"] < whole["pass@3"] <= 1
     assert (whole["n"], whole["samples"]) == (len(some), 3)
-    for name in ("pass@1", "pass^3", "pass@3", "strict_accuracy", "progress"):
+    for name in ("pass@1", "pass^3", "pass@3", "strict_task_accuracy", "progress"):
         assert (table[f"{name}_low"] <= table[name]).all()
         assert (table[name] <= table[f"{name}_high"]).all()
     assert list(readable(table).columns)[:3] == ["n", "samples", "pass@1"]
@@ -102,15 +102,15 @@ def test_samples_are_compared_by_their_mean(some: list[Task]) -> None:
     difference = compare(oracle, runs)
     assert difference.value == pytest.approx(1 - sample_table(runs).loc["all", "pass@1"])
     table = comparison(oracle, runs)
-    assert table.loc[("accuracy", "all"), "difference"] == pytest.approx(difference.value)
-    assert table.loc[("accuracy", "all"), "p"] == difference.p_value
-    assert list(table.loc["accuracy"].index) == ["all", "base", "miss_func", "miss_param", "long_context"]
-    assert table.loc[("accuracy", "base"), "n"] == 5
+    assert table.loc[("task_accuracy", "all"), "difference"] == pytest.approx(difference.value)
+    assert table.loc[("task_accuracy", "all"), "p"] == difference.p_value
+    assert list(table.loc["task_accuracy"].index) == ["all", "base", "miss_func", "miss_param", "long_context"]
+    assert table.loc[("task_accuracy", "base"), "n"] == 5
     assert (table.low <= table.difference).all()
     assert (table.difference <= table.high).all()
 
 
-@pytest.mark.parametrize("metric", ["accuracy", "progress"])
+@pytest.mark.parametrize("metric", ["task_accuracy", "progress"])
 def test_a_run_does_not_differ_from_copies_of_itself(some: list[Task], metric: str) -> None:
     for policy in (Oracle(), noisy(0)):
         run = evaluate(policy, some, progress=False)
@@ -161,7 +161,7 @@ def test_command_line(tmp_path: Path) -> None:
     assert runner.invoke(app, ["evaluate", "oracle", "--limit", "12", "--out", str(b)]).exit_code == 0
     compared = runner.invoke(app, ["compare", str(a), str(b)])
     assert compared.exit_code == 0, compared.output
-    assert "strict_accuracy" in compared.output
+    assert "strict_task_accuracy" in compared.output
     runner.invoke(app, ["evaluate", "oracle", "--limit", "11", "--out", str(tmp_path / "c.jsonl")])
     refused = runner.invoke(app, ["compare", str(b), str(tmp_path / "c.jsonl")])
     assert refused.exit_code == 1

@@ -80,9 +80,9 @@ def test_answers_of_every_kind_are_text():
     assert reply_to(said("<tool_call>", finish="length")) == "<tool_call>" + CUT_OFF
     assert reply_to(said(None)) == ""
     assert parse_reply(reply_to(said(None, [{"name": "pwd", "arguments": ""}]))).calls == (ToolCall("pwd", {}),)
-    with pytest.raises(EndpointError, match="is it a model server"):
+    with pytest.raises(EndpointError, match="check that it is a model server"):
         reply_to({"choices": []})
-    with pytest.raises(EndpointError, match="is it a model server"):
+    with pytest.raises(EndpointError, match="check that it is a model server"):
         reply_to({"choices": [{"text": None}]})
 
 
@@ -160,14 +160,14 @@ def test_waiting_in_line_does_not_count_as_failing():
 
 
 def test_errors_that_last_are_one_line_with_the_way_out(monkeypatch):
-    assert "is it running?" in _unreachable("http://127.0.0.1:9/v1")
-    assert "is it running?" in _unreachable("http://no-such-host.invalid/v1")
+    assert "check the address and the server" in _unreachable("http://127.0.0.1:9/v1")
+    assert "check the address and the server" in _unreachable("http://no-such-host.invalid/v1")
     assert "set the environment variable ENVTUNE_API_KEY" in error_of(401)
     assert "MY_KEY" in error_of(403, key_variable="MY_KEY")
-    assert "knows no model 'org/small'" in error_of(404, '{"error": "model not found"}')
+    assert "has no model 'org/small'" in error_of(404, '{"error": "model not found"}')
     assert "bad parameter: top_k" in error_of(400, "bad\n parameter: top_k")
     assert "failed for 0.2 s, last with 502: bad gateway" in error_of(502, "bad gateway")
-    assert "end in /v1" in error_of(200, "<html>")
+    assert "ends in /v1" in error_of(200, "<html>")
 
 
 def _unreachable(url: str) -> str:

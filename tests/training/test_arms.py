@@ -63,7 +63,7 @@ def test_ppo_is_the_recipe_and_grpo_plays_the_same_episodes():
         grpo.steps * grpo.prompts_per_step * grpo.num_generations
         == ppo.steps * ppo.prompts_per_step * ppo.num_generations
     )
-    assert [grpo.conditions(step) for step in range(9)] == [ppo.conditions(step) for step in range(9)]
+    assert [grpo.rules(step) for step in range(9)] == [ppo.rules(step) for step in range(9)]
     assert (grpo.num_generations, grpo.learning_rate, grpo.beta) == (8, ppo.learning_rate, ppo.beta)
     small = arm("grpo", [replace(ppo, prompts_per_step=2)])
     assert (small[0].prompts_per_step, small[0].num_generations) == (2, 2)

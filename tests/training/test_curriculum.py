@@ -116,9 +116,9 @@ def test_hints_fade():
     fading = replace(STAGE, hint_rate=Fade(1.0, 0.2, 0.5))
     assert [fading.rate(step) for step in (0, 1, 4, 5, 9)] == pytest.approx([1.0, 0.84, 0.36, 0.2, 0.2])
     assert not fading.ends_without_hints
-    assert fading.conditions(1).hint_rate == pytest.approx(0.84)
-    assert (fading.validation().hint_rate, fading.validation().temperature) == (0, 0)
-    assert STAGE.conditions(3).hint_rate == 0
+    assert fading.rules(1).hint_rate == pytest.approx(0.84)
+    assert (fading.judged.hint_rate, fading.judged.temperature) == (0, 0)
+    assert STAGE.rules(3).hint_rate == 0
 
 
 @pytest.mark.parametrize(

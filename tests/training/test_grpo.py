@@ -11,15 +11,17 @@ import torch
 from transformers import Qwen3MoeConfig, Qwen3MoeForCausalLM
 from trl import GRPOTrainer
 
+from envtune.environment.rules import Rules
 from envtune.policy.generate import Sampler
 from envtune.policy.tokens import ChatTokens
+from envtune.rewards import REWARDS
 from envtune.training.batches import loss_mask, micro_batches
 from envtune.training.curriculum import Stage
 from envtune.training.engine import TurnEngine
 from envtune.training.grpo import Machine, Trainer, grpo_config
-from envtune.training.rollout import REWARDS, Conditions, rollout
+from envtune.training.rollout import Limits, rollout
 
-REWARDS["vowels"] = lambda episode: sum(step.text.count("e") for step in episode.steps) % 3  # type: ignore[index]
+REWARDS["vowels"] = lambda episode: sum(step.text.count("e") for step in episode.steps) % 3
 STAGE = Stage(
     "s", "vowels", steps=2, message_tokens=9, episode_tokens=70, num_generations=4, prompts_per_step=4,
     max_steps_per_turn=3, temperature=0.8, learning_rate=1e-3,
@@ -210,10 +212,10 @@ def test_an_engine_that_writes_whole_messages_plays_the_same_rollouts():
             messages.append(row.message)
         return messages, None
 
-    conditions = Conditions(message_tokens=9, episode_tokens=70, max_steps_per_turn=3)
+    how = Rules(max_steps_per_turn=3), Limits(message_tokens=9, episode_tokens=70)
     seeds = ["0"] * len(TASKS)
-    cached = rollout(Sampler(model, tokens.stop_ids, temperature=0), tokens, TASKS, conditions, seeds)
-    whole = rollout(TurnEngine(generate, tokens.stop_ids, 2048), tokens, TASKS, conditions, seeds)
+    cached = rollout(Sampler(model, tokens.stop_ids, temperature=0), tokens, TASKS, *how, seeds)
+    whole = rollout(TurnEngine(generate, tokens.stop_ids, 2048), tokens, TASKS, *how, seeds)
     assert [r.completion_ids for r in whole] == [r.completion_ids for r in cached]
     assert [r.episode for r in whole] == [r.episode for r in cached]
 

@@ -13,15 +13,16 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from envtune.policy.checkpoint import load_checkpoint
+from envtune.rewards import REWARDS
 from envtune.training import machine as machines
 from envtune.training.curriculum import PPOStage, Stage
 from envtune.training.grpo import Trainer, grpo_config
 from envtune.training.machine import Machine, load_model, lora, machine_from, require
 from envtune.training.recipes import recipe
-from envtune.training.rollout import REWARDS, Clock
+from envtune.training.rollout import Clock
 from envtune.training.train import Schedule, train
 
-REWARDS["esses"] = lambda episode: sum(step.text.count("s") for step in episode.steps) % 3  # type: ignore[index]
+REWARDS["esses"] = lambda episode: sum(step.text.count("s") for step in episode.steps) % 3
 STAGE = Stage(
     "s", "esses", steps=2, message_tokens=8, episode_tokens=40, num_generations=4, prompts_per_step=2,
     max_steps_per_turn=3, learning_rate=1e-2, beta=0.05,
@@ -201,7 +202,7 @@ assert isinstance(PPO, PPOStage)
     [
         (STAGE, {"nf4": True}, "none", "a base of 4 bits is not trained; set lora_rank"),
         (LORA, {"nf4": True}, "fsdp", "a base of 4 bits is not sharded"),
-        (STAGE, {"sampler": "cached"}, "fsdp", "would wait for each other for ever; use sampler 'vllm'"),
+        (STAGE, {"sampler": "cached"}, "fsdp", "would wait for each other forever; use sampler 'vllm'"),
         (STAGE, {"sampler": "continuous"}, "zero", "gathers sharded weights at every message"),
         (PPO, {}, "zero", "PPO does not shard its critic"),
         (STAGE, {}, "zero", "ZeRO-3 needs the package deepspeed"),

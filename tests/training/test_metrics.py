@@ -9,8 +9,9 @@ import small
 
 from envtune.chat import render_calls
 from envtune.environment import ToolUseEnv
+from envtune.rewards import REWARDS
 from envtune.training import metrics
-from envtune.training.rollout import REWARDS, Rollout
+from envtune.training.rollout import Rollout
 from envtune.types import Category, Task, ToolCall
 
 TASK = replace(small.task(), kinds=("touch", "touch"))
@@ -35,9 +36,9 @@ def test_the_numbers_of_two_episodes():
     assert numbers == pytest.approx(
         {
             "progress": (1 + 0.5) / 2,
-            "success": 1 / 2,
-            "success/base": 1.0,
-            "success/miss_param": 0.0,
+            "task_accuracy": 1 / 2,
+            "task_accuracy/base": 1.0,
+            "task_accuracy/miss_param": 0.0,
             "kind/touch": 2 / 3,
             "kind/wait": 1.0,
             "rewards/progress": (1 + 0.5) / 2,

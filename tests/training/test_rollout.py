@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from dataclasses import replace
 from functools import cache
 from itertools import groupby
 
@@ -14,13 +13,15 @@ from hypothesis import strategies as st
 
 import envtune
 from envtune.chat import CUT_OFF, render_calls
+from envtune.environment import ToolUseEnv
 from envtune.environment.hints import Strength
+from envtune.environment.rules import Rules
 from envtune.policy.generate import Row
 from envtune.policy.tokens import ChatTokens
-from envtune.training.rollout import Clock, Conditions, play, rollout
+from envtune.training.rollout import Clock, Limits, hint_seed, play, rollout
 from envtune.types import StepKind, StopReason, ToolCall
 
-LONG = Conditions(message_tokens=4000, episode_tokens=100_000, max_steps_per_turn=20)
+LONG = Rules(), Limits(message_tokens=4000, episode_tokens=100_000)
 ANSWER = "Done."
 
 
@@ -29,7 +30,7 @@ def test_tagged_calls_are_played_from_plain_messages():
     task = small.task(0, turns=2)
     says = lambda number, message: render_calls(task.ground_truth[message // 2]) if message % 2 == 0 else ANSWER  # noqa: E731
     (native,), (tagged,) = (
-        rollout(Scripted(says), tokens(), [task], replace(LONG, calls=calls), ["0"]) for calls in ("native", "tagged")
+        rollout(Scripted(says), tokens(), [task], Rules(calls=calls), LONG[1], ["0"]) for calls in ("native", "tagged")
     )
     assert tagged.episode == native.episode
     assert tagged.episode.success
@@ -95,17 +96,17 @@ def segments(roll):
     return [(mask, [i for _, i in group]) for mask, group in groupby(pairs, key=lambda pair: pair[0])]
 
 
-def check(roll, task, conditions, seed="0"):
+def check(roll, task, rules, limits, seed="0"):
     """The invariants of design.md, number 5."""
     assert len(roll.completion_ids) == len(roll.env_mask) == len(roll.logprobs)
-    assert len(roll.completion_ids) <= conditions.episode_tokens
+    assert len(roll.completion_ids) <= limits.episode_tokens
     assert (roll.env_mask[0], roll.env_mask[-1]) == (1, 1)
     assert all((logprob == 0) >= (mask == 0) for mask, logprob in zip(roll.env_mask, roll.logprobs, strict=True))
     parts = segments(roll)
     texts = [tokens().text(ids, ids[-1] != tokens().end_id) for mask, ids in parts if mask]
     assert texts == [step.text for step in roll.episode.steps]
     assert sum(text.endswith(CUT_OFF) for text in texts) == roll.cut_messages
-    env = conditions.env(task, seed)
+    env = ToolUseEnv(task, rules, seed=hint_seed(seed))
     seen = env.reset()
     assert tokens().prompt(seen.messages, seen.tools) == roll.prompt_ids
     replayed: list[int] = []
@@ -122,14 +123,14 @@ def test_ground_truth_earns_everything(by_id):
     chosen = [by_id[f"multi_turn_{c}_{n}"] for c, n in [("base", 0), ("base", 7), ("miss_func", 3), ("miss_param", 1)]]
     backend = Scripted(lambda row, turn: truth(chosen[row])[turn])
     clock = Clock()
-    played = rollout(backend, tokens(), chosen, LONG, ["0"] * 4, max_rows=2, clock=clock)
+    played = rollout(backend, tokens(), chosen, *LONG, ["0"] * 4, max_rows=2, clock=clock)
     assert backend.most_rows == 2
     assert clock.seconds["environment"] > 0
     for task, roll in zip(chosen, played, strict=True):
         assert roll.episode.task_id == task.id
         assert roll.episode.success
         assert (roll.rewards["progress"], roll.rewards["binary"], roll.rewards["syntax"]) == (1, 1, 2)
-        check(roll, task, LONG)
+        check(roll, task, *LONG)
 
 
 messages = st.one_of(
@@ -142,23 +143,22 @@ messages = st.one_of(
 @given(
     st.lists(messages, min_size=1, max_size=12),
     st.builds(
-        Conditions,
-        message_tokens=st.integers(1, 60),
-        episode_tokens=st.integers(1, 400),
+        Rules,
         max_steps_per_turn=st.integers(1, 4),
         max_steps=st.one_of(st.none(), st.integers(1, 5)),
         hint_rate=st.sampled_from([0.0, 0.5, 1.0]),
         hint_strength=st.sampled_from(list(Strength)),
         turn_feedback=st.booleans(),
     ),
+    st.builds(Limits, message_tokens=st.integers(1, 60), episode_tokens=st.integers(1, 400)),
 )
-def test_whatever_is_said_the_books_are_right(says, conditions):
+def test_whatever_is_said_the_books_are_right(says, rules, limits):
     task = small.task(turns=3)
     backend = Scripted(lambda row, turn: says[turn % len(says)])
-    (roll,) = rollout(backend, tokens(), [task], conditions, ["0"])
-    check(roll, task, conditions)
+    (roll,) = rollout(backend, tokens(), [task], rules, limits, ["0"])
+    check(roll, task, rules, limits)
     assert roll.out_of_room == (roll.episode.stop is StopReason.ABORTED)
-    assert conditions.max_steps is None or len(roll.episode.steps) <= conditions.max_steps
+    assert rules.max_steps is None or len(roll.episode.steps) <= rules.max_steps
 
 
 def test_a_call_that_is_cut_off_is_never_executed():
@@ -167,8 +167,8 @@ def test_a_call_that_is_cut_off_is_never_executed():
     exact = len(small.tokenizer().encode(call, add_special_tokens=False))
     for room, kind in [(exact, StepKind.FORMAT_ERROR), (exact + 1, StepKind.TOOL_OK)]:
         backend = Scripted(lambda row, turn: [call, ANSWER][turn])
-        conditions = Conditions(message_tokens=room, episode_tokens=500, max_steps_per_turn=5)
-        (roll,) = rollout(backend, tokens(), [task], conditions, ["0"])
+        limits = Limits(message_tokens=room, episode_tokens=500)
+        (roll,) = rollout(backend, tokens(), [task], Rules(), limits, ["0"])
         assert roll.episode.steps[0].kind is kind
         assert roll.cut_messages == (kind is StepKind.FORMAT_ERROR)
 
@@ -177,17 +177,17 @@ def test_no_room_for_the_prompt_is_an_error():
     backend = Scripted(lambda row, turn: "")
     backend.max_length = 20
     with pytest.raises(ValueError, match=r"small_base_0 has \d+ tokens and the model reads 20"):
-        rollout(backend, tokens(), [small.task()], LONG, ["0"])
+        rollout(backend, tokens(), [small.task()], *LONG, ["0"])
 
 
 def test_a_model_plays():
     tasks = [small.task(i // 3) for i in range(9)]
-    conditions = Conditions(message_tokens=25, episode_tokens=120, max_steps_per_turn=3)
-    played = play(small.model(), small.tokenizer(), tasks, conditions, seed=1, max_rows=4)
+    how = Rules(3, temperature=1.0), Limits(message_tokens=25, episode_tokens=120)
+    played = play(small.model(), small.tokenizer(), tasks, *how, seed=1, max_rows=4)
     for task, roll in zip(tasks, played, strict=True):
-        check(roll, task, conditions)
+        check(roll, task, *how)
     assert len({tuple(roll.completion_ids) for roll in played}) == 9
-    again = play(small.model(), small.tokenizer(), tasks, conditions, seed=1, max_rows=9)
+    again = play(small.model(), small.tokenizer(), tasks, *how, seed=1, max_rows=9)
     assert [r.completion_ids for r in again] == [r.completion_ids for r in played]
     assert envtune.rewards.progress(played[0].episode) == played[0].rewards["progress"]
 
@@ -196,11 +196,11 @@ def test_hints_are_drawn_per_rollout():
     task = small.task(turns=1)
     wrong = render_calls([ToolCall("mkdir", {"name": "x"})])
     backend = Scripted(lambda row, turn: wrong if turn < 10 else ANSWER)
-    conditions = replace(LONG, hint_rate=0.5)
+    rules, limits = Rules(hint_rate=0.5), LONG[1]
     seeds = [f"0/{i}" for i in range(100)]
-    played = rollout(backend, tokens(), [task] * 100, conditions, seeds)
+    played = rollout(backend, tokens(), [task] * 100, rules, limits, seeds)
     drawn = [{r.hint is not None for s in roll.episode.steps for r in s.results} for roll in played]
     assert all(len(found) == 1 for found in drawn)
     assert 30 < sum(found == {True} for found in drawn) < 70
     for roll, seed in zip(played, seeds, strict=True):
-        check(roll, task, conditions, seed)
+        check(roll, task, rules, limits, seed)

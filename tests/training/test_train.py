@@ -15,10 +15,10 @@ import torch
 from typer.testing import CliRunner
 
 from envtune.cli import app
+from envtune.rewards import REWARDS
 from envtune.training import metrics
 from envtune.training.curriculum import Stage
 from envtune.training.grpo import Machine, grpo_config, schedule
-from envtune.training.rollout import REWARDS
 from envtune.training.train import Schedule, _move_folder, _put_back, train
 from envtune.workbook.provenance import source_hash
 
@@ -33,7 +33,7 @@ def letters(episode) -> float:
     return sum(c in "aeiou" for c in said) / max(1, len(said))
 
 
-REWARDS["letters"] = letters  # type: ignore[index]
+REWARDS["letters"] = letters
 STAGE = Stage(
     "letters", "letters", steps=4, message_tokens=8, episode_tokens=40, num_generations=4, prompts_per_step=2,
     learning_rate=3e-3, max_steps_per_turn=3,
@@ -102,7 +102,7 @@ def test_a_run_repeats_and_leaves_its_numbers(policy, tmp_path):
     wanted = {
         "reward",
         "progress",
-        "success/base",
+        "task_accuracy/base",
         "error_rate",
         "format_error_rate",
         "hints",

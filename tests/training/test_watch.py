@@ -9,11 +9,11 @@ from dataclasses import replace
 import pytest
 import small
 
+from envtune.rewards import REWARDS
 from envtune.training import watch
 from envtune.training.curriculum import Stage
 from envtune.training.grpo import Trainer
 from envtune.training.machine import Machine
-from envtune.training.rollout import REWARDS
 from envtune.training.train import Schedule, train
 
 KEY = "val/rewards/progress"
@@ -65,7 +65,7 @@ def test_collapse_by_each_rule():
     assert watch.collapsed(steps(10) + steps(10, 11, zero_spread=1.0)) is None
 
 
-REWARDS["constant"] = lambda episode: 1.0  # type: ignore[index]
+REWARDS["constant"] = lambda episode: 1.0
 STAGE = Stage(
     "s", "constant", steps=9, message_tokens=8, episode_tokens=40, num_generations=2, prompts_per_step=2,
     max_steps_per_turn=3, learning_rate=1e-3, plateau=2,

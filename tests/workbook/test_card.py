@@ -83,8 +83,8 @@ def test_read_back_by_the_hubs_library(run_dir: Path) -> None:
     assert len(index) == 10
     result = envtune.evaluation.load_result(run_dir / "06" / "val.jsonl")
     for category, row in result.table().iterrows():
-        entry = index[f"multi_turn_{category}", "accuracy"]
-        assert entry.metric_value == pytest.approx(100 * row["accuracy"], abs=0.01)
+        entry = index[f"multi_turn_{category}", "task_accuracy"]
+        assert entry.metric_value == pytest.approx(100 * row["task_accuracy"], abs=0.01)
         assert (entry.dataset_split, entry.dataset_args["n"]) == ("val", int(row["n"]))
     text = card.text
     assert "After 05\\_stage2" in text or "After 05_stage2_training, 40 % | more." in text
@@ -140,7 +140,7 @@ def test_the_benchmarks_own_temperature_counts_as_greedy(tmp_path: Path) -> None
     evaluate(warm, heldout_part(8), folder / "warm.jsonl", progress=False)
     assert make_card(folder).data.eval_results is None
     policy.settings = {**policy.settings, "temperature": 0.001}
-    evaluate(policy, heldout_part(4), folder / "official.jsonl", protocol="bfcl_fc", progress=False)
+    evaluate(policy, heldout_part(4), folder / "official.jsonl", rules="bfcl_fc", progress=False)
     assert {r.dataset_args["n"] for r in make_card(folder).data.eval_results} == {1, 4}
 
 

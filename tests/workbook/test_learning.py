@@ -32,11 +32,11 @@ from envtune.workbook.learning import (
 )
 
 LINES = [
-    {"stage": 0, "name": "a", "step": 0, "val/progress": 0.1, "val/success": 0.0},
-    {"stage": 0, "name": "a", "step": 1, "reward": 1.0, "progress": 0.2, "success": 0.1, "hint_rate": 0.0},
-    {"stage": 0, "name": "a", "step": 2, "reward": 1.5, "progress": 0.3, "success": 0.1, "hint_rate": 0.0},
-    {"stage": 1, "name": "b", "step": 0, "val/progress": 0.4, "val/success": None},
-    {"stage": 1, "name": "b", "step": 1, "reward": 0.5, "progress": 0.5, "success": 0.2, "hint_rate": 1.0},
+    {"stage": 0, "name": "a", "step": 0, "val/progress": 0.1, "val/task_accuracy": 0.0},
+    {"stage": 0, "name": "a", "step": 1, "reward": 1.0, "progress": 0.2, "task_accuracy": 0.1, "hint_rate": 0.0},
+    {"stage": 0, "name": "a", "step": 2, "reward": 1.5, "progress": 0.3, "task_accuracy": 0.1, "hint_rate": 0.0},
+    {"stage": 1, "name": "b", "step": 0, "val/progress": 0.4, "val/task_accuracy": None},
+    {"stage": 1, "name": "b", "step": 1, "reward": 0.5, "progress": 0.5, "task_accuracy": 0.2, "hint_rate": 1.0},
 ]
 
 
@@ -94,7 +94,7 @@ def test_the_other_figures():
     )
     scores = pd.DataFrame(
         {"tasks": "t", "policy": p, "category": c}
-        | {"turns_right": 0.5, "turns_right_low": 0.4, "turns_right_high": 0.6}
+        | {"turn_accuracy": 0.5, "turn_accuracy_low": 0.4, "turn_accuracy_high": 0.6}
         for p in ("x", "y")
         for c in ("base", "all")
     )
@@ -154,7 +154,7 @@ def test_ppo_against_grpo_writes_the_same_tables(small):
     folder = run_arms(small, lambda line: None)
     course = pd.read_csv(folder / "curves.csv")
     assert course.groupby("arm").step.apply(list).to_dict() == {"ppo": [0, 1], "grpo": [0, 1]}
-    assert course.notna().all()[["execution", "progress", "accuracy"]].all()
+    assert course.notna().all()[["execution", "progress", "task_accuracy"]].all()
     assert base_gains(pd.read_csv(folder / "summary.csv"), "error_rate").arm.tolist() == ["ppo", "grpo"]
     small.write_text(yaml.safe_dump(values | {"run": "other", "machine": {"rows": 4}}))
     with pytest.raises(SeriesError, match="these runs failed: ppo-0, grpo-0"):
@@ -168,7 +168,17 @@ def test_the_hint_experiment_writes_its_tables_and_goes_on(small, monkeypatch):
     said: list[str] = []
     folder = run_arms(small, said.append)
     summary, course = pd.read_csv(folder / "summary.csv"), pd.read_csv(folder / "curves.csv")
-    wanted = ["arm", "seed", "category", "turns", "turn_accuracy", "episodes", "accuracy", "execution", "error_rate"]
+    wanted = [
+        "arm",
+        "seed",
+        "category",
+        "turns",
+        "turn_accuracy",
+        "episodes",
+        "task_accuracy",
+        "execution",
+        "error_rate",
+    ]
     wanted += ["unknown_tool_rate", "invalid_json_rate", "structure_rate"]
     assert list(summary) == wanted
     assert summary.groupby("arm").category.apply(list)["none"] == [
