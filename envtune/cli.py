@@ -144,15 +144,15 @@ def doctor() -> None:
 
 @app.command()
 def readme(
-    run: Annotated[str, typer.Option(help="The run whose answers the README shows.")] = "tiny",
+    run: Annotated[str, typer.Option(help="The published run whose answers the README shows.")] = "tiny",
     check: Annotated[bool, typer.Option("--check", help="Write nothing; exit 1 if the README is stale.")] = False,
 ) -> None:
-    """Put the answers of a run into the README."""
+    """Put the answers of a published run into the README."""
     from envtune.workbook.overview import update_readme
-    from envtune.workbook.paths import find_root
+    from envtune.workbook.paths import find_root, published_folder
 
     root = find_root()
-    stale = update_readme(root / "README.md", root / "results" / run, check=check)
+    stale = update_readme(root / "README.md", published_folder(root, run), check=check)
     if stale and check:
         raise SeriesError("README.md is stale; `envtune readme` updates it")
     typer.echo("README.md updated" if stale else "README.md is up to date")
@@ -320,10 +320,51 @@ def card(
 ) -> None:
     """Write the model card of the policy that a run trained. Nothing is uploaded."""
     from envtune.workbook.card import write_card
-    from envtune.workbook.paths import find_root
+    from envtune.workbook.paths import run_folder
 
-    run_dir = Path(run) if Path(run).is_dir() else find_root() / "results" / run
+    run_dir = run_folder(run)
     typer.echo(f"model card {write_card(run_dir, out or run_dir / 'README.md', license)}")
+
+
+@app.command()
+def publish(
+    run: Annotated[str, typer.Argument(help="Name of a finished run, such as tiny, or its folder.")],
+    allow_dirty: Annotated[
+        bool, typer.Option("--allow-dirty", help="Even if it was made with local changes that no commit holds.")
+    ] = False,
+) -> None:
+    """Copy a run's reports, figures and tables to results/published/, which git tracks; no weights, no episodes."""
+    from envtune.workbook.paths import find_root, run_folder
+    from envtune.workbook.publishing import publish as copy
+
+    folder = copy(run_folder(run), find_root(), allow_dirty=allow_dirty)
+    typer.echo(f"published in {folder}; `envtune readme` puts its numbers into the README")
+
+
+@app.command()
+def reproduced(
+    run: Annotated[str, typer.Argument(help="Name of a run, such as tiny, or its folder.")],
+    published: Annotated[
+        str | None, typer.Option("--with", help="Published run to compare with; default: of the same name.")
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="List the numbers that are equal, too.")] = False,
+) -> None:
+    """Compare a run with the published one, number by number; exit 1 if a number is outside its interval."""
+    import pandas as pd
+
+    from envtune.workbook.paths import find_root, run_folder
+    from envtune.workbook.reproduction import COLUMNS, cells, reproduction
+
+    found = reproduction(run_folder(run), find_root(), published)
+    shown = [record for record in found.records if record not in found.timings] if everything else found.different
+    for records, title in ((shown, "numbers"), (found.timings, "times and speeds, not compared")):
+        if records:
+            _print_table(pd.DataFrame(map(cells, records), columns=list(COLUMNS)), title)
+    for chapter, reasons in found.reasons.items():
+        typer.echo(f"{chapter}: {', '.join(reasons)}")
+    if not found.ok:
+        raise SeriesError(found.sentence())
+    typer.echo(found.sentence())
 
 
 @app.command()

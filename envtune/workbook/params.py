@@ -19,10 +19,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from envtune.workbook.errors import ParamsError
+from envtune.workbook.paths import PUBLISHED
 
 NUMERIC = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?")
 
@@ -35,7 +36,15 @@ def _number_in_text(value: object) -> object:
 Count = Annotated[int, Field(ge=1)]
 Real = Annotated[float, Field(allow_inf_nan=False), BeforeValidator(_number_in_text)]
 Split = Literal["all", "train", "val", "test", "heldout"]
-RunName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$")]
+
+
+def _not_published(run: str) -> str:
+    if run == PUBLISHED:
+        raise PydanticCustomError("taken", "another name, as results/published/ holds the published runs")
+    return run
+
+
+RunName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$"), AfterValidator(_not_published)]
 SCALAR = "scalar"
 
 
@@ -134,7 +143,7 @@ class Chapter:
     needs: tuple[str, ...] = ()
     """Earlier chapters whose results are an input of this one."""
     reads: tuple[str, ...] = ()
-    """Files of other runs, relative to the folder of all runs, that it shows if they are there."""
+    """Files of other runs, `<run>/<file>`, that it shows if they are there: the user's own, or the published ones."""
 
 
 HINTS = tuple(f"laptop-hints/{name}" for name in ("manifest.json", "summary.csv", "curves.csv", "requests.csv"))

@@ -104,7 +104,7 @@ def source_hash(package: Path = PACKAGE) -> str:
 def git_state(folder: Path = PACKAGE) -> dict[str, Any]:
     """`revision` and `dirty` of the checkout that holds `folder`, None where git does not say.
 
-    Changes under `results/` do not count: a run writes there.
+    Changes under `results/` do not count: `envtune publish` writes there.
     """
     revision = _output("git", "-C", str(folder), "rev-parse", "HEAD")
     if revision is None:

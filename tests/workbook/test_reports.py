@@ -236,12 +236,12 @@ def test_the_readme_shows_the_findings_and_knows_when_it_is_stale(run_dir, tmp_p
     assert "03_gamma" not in readme.read_text()
 
 
-def test_a_manifest_of_before_there_were_findings(run_dir):
+def test_a_manifest_of_before_there_were_findings(run_dir, tmp_path):
     old = manifest("01_alpha", answer={"sentence": "All of it.", "n": 4, "results": 17})
     (run_dir / "01_alpha/manifest.json").write_text(json.dumps(old))
     answer = read_manifest(run_dir / "01_alpha")["answer"]
     assert answer == {"headline": "All of it.", "detail": "", "results": [], "n": 4}
-    assert at_a_glance(run_dir).count("| Half") == 1, "one chapter has a finding"
+    assert at_a_glance(run_dir, tmp_path).count("| Half") == 1, "one chapter has a finding"
     write_index(run_dir, CHAPTERS)
     assert "All of it." in (run_dir / "index.html").read_text()
 
@@ -255,7 +255,7 @@ def test_a_readme_without_its_markers(run_dir, tmp_path, text):
 
 def test_a_run_without_results(tmp_path):
     with pytest.raises(FileNotFoundError, match="no results in"):
-        at_a_glance(tmp_path)
+        at_a_glance(tmp_path, tmp_path)
 
 
 WIDE = """
