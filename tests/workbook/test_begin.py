@@ -196,7 +196,7 @@ def test_inputs_are_recorded_and_must_be_there(nb, lab):
 
 
 def test_the_users_own_run_is_read_before_the_published_one(lab, shown):
-    begin(ALPHA, **PARAMETERS).finish("Done.")
+    begin(ALPHA, **PARAMETERS).finish(headline="Done.", detail="At once.")
     published, own = lab / "results/published/other/table.csv", lab / "results/other/table.csv"
     for path in (published, own):
         path.parent.mkdir(parents=True)
@@ -205,7 +205,7 @@ def test_the_users_own_run_is_read_before_the_published_one(lab, shown):
     def read() -> tuple[Path, set[str]]:
         nb = begin(BETA, run="lab", results="results", seed=0, note="x")
         path = nb.read("other/table.csv")
-        nb.finish("Done.")
+        nb.finish(headline="Done.", detail="At once.")
         return path, set(json.loads((nb.folder / "manifest.json").read_text())["inputs"]) - {"01_alpha/manifest.json"}
 
     assert read() == (published, {"../published/other/table.csv"}), "an own run without a manifest is not finished"
