@@ -1,4 +1,4 @@
-"""The command line. Exit code 0 only when the thing asked for was done; 1 with a one-line reason; 2 for wrong usage.
+"""The command line. Exit code 0: what was asked for is done. 1: an error, with its reason in one line. 2: wrong usage.
 
 Each command imports what it needs when it runs, so that `envtune --help` is quick.
 """
@@ -16,7 +16,7 @@ from envtune.extras import naming_extra, require
 from envtune.workbook.errors import SeriesError
 
 EXPECTED = (ValueError, SeriesError, OSError, ModuleNotFoundError)
-"""Errors that the user can mend: their message is all there is to show."""
+"""Errors that the user can mend. Only their message is shown."""
 
 
 class _Group(TyperGroup):
@@ -33,7 +33,7 @@ class _Group(TyperGroup):
                 typer.echo(f"envtune: error: {line}", err=True)
             raise typer.Exit(1) from None
         except KeyboardInterrupt:
-            typer.echo("\nenvtune: error: interrupted; the same command goes on from here", err=True)
+            typer.echo("\nenvtune: error: interrupted. The same command goes on from here", err=True)
             raise typer.Exit(130) from None
 
 
@@ -65,13 +65,13 @@ def _options(
 def run(
     params: Annotated[Path, typer.Argument(help="Parameter file, such as params/tiny.yaml.")],
     only: Annotated[str | None, typer.Option(metavar="NN", help="Run one notebook, such as 03.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Run what is up to date, too, from scratch.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Run everything from scratch, even if up to date.")] = False,
     check: Annotated[
-        bool, typer.Option("--check", help="Print what would be trained, try a step of each stage, and stop.")
+        bool, typer.Option("--check", help="Print the plan, try one step of each stage, and stop.")
     ] = False,
     device: Annotated[str, typer.Option(help="With --check, plan for: H200, H100, A100, RTX 4090.")] = "H100",
 ) -> None:
-    """Run the notebook series and render its reports; what is up to date is skipped."""
+    """Run the notebook series and render its reports. What is up to date is skipped."""
     require("train" if check else "workbook")
     if check:
         return _check(params, device)
@@ -87,7 +87,7 @@ def _check(params: Path, device: str) -> None:
     from envtune.workbook.plan import training_plan
 
     if device not in cost.DEVICES:
-        raise typer.BadParameter(f"unknown device {device!r}; known: {', '.join(cost.DEVICES)}")
+        raise typer.BadParameter(f"unknown device {device!r}. Known devices: {', '.join(cost.DEVICES)}")
     _, plan = training_plan(params)
     check(plan, device=cost.DEVICES[device], echo=typer.echo)
 
@@ -130,7 +130,7 @@ def doctor() -> None:
 @app.command()
 def readme(
     run: Annotated[str, typer.Option(help="The published run whose answers the README shows.")] = "tiny",
-    check: Annotated[bool, typer.Option("--check", help="Write nothing; exit 1 if the README is stale.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Write nothing. Exit with 1 if the README is stale.")] = False,
 ) -> None:
     """Put the answers of a published run into the README."""
     require("workbook")
@@ -140,7 +140,7 @@ def readme(
     root = find_root()
     stale = update_readme(root / "README.md", published_folder(root, run), check=check)
     if stale and check:
-        raise SeriesError("README.md is stale; `envtune readme` updates it")
+        raise SeriesError("README.md is stale. `envtune readme` updates it")
     typer.echo("README.md updated" if stale else "README.md is up to date")
 
 
@@ -149,7 +149,7 @@ def verify(
     trajectories: Annotated[int, typer.Option(min=0, help="Perturbed trajectories to compare.")] = 5600,
     seed: Annotated[int, typer.Option(help="Seed of the perturbations.")] = 0,
 ) -> None:
-    """Check that the environment is the benchmark: replay all ground truths, compare with the official code."""
+    """Check the environment against the official code, on all ground truths and on perturbed calls."""
     from envtune.benchmark.verify import verify as compare
     from envtune.data import load_tasks
 
@@ -166,49 +166,49 @@ def evaluate(
     policy: Annotated[
         str,
         typer.Argument(
-            help="Who acts: a parameter file (the policy its run trained), tiny, a folder, a hub name, http://HOST/v1, "
+            help="The agent: a parameter file (the policy of its run), tiny, a folder, a hub name, http://HOST/v1, "
             "oracle, silent, noisy, noisy:LEVEL."
         ),
     ],
     split: Annotated[str, typer.Option(help="all, train, val, test or heldout.")] = "heldout",
-    category: Annotated[list[str] | None, typer.Option(help="Only this category; may be given again.")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Number of tasks, evenly spread.")] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="JSONL to append episodes to, with --samples a folder; a killed run goes on.")
-    ] = None,
+    category: Annotated[list[str] | None, typer.Option(help="Only this category. Can be repeated.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Number of tasks, spread evenly.")] = None,
+    out: Annotated[Path | None, typer.Option(help="JSONL to append episodes to (with --samples: a folder).")] = None,
     protocol: Annotated[str | None, typer.Option(help="Rules of a published system: bfcl_fc, t3rl or paper.")] = None,
     max_steps_per_turn: Annotated[
-        int | None, typer.Option(min=1, help="20 official (the default), 10 T3RL, 5 paper.")
+        int | None, typer.Option(min=1, help="Tool steps per turn: official 20 (default), T3RL 10, paper 5.")
     ] = None,
     reveal: Annotated[
-        str | None, typer.Option(help="Hand over withheld tools by `message` (the default) or `recompile`.")
+        str | None, typer.Option(help="Hand over withheld tools by `message` (default) or `recompile`.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the policy.")] = 0,
-    model: Annotated[str | None, typer.Option(help="Of a server: the model's name there.")] = None,
+    model: Annotated[str | None, typer.Option(help="Server: the model's name there.")] = None,
     tokenizer: Annotated[
-        str | None, typer.Option(help="Of a server: render the chat template here; folder or hub name.")
+        str | None, typer.Option(help="Server: render the chat template here, with this folder or hub name.")
     ] = None,
-    concurrency: Annotated[int | None, typer.Option(min=1, help="Of a server: requests at once.")] = None,
+    concurrency: Annotated[int | None, typer.Option(min=1, help="Server: requests at once.")] = None,
     key_variable: Annotated[
-        str | None, typer.Option(help="Of a server: environment variable with the key; default ENVTUNE_API_KEY.")
+        str | None, typer.Option(help="Server: environment variable with the key (default: ENVTUNE_API_KEY).")
     ] = None,
     batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Episodes in flight; default 32, of a server twice its requests at once.")
+        int | None, typer.Option(min=1, help="Episodes in flight (default: 32; server: 2 x --concurrency).")
     ] = None,
     temperature: Annotated[
-        float | None, typer.Option(min=0, help="At which a language model samples; default: the protocol's, or 0.")
+        float | None, typer.Option(min=0, help="Sampling temperature (default: the protocol's, or 0).")
     ] = None,
-    samples: Annotated[int, typer.Option(min=1, help="Play every task so often.")] = 1,
-    export: Annotated[Path | None, typer.Option(help="Folder for the benchmark's own result files, too.")] = None,
+    samples: Annotated[int, typer.Option(min=1, help="Times that every task is played.")] = 1,
+    export: Annotated[
+        Path | None, typer.Option(help="Also write the benchmark's own result files to this folder.")
+    ] = None,
     export_as: Annotated[
-        str | None, typer.Option(help="With --export: the model's name in the benchmark's registry; default: ours.")
+        str | None, typer.Option(help="With --export: the model's name in the registry (default: ours).")
     ] = None,
 ) -> None:
-    """Score a policy, without hints."""
+    """Score a policy, without hints. With --out, a killed run goes on."""
     if export and samples > 1:
-        raise typer.BadParameter("--export writes one sample, as the benchmark's files hold one; leave --samples out")
+        raise typer.BadParameter("--export writes one sample, as the benchmark's files hold one. Leave --samples out")
     if export_as and not export:
-        raise typer.BadParameter("--export-as names what --export writes; give --export FOLDER, too")
+        raise typer.BadParameter("--export-as names what --export writes. Give --export FOLDER as well")
     from envtune.benchmark.result_files import write_results
     from envtune.data import load_tasks, spread
     from envtune.environment.rules import rules_of
@@ -259,7 +259,7 @@ def _named_by(params: str) -> tuple[str, Path, list[str]]:
 @app.command()
 def rescore(
     path: Annotated[Path, typer.Argument(help="A result file of the official runner, or its `result/` folder.")],
-    partial: Annotated[bool, typer.Option("--partial", help="Score what is there of a split.")] = False,
+    partial: Annotated[bool, typer.Option("--partial", help="Score an incomplete split.")] = False,
 ) -> None:
     """Give our verdict and the official one on files that the benchmark's own runner wrote."""
     from envtune.benchmark.rescore import rescore as score_again
@@ -283,7 +283,7 @@ def compare(
     a: Annotated[Path, typer.Argument(help="A run's JSONL, or the folder of its samples.")],
     b: Annotated[Path, typer.Argument(help="The run to compare it with.")],
 ) -> None:
-    """Is A better than B? Paired by task, with intervals and p-values by id number."""
+    """Is A better than B? Paired by task, with intervals and p-values clustered by id number."""
     from envtune.evaluation import comparison, load_runs
 
     first, second = load_runs(a), load_runs(b)
@@ -299,10 +299,8 @@ def compare(
 @app.command()
 def card(
     run: Annotated[str, typer.Argument(help="Name of a run, such as tiny, or its folder.")],
-    out: Annotated[Path | None, typer.Option(help="File to write; default: README.md in the run's folder.")] = None,
-    license: Annotated[
-        str, typer.Option(help="Licence of the weights, which is that of the base model.")
-    ] = "apache-2.0",
+    out: Annotated[Path | None, typer.Option(help="File to write (default: README.md in the run's folder).")] = None,
+    license: Annotated[str, typer.Option(help="Licence of the weights, that of the base model.")] = "apache-2.0",
 ) -> None:
     """Write the model card of the policy that a run trained. Nothing is uploaded."""
     require("workbook")
@@ -317,26 +315,26 @@ def card(
 def publish(
     run: Annotated[str, typer.Argument(help="Name of a finished run, such as tiny, or its folder.")],
     allow_dirty: Annotated[
-        bool, typer.Option("--allow-dirty", help="Even if it was made with local changes that no commit holds.")
+        bool, typer.Option("--allow-dirty", help="Publish even if it was made with uncommitted changes.")
     ] = False,
 ) -> None:
-    """Copy a run's reports, figures and tables to results/published/, which git tracks; no weights, no episodes."""
+    """Copy a run's reports, figures and tables to results/published/, which git tracks. No weights, no episodes."""
     from envtune.workbook.paths import find_root, run_folder
     from envtune.workbook.publishing import publish as copy
 
     folder = copy(run_folder(run), find_root(), allow_dirty=allow_dirty)
-    typer.echo(f"published in {folder}; `envtune readme` puts its numbers into the README")
+    typer.echo(f"published in {folder}. `envtune readme` puts its numbers into the README")
 
 
 @app.command()
 def reproduced(
     run: Annotated[str, typer.Argument(help="Name of a run, such as tiny, or its folder.")],
     published: Annotated[
-        str | None, typer.Option("--with", help="Published run to compare with; default: of the same name.")
+        str | None, typer.Option("--with", help="Published run to compare with (default: same name).")
     ] = None,
-    everything: Annotated[bool, typer.Option("--all", help="List the numbers that are equal, too.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Also list the equal numbers.")] = False,
 ) -> None:
-    """Compare a run with the published one, number by number; exit 1 if a number is outside its interval."""
+    """Compare a run with the published one, number by number. Exit with 1 if a number is outside its interval."""
     import pandas as pd
 
     from envtune.workbook.paths import find_root, run_folder
@@ -358,7 +356,7 @@ def reproduced(
 def arms(
     params: Annotated[Path, typer.Argument(help="Parameter file, such as params/laptop-hints.yaml.")],
 ) -> None:
-    """Run the arms of an experiment (hints; PPO against GRPO), some seeds each. A killed run goes on."""
+    """Run an experiment: several arms (hints, or PPO against GRPO), several seeds each. A killed run goes on."""
     require("workbook")
     from envtune.workbook.experiment import run_arms
 
@@ -368,8 +366,8 @@ def arms(
 @app.command()
 def mcp(
     task: Annotated[str | None, typer.Option(help="A task of the benchmark, such as multi_turn_base_0.")] = None,
-    domains: Annotated[str | None, typer.Option(help="Or domains, such as GorillaFileSystem,MathAPI, empty.")] = None,
-    hints: Annotated[bool, typer.Option("--hints", help="Lay corrections over failed results.")] = False,
+    domains: Annotated[str | None, typer.Option(help="Or empty domains, such as GorillaFileSystem,MathAPI.")] = None,
+    hints: Annotated[bool, typer.Option("--hints", help="Add hints to failed results.")] = False,
     http: Annotated[
         int | None, typer.Option(min=1, max=65535, metavar="PORT", help="Streamable HTTP instead of stdio.")
     ] = None,
@@ -377,7 +375,7 @@ def mcp(
     sessions: Annotated[int, typer.Option(min=1, help="With --http: most sessions at once.")] = 64,
     idle: Annotated[float, typer.Option(min=1, help="With --http: seconds after which a silent session ends.")] = 600,
 ) -> None:
-    """Serve simulated tools to any MCP client; every session has its own copy of them."""
+    """Serve simulated tools to any MCP client. Every session has its own copy of them."""
     if (task is None) == (domains is None):
         raise typer.BadParameter("give either --task ID or --domains A,B")
     import anyio
@@ -390,7 +388,7 @@ def mcp(
     else:
         found = [each for each in load_tasks("bfcl") if each.id == task]
         if not found:
-            raise ValueError(f"unknown task {task!r}; the benchmark's are multi_turn_<category>_<0 to 199>")
+            raise ValueError(f"unknown task {task!r}. The benchmark's tasks are multi_turn_<category>_<0 to 199>")
         world = found[0]
     server = mcp_server.tool_server(world, lambda: mcp_server.ToolSession(world, hints))
     if http is None:
@@ -406,9 +404,7 @@ app.add_typer(bench_app, name="bench")
 @bench_app.command("env")
 def bench_env(
     seconds: Annotated[float, typer.Option(min=1, help="Time for the comparison.")] = 60.0,
-    memory_episodes: Annotated[
-        int, typer.Option(min=0, help="Episodes for the memory test; 0: leave it out.")
-    ] = 100_000,
+    memory_episodes: Annotated[int, typer.Option(min=0, help="Episodes of the memory test (0: none).")] = 100_000,
 ) -> None:
     """Episodes per second of the environment against the official checker, on the same trajectories in the same run."""
     from envtune.data import load_tasks
@@ -428,7 +424,7 @@ def bench_env(
 
 @bench_app.command("rollout")
 def bench_rollout(
-    rounds: Annotated[int, typer.Option(min=1, help="Runs of each loop; the best counts.")] = 3,
+    rounds: Annotated[int, typer.Option(min=1, help="Runs of each loop, of which the best counts.")] = 3,
     threads: Annotated[int, typer.Option(min=1, help="Threads of torch.")] = 1,
 ) -> None:
     """Sampled tokens per second of multi-turn rollouts against TRL's own tool loop, on the same model and tasks."""
@@ -446,12 +442,12 @@ def bench_rollout(
 def bench_step(
     params: Annotated[Path, typer.Argument(help="Parameter file, such as params/tiny.yaml.")],
     tokens: Annotated[
-        list[int] | None, typer.Option(min=64, help="Longest episode in tokens, prompt included; may be given again.")
+        list[int] | None, typer.Option(min=64, help="Longest episode in tokens, with its prompt. Can be repeated.")
     ] = None,
-    stage: Annotated[str | None, typer.Option(help="Name of the stage; default: the last.")] = None,
+    stage: Annotated[str | None, typer.Option(help="Name of the stage (default: the last).")] = None,
     steps: Annotated[int, typer.Option(min=1, help="Steps to count, after one to warm up.")] = 1,
-    prompts: Annotated[int | None, typer.Option(min=1, help="Tasks a step; default: the stage's.")] = None,
-    record: Annotated[bool, typer.Option("--record", help="Write it to results/bench/, with the machine.")] = False,
+    prompts: Annotated[int | None, typer.Option(min=1, help="Tasks per step (default: the stage's).")] = None,
+    record: Annotated[bool, typer.Option("--record", help="Write results and machine to results/bench/.")] = False,
 ) -> None:
     """Seconds of a training step by phase, tokens per second, memory, share of the peak arithmetic."""
     from dataclasses import asdict, replace
@@ -496,8 +492,8 @@ app.add_typer(tiny, name="tiny")
 
 @tiny.command("build")
 def tiny_build(
-    out: Annotated[Path | None, typer.Option(help="Folder to write; default: the package's own weights.")] = None,
-    minutes: Annotated[float, typer.Option(min=0.01, help="Nominal minutes of training; sets the tokens.")] = 12.0,
+    out: Annotated[Path | None, typer.Option(help="Folder to write (default: the package's own weights).")] = None,
+    minutes: Annotated[float, typer.Option(min=0.01, help="Nominal minutes, which set the number of tokens.")] = 12.0,
     seed: Annotated[int, typer.Option(min=0, help="Seed of weights and data.")] = 0,
 ) -> None:
     """Train the tiny policy's cold start from nothing."""

@@ -1,7 +1,7 @@
-"""Which optional packages there are, and which extra brings a missing one.
+"""The optional packages, and the extra that installs each.
 
-The light core needs none of them. `naming_extra` turns a failed import of one into a line that names the extra, and
-`require` looks for a whole extra before anything is started.
+The light core needs none of them. `naming_extra` turns a failed import into one line that names the extra. `require`
+checks a whole extra before anything starts.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ MODULES = {
     "interop": ("gymnasium", "mcp", "mcp_types", "starlette", "uvicorn"),
     "gpu": ("bitsandbytes", "liger_kernel", "vllm"),
 }
-"""Extra -> top-level modules that it brings. A module of two extras belongs to the first."""
+"""Extra -> top-level modules that it installs. A module of two extras belongs to the first."""
 PURPOSE = {
     "train": "training and local language models",
     "workbook": "the notebook series and its reports",
@@ -58,17 +58,17 @@ PURPOSE = {
 
 
 class MissingExtraError(ModuleNotFoundError):
-    """A package of an extra is missing; the message is one line with the command that installs it."""
+    """A package of an extra is missing. The message is one line with the command that installs it."""
 
 
 def extra_of(module: str) -> str | None:
-    """The extra that brings a module, such as `torch` or `torch.nn`."""
+    """The extra that installs a module, such as `torch` or `torch.nn`."""
     top = module.partition(".")[0]
     return next((extra for extra, modules in MODULES.items() if top in modules), None)
 
 
 def install_command(module: str) -> str:
-    """How to install what brings a module."""
+    """The command that installs a module."""
     extra = extra_of(module)
     return f"pip install 'envtune[{extra}]'" if extra else f"pip install {module.partition('.')[0]}"
 

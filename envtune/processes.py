@@ -1,4 +1,4 @@
-"""Processes that end with the one that started them, however that ends."""
+"""Processes that end with their parent, however it ends."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import time
 PR_SET_PDEATHSIG = 1
 """Of Linux's prctl(2)."""
 POLL = 0.5
-"""Seconds between two looks at the parent, where the system does not tell."""
+"""Seconds between two checks of the parent, where the system does not signal its end."""
 
 _LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
@@ -20,7 +20,7 @@ _LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 def end_with_parent() -> None:
     """End this process when its parent ends, even if the parent is killed.
 
-    Linux does it at once and may also be asked in a `preexec_fn`; elsewhere a thread looks at the parent.
+    Linux does it at once, also when called in a `preexec_fn`. Elsewhere a thread checks the parent.
     """
     if _LIBC is not None:
         _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

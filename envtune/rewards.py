@@ -1,8 +1,7 @@
 """Rewards: pure functions of an `Episode`.
 
 Sources: arXiv 2510.10197, section 3 (`syntax`, `progress`, and `binary` of its ablation); qwen-tool's reward table
-(`execution`). With N steps, of which C_format could not be parsed, C_correct ran without and C_error with a failed
-call:
+(`execution`). Of N steps, C_format could not be parsed, C_correct ran without a failed call and C_error with one:
 
     syntax    = I_tool * ((N - C_format) / N + C_correct / (C_correct + C_error))         in [0, 2]
     progress  = (1 / T) * sum over the task's T turns of state_ok * response_ok           in [0, 1]
@@ -10,8 +9,8 @@ call:
     execution = sum over the steps of the table below                                     at most 10 * turns with calls
 
 `I_tool` is 1 if any call was made. Corner cases, the same for all: a turn that was never played, or that the agent did
-not end (step limit, aborted), counts 0; in a turn with empty ground truth `response_ok` holds, and `state_ok` says
-whether the agent left the state alone. A turn that expects calls and got none is never correct, as in the official
+not end (step limit, aborted), counts 0. In a turn with empty ground truth `response_ok` is true, and `state_ok` says
+whether the agent left the state unchanged. A turn that expects calls and got none is never correct, as in the official
 checker. `binary` is stricter than `Episode.success` only there: the official checker does not compare the state after
 an empty turn.
 """
@@ -30,7 +29,7 @@ class ExecutionReward(float, Enum):
     SUCCESS = 10.0
     """The calls ran, and with this step the turn's state and responses are, for the first time, the expected ones."""
     EXECUTED = 0.0
-    """The calls ran, the turn's goal is not yet reached; or the agent answered."""
+    """The calls ran, but the turn's goal is not yet reached. Also: the agent answered."""
     TOOL_ERROR = -0.5
     """A known tool failed at run time."""
     INVALID_JSON = -0.8
@@ -40,7 +39,7 @@ class ExecutionReward(float, Enum):
 
 
 def syntax(episode: Episode) -> float:
-    """Well-formed and executable calls, R_stage1 of the paper; 0 for an episode without any call.
+    """Well-formed and executable calls, R_stage1 of the paper. 0 for an episode without any call.
 
     Range [0, 2]: the format and the tool term each reach 1. R_tool is 0 if no step held a call that could be parsed.
     """
@@ -54,12 +53,12 @@ def syntax(episode: Episode) -> float:
 
 
 def progress(episode: Episode) -> float:
-    """Share of the task's turns whose state and responses are right, R_P of the paper; range [0, 1]."""
+    """Share of the task's turns whose state and responses are correct, R_P of the paper. Range [0, 1]."""
     return sum(turn.correct for turn in episode.turns) / episode.n_turns
 
 
 def binary(episode: Episode) -> float:
-    """1 only if every turn is right, the sparse reward of the paper's ablation."""
+    """1 only if every turn is correct, the sparse reward of the paper's ablation."""
     return float(progress(episode) == 1.0)
 
 
@@ -102,5 +101,5 @@ REWARDS: dict[str, Callable[[Episode], float]] = {
     "binary": binary,
     "execution": execution,
 }
-"""Every reward by name: what a stage can name, and what displays and tables show. A new reward is a function above and
-a row here. Only `execution` is also given step by step, which PPO needs."""
+"""Every reward by name, for stages, displays and tables. A new reward is a function above and a row here. Only
+`execution` is also given step by step, which PPO needs."""

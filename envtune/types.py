@@ -1,11 +1,11 @@
 """The records that flow through envtune: tasks, calls, results, steps, turns, episodes.
 
-Everything here is frozen data; nothing runs a tool and nothing imports another module of this package. Who has read
-this file can guess every signature of the others: `data` makes `Task`s, `environment` turns a `Task` and an agent's
-messages into an `Episode`, `rewards` score an `Episode`, `evaluation` counts them.
+Everything here is frozen data. Nothing runs a tool, and nothing imports another module of this package. All other
+modules speak in these types: `data` makes `Task`s, `environment` turns a `Task` and an agent's messages into an
+`Episode`, `rewards` score an `Episode`, `evaluation` counts them.
 
-Names follow the Berkeley Function-Calling Leaderboard (BFCL) and arXiv 2510.10197: an *episode* plays the scripted
-user *turns* of one *task*; a *step* is one assistant message, which may hold several *calls*.
+Names follow the Berkeley Function-Calling Leaderboard (BFCL) and arXiv 2510.10197. An *episode* plays the scripted user
+*turns* of one *task*. A *step* is one assistant message, which may hold several *calls*.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pydantic import TypeAdapter
 
 JSON = dict[str, Any]
 Message = dict[str, Any]
-"""A chat message: `role` is `system`, `user`, `assistant` or `tool`; `content` is text."""
+"""A chat message: `role` is `system`, `user`, `assistant` or `tool`, and `content` is text."""
 
 
 def id_number(task_id: str) -> int:
@@ -31,7 +31,7 @@ class Category(StrEnum):
     """The four multi-turn categories of BFCL V3."""
 
     BASE = "base"
-    """Everything needed is there."""
+    """All tools and values are available from the start."""
     MISS_FUNC = "miss_func"
     """Some tools are withheld and handed over in a later turn."""
     MISS_PARAM = "miss_param"
@@ -48,7 +48,7 @@ class StepKind(StrEnum):
     TOOL_ERROR = "tool_error"
     """It held calls and at least one of them failed."""
     FORMAT_ERROR = "format_error"
-    """It tried to call a tool but could not be parsed; nothing was executed."""
+    """It tried to call a tool but could not be parsed. Nothing was executed."""
     ANSWER = "answer"
     """It held no call: the agent speaks to the user, and the turn ends."""
 
@@ -68,9 +68,9 @@ class StopReason(StrEnum):
     FINISHED = "finished"
     """Every turn was played to its end."""
     STEP_LIMIT = "step_limit"
-    """A turn held more tool steps than allowed; the benchmark fails such an episode (`force_terminated`)."""
+    """A turn had more tool steps than allowed. The benchmark fails such an episode (`force_terminated`)."""
     ABORTED = "aborted"
-    """The agent stopped acting before the last turn; the benchmark fails such an episode as well."""
+    """The agent stopped before the last turn. The benchmark fails such an episode as well."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +105,7 @@ class FormatError:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One assistant message and its consequences; `results[i]` answers `calls[i]`."""
+    """One assistant message and its results: `results[i]` answers `calls[i]`."""
 
     kind: StepKind
     text: str
@@ -168,14 +168,14 @@ class Counts:
 class Episode:
     """A played task. No method of it runs a tool.
 
-    Every episode played from text survives a round trip through JSON; `replay` also takes what no text can hold (NaN,
-    tuples, integers of 5,000 digits), and such an episode need not.
+    Every episode played from text survives a round trip through JSON. An episode of `replay` may not, if its calls hold
+    what no JSON can (NaN, tuples, integers of 5,000 digits).
     """
 
     task_id: str
     category: Category
     n_turns: int
-    """User turns of the task; `len(turns)` is smaller if the episode ended early."""
+    """User turns of the task. `len(turns)` is smaller if the episode ended early."""
     turns: tuple[Turn, ...]
     stop: StopReason
     hints: bool = False
@@ -225,7 +225,7 @@ class Episode:
 
     @property
     def calls(self) -> list[list[list[ToolCall]]]:
-        """The calls by turn and step, steps without a call left out: what `envtune.replay` takes."""
+        """The calls by turn and step, without steps that made no call. `envtune.replay` takes them."""
         return [[list(step.calls) for step in turn.steps if step.calls] for turn in self.turns]
 
     def to_json(self) -> str:
@@ -236,8 +236,7 @@ class Episode:
     def from_json(text: str | bytes) -> Episode:
         """The episode that `to_json` wrote.
 
-        Raises:
-            pydantic.ValidationError: the text is not such an episode; the message names the field.
+        Raises: pydantic.ValidationError: the text is not such an episode. The message names the field.
         """
         return _episode_adapter().validate_json(text)
 
@@ -251,7 +250,7 @@ def _episode_adapter() -> TypeAdapter[Episode]:
 class Task:
     """One instance: scripted user turns, the simulators' initial state and the ground truth.
 
-    Compared and hashed by identity, so that what is computed once per task can be cached beside it.
+    Compared and hashed by identity, so a task can be the key of a cache.
     """
 
     id: str
@@ -261,18 +260,18 @@ class Task:
     initial_config: JSON
     """Per simulator class, the scenario that `_load_scenario` reads."""
     user_turns: tuple[str, ...]
-    """The user's message of each turn; empty where withheld tools are handed over."""
+    """The user's message of each turn. Empty where withheld tools are handed over."""
     ground_truth: tuple[tuple[ToolCall, ...], ...]
-    """Per turn, the calls that solve it; empty where the agent should not act."""
+    """Per turn, the calls that solve it. Empty where the agent should not act."""
     tools: tuple[JSON, ...]
     """JSON schemas (OpenAI style) of the tools available from the first turn on."""
     withheld: dict[int, tuple[JSON, ...]] = field(default_factory=dict)
     """Turn index -> schemas of the tools handed over at the start of that turn."""
     excluded_functions: tuple[str, ...] = ()
-    """The data's `excluded_function`. The official runner never reads it, so neither does the environment; a
-    procedural task lists there what its simulators could do and `tools` does not offer."""
+    """The data's `excluded_function`. The official runner never reads it, so neither does the environment. A procedural
+    task lists the functions of its simulators that `tools` does not offer."""
     kinds: tuple[str, ...] = ()
-    """Per turn, the kind of request of a procedural task (`data.synth`); empty for the benchmark."""
+    """Per turn, the kind of request of a procedural task (`data.synth`). Empty for the benchmark."""
 
     def __post_init__(self) -> None:
         if len(self.user_turns) != len(self.ground_truth):
@@ -289,12 +288,12 @@ class Task:
 
     @property
     def number(self) -> int:
-        """The id number: siblings of the four categories share it, so splits and bootstraps go by it."""
+        """The id number. The four categories share it, so splits and bootstraps go by it."""
         return id_number(self.id)
 
     @property
     def long_context(self) -> bool:
-        """Whether the simulators load padded."""
+        """Whether the simulators are padded with irrelevant records."""
         return self.category is Category.LONG_CONTEXT
 
     def tools_at(self, turn: int) -> tuple[JSON, ...]:

@@ -1,17 +1,17 @@
 """The environment: one task, one episode, one assistant message per step.
 
-In: the assistant's text. Out: the chat messages that follow from it, and at the end an `Episode`, a plain record. The
-protocol is the official runner's (`base_handler.py`, `inference_multi_turn_FC`; verdict: `multi_turn_checker.py`):
+In: the assistant's text. Out: the chat messages that follow it, and at the end an `Episode`. The protocol is the
+official runner's (`inference_multi_turn_FC` in `base_handler.py`, verdict by `multi_turn_checker.py`):
 
-- a turn ends with a message from which no call can be read: an answer, or a message that cannot be parsed;
-- after `max_steps_per_turn` tool steps in one turn, a further message with calls is executed and ends the episode as
-  forced (official limit 20, T3RL 10, the paper 5);
-- after `max_steps` messages the episode ends as aborted (T3RL 30; official: no limit);
-- a withheld tool is handed over at the start of its turn. `reveal="recompile"` re-renders the tool list (official);
+- A turn ends with a message without a readable call: an answer, or a message that cannot be parsed.
+- After `max_steps_per_turn` tool steps in one turn, a further message with calls is executed and ends the episode as
+  forced (official limit 20, T3RL 10, the paper 5).
+- After `max_steps` messages the episode ends as aborted (T3RL 30, official: no limit).
+- A withheld tool is handed over at the start of its turn. `reveal="recompile"` re-renders the tool list (official).
   `reveal="message"` puts the schemas into a user message, so that the tokens before it stay valid (T3RL).
 
-Departure: the ground truth runs once per task, in turns with an empty ground truth as well, so their state is compared
-too (`Turn.state_ok`). The official checker skips such turns, and so does `Episode.success`.
+Departure: the state is compared after turns with an empty ground truth as well (`Turn.state_ok`). The official checker
+skips such turns, and so does `Episode.success`.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ TURN_FEEDBACK = (
 """What precedes the user message after a turn in which the agent acted although nothing should be called.
 
 It is true of `miss_func` and `miss_param`. In four other instances (id numbers 167 and 180 of `base` and
-`long_context`) a turn expects no call although nothing is withheld; there the sentence is only nearly right.
+`long_context`) a turn expects no call although nothing is withheld. There the sentence is only nearly true.
 """
 
 
@@ -64,14 +64,14 @@ class Observation:
     """JSON schemas of all tools now available."""
     done: bool
     recompiled: bool = False
-    """The tool list changed and must be rendered anew: everything before this message reads differently."""
+    """The tool list changed and must be rendered again, so the tokens before this message change."""
 
 
 class Tools(Protocol):
-    """What an episode's calls go to: `Simulators`, or the way to some elsewhere (`interop.gym_env`)."""
+    """What runs an episode's calls: `Simulators`, or a link to some elsewhere (`interop.gym_env`)."""
 
     def call(self, call: ToolCall) -> RawResult:
-        """Run one call; never raises."""
+        """Run one call. Never raises."""
         ...
 
     def reached(self, expected: Expected) -> bool:
@@ -84,11 +84,10 @@ class ToolUseEnv:
 
     Args:
         task: the instance to play.
-        rules: limits and help, or a name of `PROTOCOLS`; None: the benchmark's limits, without hints. Without hints,
+        rules: limits and help, or a name of `PROTOCOLS`. None: the benchmark's limits, without hints. Without hints,
             results are the benchmark's, byte for byte.
-        seed: decides which failures get their hint where `hint_rate` is below 1, together with the task, the turn and
-            the tool.
-        simulators: makes what the calls of an episode go to.
+        seed: with the task, the turn and the tool, decides which failures get a hint where `hint_rate` is below 1.
+        simulators: makes what runs the calls of an episode.
         changes: single rules by name, such as `hints=True` or `max_steps_per_turn=10`, see `rules_of`.
 
     Raises:
@@ -112,7 +111,7 @@ class ToolUseEnv:
         self._first = self._load()
 
     def reset(self) -> Observation:
-        """Return the first user message and the tools; what was played before is forgotten."""
+        """Return the first user message and the tools. What was played before is forgotten."""
         if self._turns or self._steps:
             self._first = self._load()
         return self._first
@@ -131,7 +130,7 @@ class ToolUseEnv:
 
     @property
     def turn(self) -> int:
-        """Index of the turn now played, 0-based; the number of turns once all are played."""
+        """Index of the current turn, 0-based. After the last turn: the number of turns."""
         return len(self._turns)
 
     @property
@@ -141,7 +140,7 @@ class ToolUseEnv:
 
     @property
     def episode(self) -> Episode:
-        """The record so far. An episode still running counts as aborted, its current turn as not correct."""
+        """The record so far. An unfinished episode counts as aborted, and its current turn as not correct."""
         turns = [*self._turns, self._close_turn(ended=False)] if self._steps else self._turns
         stop = self._stop or StopReason.ABORTED
         return Episode(

@@ -1,18 +1,19 @@
-"""The rules under which an episode is played: one frozen record, and those of the published systems by name.
+"""The rules of an episode: one frozen record, and the rules of the published systems by name.
 
-In: fields, or a published name. Out: `Rules`, which the environment, evaluations and training stages all take.
-`envtune evaluate POLICY --protocol NAME` plays by a published one and records it.
+In: fields, or a published name. Out: `Rules`, which the environment, evaluations and training stages all take. `envtune
+evaluate POLICY --protocol NAME` plays by published rules and records them.
 
-Departures, where a system's own runner does what no score should depend on, or what is not published:
+Departures from the systems' own runners:
 
-- none sets the longest message. A policy here takes `max_new_tokens` of its generation config (the shipped one: 160) or
-  1024 tokens, one behind a server 4096. The benchmark's own handler takes 4096 or the room left, if that is less.
-- `bfcl_fc`: none known for models behind an API. The benchmark's handlers for *local* models (`base_oss_handler.py`)
-  hand tools over in a user message even where the model's name ends in "-FC".
-- `t3rl`: its budget of 20,000 response tokens an episode is not kept; steps are.
+- No rules bound the length of a message. A policy here takes `max_new_tokens` of its generation config (the shipped
+  one: 160) or 1024 tokens, one behind a server 4096. The benchmark's own handler takes 4096 or the room left, if that
+  is less.
+- `bfcl_fc`: no departure is known for models behind an API. The benchmark's handlers for *local* models
+  (`base_oss_handler.py`) hand tools over in a user message even where the model's name ends in "-FC".
+- `t3rl`: its limits on steps are kept, its budget of 20,000 response tokens an episode is not.
 - `paper`: the words of the instructions are ours. Its runner goes on to the next turn after the fifth step, and asks
-  again after a message that cannot be read. Here the fifth step fails the episode and such a message ends the turn, as
-  in the benchmark.
+  again after a message that cannot be parsed. Here, as in the benchmark, a step beyond the limit fails the episode, and
+  such a message ends the turn.
 """
 
 from __future__ import annotations
@@ -55,25 +56,25 @@ class Rules:
     """
 
     max_steps_per_turn: int | None = 20
-    """Steps with calls allowed in one turn: the paper 5, T3RL 10, official 20; None: no limit."""
+    """Steps with calls allowed in one turn: the paper 5, T3RL 10, official 20. None: no limit."""
     max_steps: int | None = None
-    """Assistant messages allowed in one episode: T3RL 30; None: no limit."""
+    """Assistant messages allowed in one episode: T3RL 30. None: no limit."""
     reveal: Reveal = "message"
     """How withheld tools are handed over: in a user `message`, or by `recompile`d tool list."""
     calls: Calls = "native"
     """`native`: the chat template renders tools and results. `tagged`: instructions and tags in plain messages do."""
     hint_rate: float = 0.0
-    """Share of the failures that get their hint: 1 all, 0 none. Drawn once for a tool in a turn: if it were drawn for
-    every call, an agent would learn to fail again until a hint comes."""
+    """Share of the failures that get a hint. Drawn once per tool and turn: if it were drawn for every call, an agent
+    would learn to fail again until a hint comes."""
     hint_strength: Strength = Strength.ONE
     """Whether a hint names the one tool that resolves the failure, or a short list."""
     turn_feedback: bool = False
     """After a turn in which the agent acted although no call was expected, say so before the next user message. For
     training only: nothing else tells the agent anything about the ground truth."""
     temperature: float | None = None
-    """At which a language model samples; None: the policy's own."""
+    """Temperature at which a language model samples. None: the policy's own."""
     name: str = ""
-    """Of a published system; empty: none."""
+    """Name of a published system, or empty."""
     source: str = ""
 
     def __post_init__(self) -> None:
@@ -81,10 +82,10 @@ class Rules:
         problems = [
             *(_choice(name, getattr(self, name), get_args(kind)) for name, kind in choices.items()),
             *(_limit(name, getattr(self, name)) for name in ("max_steps_per_turn", "max_steps")),
-            (not 0 <= self.hint_rate <= 1, f"hint_rate is {self.hint_rate}; it must be a probability, from 0 to 1"),
+            (not 0 <= self.hint_rate <= 1, f"hint_rate is {self.hint_rate}. It must be a probability, from 0 to 1"),
             (
                 self.calls == "tagged" and self.reveal == "recompile",
-                "tagged calls list the tools in the first message; reveal must be 'message'",
+                "tagged calls list the tools in the first message, so reveal must be 'message'",
             ),
         ]
         if found := [text for wrong, text in problems if wrong]:
@@ -104,7 +105,7 @@ class Rules:
 
     @property
     def record(self) -> JSON:
-        """What a result says of the rules it was played by."""
+        """The rules as a result records them."""
         basics = {"hints": False, "max_steps_per_turn": self.max_steps_per_turn, "reveal": self.reveal}
         if self.name:
             return {name: value for name, value in asdict(self).items() if name not in HELP} | basics
@@ -127,11 +128,11 @@ class Rules:
 
 
 def _choice(name: str, value: str, known: tuple[str, ...]) -> tuple[bool, str]:
-    return value not in known, f"{name} is {value!r}; it must be {' or '.join(map(repr, known))}"
+    return value not in known, f"{name} is {value!r}. It must be {' or '.join(map(repr, known))}"
 
 
 def _limit(name: str, value: int | None) -> tuple[bool, str]:
-    return value is not None and value < 1, f"{name} is {value}; it must be at least 1, or None"
+    return value is not None and value < 1, f"{name} is {value}. It must be at least 1, or None"
 
 
 DEFAULT = Rules()
@@ -151,8 +152,8 @@ def rules_of(rules: Rules | str | None = None, **changes: Any) -> Rules:
 
     Args:
         rules: a record, a name of `PROTOCOLS`, or None: the defaults.
-        changes: fields of `Rules`; `hints=True` stands for `hint_rate=1.0`, `hints=False` for `hint_rate=0.0`. The
-            changed rules of a published system no longer carry its name.
+        changes: fields of `Rules`, where `hints=True` stands for `hint_rate=1.0`, `hints=False` for `hint_rate=0.0`.
+            The changed rules of a published system no longer carry its name.
 
     Raises:
         ValueError: no such protocol, or a value out of its range.
@@ -160,7 +161,7 @@ def rules_of(rules: Rules | str | None = None, **changes: Any) -> Rules:
     """
     if isinstance(rules, str):
         if rules not in PROTOCOLS:
-            raise ValueError(f"unknown protocol {rules!r}; known: {', '.join(PROTOCOLS)}")
+            raise ValueError(f"unknown protocol {rules!r}. Known protocols: {', '.join(PROTOCOLS)}")
         rules = PROTOCOLS[rules]
     if "hints" in changes:
         hints = changes.pop("hints")
@@ -169,13 +170,13 @@ def rules_of(rules: Rules | str | None = None, **changes: Any) -> Rules:
         return rules or DEFAULT
     known = [field.name for field in fields(Rules)]
     if unknown := [name for name in changes if name not in known]:
-        raise TypeError(f"there is no rule {unknown[0]!r}; known: hints, {', '.join(known)}")
+        raise TypeError(f"there is no rule {unknown[0]!r}. Known rules: hints, {', '.join(known)}")
     changed = replace(rules or DEFAULT, **changes)
     return changed if changed == rules else replace(changed, name="", source="")
 
 
 def differences(own: Mapping[str, Rules] = MappingProxyType({})) -> pd.DataFrame:
-    """A row per rule that the protocols do not share, a column per protocol; a dash where nothing is set.
+    """One row per rule in which the protocols differ, one column per protocol. A dash: not set.
 
     Args:
         own: rules of one's own by name, for the first columns.

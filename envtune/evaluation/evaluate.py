@@ -1,11 +1,11 @@
-"""Play a policy over tasks and count: no hints, one episode per task, resumable.
+"""Play a policy on tasks and count: no hints, one episode per task, resumable.
 
-In: a policy, tasks, perhaps a path. Out: a `Result`; with a path also a JSONL (see `evaluation.records`) to which every
-finished task is appended at once, in task order, and from which a killed run goes on. The protocol is the benchmark's:
-see `environment.env`.
+In: a policy, tasks, perhaps a path. Out: a `Result`. With a path also a JSONL (`evaluation.records`), to which finished
+tasks are appended in task order and from which a killed run goes on. The protocol is the benchmark's
+(`environment.env`).
 
-The resumed file is byte-identical if the policy answers a chat the same way whoever else is in the batch: scripted
-agents do; a language model's floating-point sums may differ with the size of the batch.
+The resumed file is byte-identical if the policy's answer does not depend on the rest of the batch. That holds for
+scripted agents. A language model's floating-point sums may differ with the size of the batch.
 """
 
 from __future__ import annotations
@@ -41,20 +41,15 @@ def evaluate(
 ) -> Result:
     """Play `policy` on every task, without hints.
 
-    Args:
-        policy: who acts.
-        tasks: what to play; each task once.
-        path: JSONL to append to. If it holds the beginning of this very evaluation, that is kept and the rest is
-            played; if all of it, nothing is played. None: nothing is written.
-        rules: limits, or a name of `PROTOCOLS` (`bfcl_fc`, `t3rl`, `paper`); None: the benchmark's limits.
-        batch_size: episodes in flight at once, which the policy sees together.
-        progress: show a progress bar.
-        changes: single rules by name, such as `max_steps_per_turn=10`, see `rules_of`.
+    Args: policy: the agent. tasks: what to play, each task once. path: JSONL to append to. If it holds the beginning of
+        this evaluation, only the rest is played. None: nothing is written. rules: limits, or a name of `PROTOCOLS`
+        (`bfcl_fc`, `t3rl`, `paper`). None: the benchmark's limits. batch_size: episodes in flight at once, which the
+        policy sees together. progress: show a progress bar. changes: single rules by name, such as
+        `max_steps_per_turn=10`, see `rules_of`.
 
-    Raises:
-        ValueError: no tasks or a task given twice, `batch_size` below 1, unknown rules or rules that help the agent, a
-            policy that samples at another temperature than the rules say or does not answer every chat, or a file at
-            `path` that belongs to something else. The message names file, line and what differs.
+    Raises: ValueError: no tasks or a task given twice, `batch_size` below 1, unknown rules or rules that help the
+        agent, a policy whose temperature is not that of the rules or that does not answer every chat, or a file at
+        `path` that belongs to something else. The message names file, line and what differs.
     """
     _check_arguments(tasks, batch_size)
     rules = _checked(rules_of(rules, **changes), policy)
@@ -80,11 +75,11 @@ def load_result(path: str | Path) -> Result:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is damaged, or the evaluation is not finished: call `evaluate` again to go on with it.
+        ValueError: the file is damaged, or the evaluation is not finished. `evaluate` goes on with it.
     """
     header, rows = records.read(Path(path))
     if len(rows) != (n := header.config["tasks"]["n"]):
-        raise ValueError(f"{path} holds {len(rows)} of {n} tasks; run the same evaluation again to finish it")
+        raise ValueError(f"{path} holds {len(rows)} of {n} tasks. Run the same evaluation again to finish it")
     return Result(header.config, tuple(rows))
 
 
@@ -100,16 +95,16 @@ class _Running:
 
 def _check_arguments(tasks: Sequence[Task], batch_size: int) -> None:
     if not tasks:
-        raise ValueError("no tasks to evaluate on; give at least one")
+        raise ValueError("no tasks to evaluate on. Give at least one")
     if twice := [task_id for task_id, count in Counter(task.id for task in tasks).items() if count > 1]:
-        raise ValueError(f"task {twice[0]} is given more than once; evaluate each task once")
+        raise ValueError(f"task {twice[0]} is given more than once. Evaluate each task once")
     if batch_size < 1:
-        raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
+        raise ValueError(f"batch_size is {batch_size}. It must be at least 1")
 
 
 def _checked(rules: Rules, policy: Policy) -> Rules:
     if rules.helps:
-        raise ValueError("these rules give hints or feedback, and an evaluation is played without; use rules.judged")
+        raise ValueError("these rules give hints or feedback, which an evaluation must not. Use rules.judged")
     found = policy.settings.get("temperature")
     if None not in (found, rules.temperature) and found != rules.temperature:
         raise ValueError(
@@ -130,7 +125,7 @@ def _config(policy: Policy, tasks: Sequence[Task], rules: Rules) -> JSON:
 
 
 def _play(policy: Policy, tasks: Sequence[Task], rules: Rules, batch_size: int) -> Iterator[tuple[int, Row]]:
-    """Index and row of every task, as they finish."""
+    """Index and row of every task, in the order in which they finish."""
     ask = policy.reply_some if isinstance(policy, Streaming) else policy.reply
     waiting = iter(enumerate(tasks))
     running: list[_Running] = []
@@ -141,9 +136,9 @@ def _play(policy: Policy, tasks: Sequence[Task], rules: Rules, batch_size: int) 
             return
         texts = ask([episode.chat for episode in running])
         if len(texts) != len(running):
-            raise ValueError(f"policy {policy.name} answered {len(texts)} of {len(running)} chats; it must answer each")
+            raise ValueError(f"policy {policy.name} answered {len(texts)} of {len(running)} chats. It must answer each")
         if all(text is None for text in texts):
-            raise ValueError(f"policy {policy.name} answered none of {len(running)} chats; it must answer one or more")
+            raise ValueError(f"policy {policy.name} answered none of {len(running)} chats. It must answer at least one")
         for episode, text in zip(running, texts, strict=True):
             if text is not None:
                 _advance(episode, text, rules)
@@ -171,7 +166,7 @@ def _advance(episode: _Running, text: str, rules: Rules) -> None:
 
 
 def _in_order(finished: Iterator[tuple[int, Row]]) -> Iterator[Row]:
-    """Rows in task order: one that finishes early waits for those before it."""
+    """Rows in task order. A row that finishes early waits for those before it."""
     early: dict[int, Row] = {}
     following = 0
     for index, row in finished:

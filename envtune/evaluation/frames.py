@@ -24,7 +24,7 @@ def domains() -> dict[str, str]:
 def call_frame(episodes: Iterable[Episode]) -> pd.DataFrame:
     """One row per call: `task_id`, `number`, `category`, `turn`, `tool`, `domain`, `call`, `result`, `error`, `hint`.
 
-    `domain` is the simulator class, or `unknown tool`; `number` is the id number, by which intervals cluster.
+    `domain` is the simulator class, or `unknown tool`. `number` is the id number, by which intervals are clustered.
     """
     rows = [
         {
@@ -64,11 +64,11 @@ def reward_frame(episodes: Iterable[Episode]) -> pd.DataFrame:
 
 
 def rates(frame: pd.DataFrame, by: list[str], value: str) -> pd.DataFrame:
-    """Mean of a column by group with its 95 % interval, clustered by id number.
+    """Mean of a column per group with its 95 % interval, clustered by id number.
 
     Args:
         frame: has `number`, the columns `by` and `value`.
-        by: columns to group by; groups come in the order of their first row.
+        by: columns to group by. Groups come in the order of their first row.
         value: a column of numbers or booleans.
 
     Returns:
@@ -83,7 +83,7 @@ def rates(frame: pd.DataFrame, by: list[str], value: str) -> pd.DataFrame:
 
 
 def feedback_rates(episodes: Iterable[Episode]) -> dict[str, float]:
-    """What execution said of a set of episodes, together.
+    """Execution feedback, pooled over episodes.
 
     Keys: `execution` (reward, per episode), `error_rate` (of calls), `unknown_tool_rate` (of calls: the tool does not
     exist), `invalid_json_rate` and `structure_rate` (of messages: the two kinds that cannot be parsed). Rates without

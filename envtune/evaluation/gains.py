@@ -1,4 +1,4 @@
-"""What training changed: the same tasks played before and after, by category and by kind of request."""
+"""What training changed: the same tasks before and after, by category and by kind of request."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CHAIN, SINGLE, NOTHING, BENCHMARK = "chains", "single requests", "nothing to cal
 
 
 def _type(task: Task, turn: int) -> str:
-    """What a turn asks for, in general; a task of the benchmark has no kinds."""
+    """What a turn asks for, in general. A task of the benchmark has no kinds."""
     if not task.ground_truth[turn]:
         return NOTHING
     if not task.kinds:
@@ -27,8 +27,8 @@ def _type(task: Task, turn: int) -> str:
 def asked(tasks: Sequence[Task]) -> pd.DataFrame:
     """One row per user turn: `task_id`, `number`, `category`, `turn`, `type`, `request`, `answer`.
 
-    `type` is `chains`, `single requests`, `nothing to call` or `benchmark requests`; `request` is the kind of a chain,
-    for anything else the type; `answer` is the ground truth's calls as text.
+    `type` is `chains`, `single requests`, `nothing to call` or `benchmark requests`. `request` is the kind of a chain,
+    else the type. `answer` is the ground truth's calls as text.
     """
     rows = []
     for task in tasks:
@@ -64,15 +64,12 @@ def turn_frame(result: Result, tasks: Sequence[Task]) -> pd.DataFrame:
 
 
 def gains(before: pd.DataFrame, after: pd.DataFrame, by: str) -> pd.DataFrame:
-    """Turn accuracy before and after, by group and in `all`, both with their 95 % intervals by id number.
+    """Turn accuracy before and after, by group and in `all`, with 95 % intervals clustered by id number.
 
-    Args:
-        before, after: of `turn_frame`, over the same tasks.
-        by: `category`, `type` or `request`.
+    Args: before, after: two results of `turn_frame` on the same tasks. by: `category`, `type` or `request`.
 
-    Returns:
-        Indexed by group, the best one after training first, `all` last: `n` turns, different `answers` among them;
-        `before` and `after`, each with `_low` and `_high`.
+    Returns: Indexed by group, the best one after training first, `all` last. Columns: `n` turns, the number of
+        different `answers`, `before` and `after`, the last two each with `_low` and `_high`.
     """
     found = {}
     for name, frame in {"before": before, "after": after}.items():
@@ -116,7 +113,7 @@ def changed(before: Result, after: Result, turns: Mapping[str, pd.DataFrame]) ->
 
 
 def most_changed(before: Result, after: Result) -> int:
-    """Index of the task whose progress grew most, the first of them."""
+    """Index of the first task whose progress grew most."""
     grown = [b.progress - a.progress for a, b in zip(before.rows, after.rows, strict=True)]
     return grown.index(max(grown))
 

@@ -1,4 +1,4 @@
-"""Published scores beside ours, in percent: `published.csv` with source, n, protocol and date of every row."""
+"""Published scores and ours, in percent. `published.csv` has source, n, protocol and date of every row."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ COLUMNS = ("model", "run", "average", *map(str, Category), "n", "protocol", "sou
 
 
 def published() -> pd.DataFrame:
-    """The published rows, in the order of their sources; a score that was not published is NaN."""
+    """The published rows, in the order of their sources. A score that was not published is NaN."""
     with resources.files("envtune.evaluation").joinpath("published.csv").open(encoding="utf-8") as file:
         rows = pd.read_csv(file, dtype={"date": str}, keep_default_na=True)
     return rows.assign(run="", date=rows.date.fillna("")).reindex(columns=list(COLUMNS))
@@ -26,8 +26,8 @@ def beside_published(ours: Mapping[str, Result], date: str, laptop: bool) -> pd.
     Args:
         ours: run id -> evaluation.
         date: of ours.
-        laptop: ours were trained or played on a laptop. They are marked as such and stand below all others, in the
-            order given: their numbers answer another question.
+        laptop: ours were trained or played on a laptop. They are marked and stand below all others, in the order given,
+            because they cannot be compared with them.
 
     Returns:
         The columns `COLUMNS`. Scores in percent; `average` is the accuracy over all instances.
@@ -39,7 +39,7 @@ def beside_published(ours: Mapping[str, Result], date: str, laptop: bool) -> pd.
 
 
 def protocol_text(result: Result) -> str:
-    """Split and protocol of a run in words."""
+    """Split and protocol of a run, as text."""
     protocol = result.config["protocol"]
     temperature = result.config["settings"].get("temperature")
     words = [

@@ -1,9 +1,9 @@
-"""The file an evaluation leaves behind: one header line, then one line per task, in task order.
+"""The file of an evaluation: one header line, then one line per task, in task order.
 
-In: the identity of an evaluation (`Header`) and its rows. Out: a JSONL that only grows, each line flushed and synced
-before the next is begun. It holds no time stamps, so a run killed anywhere and resumed leaves the same bytes as one
-that was not. A last line without its newline is what a kill leaves: it is dropped. Whatever else does not belong is an
-error, never repaired: a line is accepted only if it is, byte for byte, what this version writes for its episode.
+In: the identity of an evaluation (`Header`) and its rows. Out: a JSONL that only grows. Each line is on the disk before
+the next is begun. There are no time stamps, so a run that was killed and resumed leaves the same bytes as one that was
+not. A kill may leave a last line without its newline, which is dropped. Anything else that does not belong is an error:
+a line is accepted only if it is, byte for byte, what this version writes for its episode.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from envtune import rewards
 from envtune.types import JSON, Category, Episode, Task
 
 SCHEMA = 1
-"""Version of the format; raised when a line changes its meaning."""
+"""Version of the format. It grows when a line changes its meaning."""
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What an evaluation is: two files with equal headers hold comparable rows."""
+    """The identity of an evaluation. Files with equal headers hold comparable rows."""
 
     schema_version: int
     config: JSON
@@ -41,7 +41,7 @@ class Header:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One task's outcome. Everything before `episode` is computed from it, for readers without this package."""
+    """One task's outcome. All other fields are computed from `episode`, for readers without this package."""
 
     task_id: str
     category: Category
@@ -52,7 +52,7 @@ class Row:
     n_turns: int
     """User turns of the task."""
     played_turns: int
-    """Of these, the turns that were begun."""
+    """User turns that were begun."""
     steps: int
     calls: int
     failed_calls: int
@@ -102,11 +102,11 @@ def read(path: Path) -> tuple[Header, list[Row]]:
 
     Raises:
         FileNotFoundError: there is none.
-        ValueError: no header, or a line that does not belong; the message names file, line, and the way out.
+        ValueError: no header, or a line that does not belong. The message names file, line and the way out.
     """
     header, rows, _ = _parse(path, path.read_bytes())
     if header is None:
-        raise ValueError(f"{path}: no complete header line; run the evaluation again")
+        raise ValueError(f"{path}: no complete header line. Run the evaluation again")
     return header, rows
 
 
@@ -114,8 +114,8 @@ def read(path: Path) -> tuple[Header, list[Row]]:
 def writer(path: Path, header: Header, task_ids: Sequence[str]) -> Iterator[Writer]:
     """Open `path` to begin or resume the evaluation that `header` describes.
 
-    A torn last line is cut off, and a header under which no task was finished gives way. While it is open, no other
-    process can open it for writing.
+    A torn last line is cut off. A header without a finished task is replaced. While the file is open, no other process
+    can open it for writing.
 
     Raises:
         ValueError: the file belongs to another evaluation or another process, or holds a line that does not belong.
@@ -125,12 +125,12 @@ def writer(path: Path, header: Header, task_ids: Sequence[str]) -> Iterator[Writ
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise ValueError(f"{path} is being written by another process; wait for it, or give another path") from None
+            raise ValueError(f"{path} is being written by another process. Wait for it, or give another path") from None
         yield Writer(path, file, header, task_ids)
 
 
 class Writer:
-    """Appends lines to one open file. `rows` are those already there."""
+    """Appends lines to one open file. `rows` are the rows already there."""
 
     def __init__(self, path: Path, file: BinaryIO, header: Header, task_ids: Sequence[str]) -> None:
         self._file = file
@@ -138,10 +138,14 @@ class Writer:
         content = file.read()
         found, self.rows, torn = _parse(path, content)
         if found != header and found is not None and not self.rows:
-            found, content, torn = None, b"", b""  # what failed before its first episode, such as a mistyped option
+            found, content, torn = (
+                None,
+                b"",
+                b"",
+            )  # it failed before its first episode, for example by a mistyped option
         first = _line(header)
         if found is None and not first.startswith(torn):
-            raise ValueError(f"{path}, line 1: not the start of an evaluation; {_WAY_OUT}")
+            raise ValueError(f"{path}, line 1: not the start of an evaluation. {_WAY_OUT}")
         if found is not None:
             _check_header(path, found, header)
             _check_order(path, self.rows, task_ids, torn)
@@ -151,7 +155,7 @@ class Writer:
             _sync_folder(path.parent)
 
     def append(self, row: Row) -> None:
-        """Write one row; when this returns, it is on the disk."""
+        """Write one row. When this returns, it is on the disk."""
         self._append(_line(row))
         self.rows.append(row)
 
@@ -161,7 +165,7 @@ class Writer:
         os.fsync(self._file.fileno())
 
 
-_WAY_OUT = "give another path, or delete the file to start anew"
+_WAY_OUT = "Give another path, or delete the file to start again"
 
 
 def _line(record: Header | Row) -> bytes:
@@ -191,13 +195,13 @@ def _parse_header(path: Path, line: bytes) -> Header:
     try:
         header = _headers().validate_json(line)
     except ValidationError as error:
-        raise ValueError(f"{path}, line 1: not the header of an evaluation ({_reason(error)}); {_WAY_OUT}") from error
+        raise ValueError(f"{path}, line 1: not the header of an evaluation ({_reason(error)}). {_WAY_OUT}") from error
     if header.schema_version != SCHEMA:
         raise ValueError(
-            f"{path}, line 1: written in format {header.schema_version}; this version knows format {SCHEMA}; {_WAY_OUT}"
+            f"{path}, line 1: written in format {header.schema_version}, this version reads {SCHEMA}. {_WAY_OUT}"
         )
     if _line(make_header(header.config)) != line + b"\n":
-        raise ValueError(f"{path}, line 1: config and config_hash do not belong together; {_WAY_OUT}")
+        raise ValueError(f"{path}, line 1: config_hash is not the hash of config. {_WAY_OUT}")
     return header
 
 
@@ -206,9 +210,9 @@ def _parse_row(path: Path, number: int, line: bytes) -> Row:
     try:
         row = _rows().validate_json(line)
     except ValidationError as error:
-        raise ValueError(f"{where}: not a task's line ({_reason(error)}); {_WAY_OUT}") from error
+        raise ValueError(f"{where}: not a task's line ({_reason(error)}). {_WAY_OUT}") from error
     if _line(make_row(row.episode)) != line + b"\n":
-        raise ValueError(f"{where}: not what its episode says (task {row.task_id}); it was changed by hand; {_WAY_OUT}")
+        raise ValueError(f"{where}: does not match its episode (task {row.task_id}), so it was edited. {_WAY_OUT}")
     return row
 
 
@@ -226,7 +230,7 @@ def _check_header(path: Path, found: Header, wanted: Header) -> None:
         for key in sorted(found.config.keys() | wanted.config.keys())
         if found.config.get(key) != wanted.config.get(key)
     ]
-    raise ValueError(f"{path} holds another evaluation: {'; '.join(differences)}; {_WAY_OUT}")
+    raise ValueError(f"{path} holds another evaluation: {'; '.join(differences)}. {_WAY_OUT}")
 
 
 def _check_order(path: Path, rows: Sequence[Row], task_ids: Sequence[str], torn: bytes) -> None:
@@ -234,12 +238,12 @@ def _check_order(path: Path, rows: Sequence[Row], task_ids: Sequence[str], torn:
         expected = task_ids[number - 2] if number - 2 < len(task_ids) else None
         if row.task_id != expected:
             wanted = f"task {expected}" if expected else "the end of the file"
-            raise ValueError(f"{path}, line {number}: task {row.task_id} where {wanted} belongs; {_WAY_OUT}")
+            raise ValueError(f"{path}, line {number}: task {row.task_id} where {wanted} belongs. {_WAY_OUT}")
     if torn:
         number = len(rows) + 2
         start = f'{{"task_id":"{task_ids[len(rows)]}",'.encode() if len(rows) < len(task_ids) else b""
         if torn[: len(start)] != start[: len(torn)] or not start:
-            raise ValueError(f"{path}, line {number}: not the start of a task's line; {_WAY_OUT}")
+            raise ValueError(f"{path}, line {number}: not the start of a task's line. {_WAY_OUT}")
 
 
 def _sync_folder(folder: Path) -> None:

@@ -25,7 +25,7 @@ class Result:
     """A finished evaluation."""
 
     config: JSON
-    """Policy, protocol, data version, hash of the tasks; see `records.Header`."""
+    """Policy, protocol, data version and hash of the tasks (`records.Header`)."""
     rows: tuple[Row, ...]
     """One per task, in task order."""
 
@@ -36,7 +36,7 @@ class Result:
 
     @property
     def split(self) -> str | None:
-        """The benchmark's split that was played as a whole, in every category that was played, if it was one."""
+        """The benchmark's split that was played, if all of it was played in every category that occurs."""
         if not self._of_benchmark:
             return None
         found = {split_of(_numbers(self.only(category).rows)) for category in {row.category for row in self.rows}}
@@ -44,7 +44,7 @@ class Result:
 
     @property
     def drawn_from(self) -> str | None:
-        """The benchmark's smallest split that holds all instances played; None for other tasks."""
+        """The smallest split of the benchmark that holds all instances played. None for other tasks."""
         return split_around(_numbers(self.rows)) if self._of_benchmark else None
 
     @property
@@ -63,7 +63,7 @@ class Result:
 
     @property
     def turn_accuracy(self) -> float:
-        """Share of correct turns among all user turns of all tasks; a turn that was never played is not correct."""
+        """Share of correct turns among all user turns of all tasks. A turn that was never played is not correct."""
         return sum(row.correct_turns for row in self.rows) / sum(row.n_turns for row in self.rows)
 
     @cached_property
@@ -76,11 +76,11 @@ class Result:
     def table(self) -> pd.DataFrame:
         """One line per category and a total.
 
-        Columns: `n` tasks; `task_accuracy` (official), `strict_task_accuracy` (and no call in a turn that expects none)
-        and `progress` (mean of R_P), each with `_low` and `_high`, the ends of a 95 % bootstrap interval over id
-        numbers; `turn_accuracy`; `calls_per_turn` and `steps_per_turn`, over turns played; `error_rate`, the share of
-        calls that failed (NaN without calls); `format_error_rate`, the share of steps that could not be parsed;
-        `guarded_calls`.
+        Columns with an interval: `task_accuracy` (official), `strict_task_accuracy` (and no call in a turn that expects
+            none) and `progress` (mean of R_P). `_low` and `_high` are the ends of a 95 % bootstrap interval over id
+            numbers. Other columns: `n` tasks, `turn_accuracy`, `calls_per_turn` and `steps_per_turn` (over turns
+            played), `error_rate` (share of calls that failed, NaN without calls), `format_error_rate` (share of steps
+            that could not be parsed), `guarded_calls`.
         """
         import pandas as pd
 
@@ -101,15 +101,13 @@ Runs = Result | Sequence[Result]
 def compare(a: Runs, b: Runs, metric: str = "task_accuracy") -> Difference:
     """`a` minus `b` on the same tasks, with a 95 % interval and a p-value, both by id number.
 
-    Args:
-        a, b: two runs, in any order of their tasks; or the samples of a run, which count with their mean.
-        metric: `task_accuracy`, `strict_task_accuracy` or `progress`.
+    Args: a, b: two runs, in any order of their tasks. Samples of a run count with their mean. metric: `task_accuracy`,
+        `strict_task_accuracy` or `progress`.
 
-    Raises:
-        ValueError: unknown metric, or runs whose protocol, data or tasks differ; the message names what differs.
+    Raises: ValueError: unknown metric, or runs whose protocol, data or tasks differ. The message names what differs.
     """
     if metric not in METRICS:
-        raise ValueError(f"unknown metric {metric!r}; known: {', '.join(METRICS)}")
+        raise ValueError(f"unknown metric {metric!r}. Known metrics: {', '.join(METRICS)}")
     first, second = _listed(a), _listed(b)
     if found := [line for run in second for line in differences(first[0], run)]:
         raise ValueError(f"these runs cannot be compared: {'; '.join(dict.fromkeys(found))}")
@@ -144,7 +142,7 @@ def comparison(a: Runs, b: Runs) -> pd.DataFrame:
 
 
 def differences(a: Result, b: Result) -> list[str]:
-    """What makes two runs answer different questions: their protocol, data version or tasks."""
+    """Why two runs cannot be compared: what differs in protocol, data version or tasks."""
     found = [
         f"{part} {key} is {x!r} in one and {y!r} in the other"
         for part in ("protocol", "data")
@@ -158,7 +156,7 @@ def differences(a: Result, b: Result) -> list[str]:
             f"one, {_tasks_of(b)} in the other)"
         )
     elif ids[0] == ids[1] and a.config["tasks"] != b.config["tasks"]:
-        found.append("tasks of the same names were other tasks then")
+        found.append("the tasks have the same names but other contents")
     return found
 
 
@@ -180,7 +178,7 @@ def _means(runs: Sequence[Result], field: str) -> dict[str, float]:
 
 
 def readable(table: pd.DataFrame) -> pd.DataFrame:
-    """A table of measures as text: percentages, each with its 95 % interval in percent, unless all tasks agree."""
+    """A table of measures as text: percentages with their 95 % intervals, unless all tasks agree."""
     import pandas as pd
 
     measures = [name for name in table.columns if not name.endswith(("_low", "_high"))]

@@ -2,16 +2,16 @@
 
 Hints, of a recipe such as `laptop`:
 
-- `faded`: the recipe as it is; hints become rarer and end before the last stage.
-- `none`: no hints at all (turn feedback stays as the recipe has it, in every arm).
-- `abrupt`: every failed call gets its hint for the first half of the steps of the hinted stages, none after.
+- `faded`: the recipe as it is. Hints become rarer and end before the last stage.
+- `none`: no hints. Turn feedback is the recipe's, as in every arm.
+- `abrupt`: every failure gets a hint in the first half of the steps of the hinted stages, then none.
 
-What is learned from, of a recipe of `PPOStage`s such as `laptop-ppo`:
+Algorithm, of a recipe of `PPOStage`s such as `laptop-ppo`:
 
-- `ppo`: the recipe as it is; PPO on the execution reward of every step.
-- `grpo`: GRPO on turn progress, on all weights; as many episodes a step under the same conditions, in groups of 8,
-  where PPO needs no groups and sees more tasks. A step makes one update, as ever in GRPO here; groups that teach
-  nothing are left out.
+- `ppo`: the recipe as it is. PPO on the execution reward of every step.
+- `grpo`: GRPO on turn progress, on all weights. It plays as many episodes a step by the same rules, in groups of 8, so
+  it sees fewer tasks than PPO, which needs no groups. A step makes one update, and groups with equal rewards are left
+  out.
 """
 
 from __future__ import annotations
@@ -30,11 +30,10 @@ GROUP = 8
 def arm(name: str, stages: Sequence[Stage]) -> tuple[Stage, ...]:
     """The stages of an arm.
 
-    Raises:
-        ValueError: no such arm, or not of such stages.
+    Raises: ValueError: there is no such arm, or these stages cannot have it.
     """
     if name not in (*ARMS, *ALGORITHMS):
-        raise ValueError(f"unknown arm {name!r}; known: {', '.join((*ARMS, *ALGORITHMS))}")
+        raise ValueError(f"unknown arm {name!r}. Known arms: {', '.join((*ARMS, *ALGORITHMS))}")
     if name in ALGORITHMS:
         return tuple(_with(name, stage) for stage in stages)
     if name == "none":
@@ -44,7 +43,9 @@ def arm(name: str, stages: Sequence[Stage]) -> tuple[Stage, ...]:
 
 def _with(algorithm: str, stage: Stage) -> Stage:
     if not isinstance(stage, PPOStage):
-        raise ValueError(f"arm {algorithm!r} takes a recipe for PPO, such as 'laptop-ppo'; stage {stage.name} is not")
+        raise ValueError(
+            f"arm {algorithm!r} needs a recipe for PPO, such as 'laptop-ppo', but stage {stage.name} is not PPO"
+        )
     if algorithm == "ppo":
         return stage
     shared = {field.name: getattr(stage, field.name) for field in fields(Stage)}

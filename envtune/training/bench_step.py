@@ -1,12 +1,11 @@
-"""What one GRPO step costs on this computer, by phase: sampling, environment, log-probabilities, update.
+"""The cost of one GRPO step on this computer by phase: sampling, environment, log-probabilities, update.
 
-In: a plan as a parameter file says it, a stage of it, and lengths of episodes in tokens. Out: a row per length. The
-model is the policy, or one with random weights of its real sizes where only its name is known; a random model writes to
-the limit of every message, so episodes fill their length. The trainer is the one of a run. The first step warms up and
-is not counted.
+In: a plan, one of its stages, and lengths of episodes in tokens. Out: a row per length. The model is the policy. If
+only its name is known, it is a model of the same sizes with random weights, which writes every message to its limit, so
+episodes fill their length. The trainer is the one of a run. The first step warms up and is not counted.
 
-Share of the peak: the arithmetic of log-probabilities and update by the formulas of `training.cost`, over their
-seconds, over what a large matrix product reaches here in the same precision.
+Share of the peak: operations per second of log-probabilities and update (formulas: `training.cost`), divided by those
+of a large matrix product here in the same precision.
 """
 
 from __future__ import annotations
@@ -35,21 +34,21 @@ from envtune.training.plan import Plan
 from envtune.types import JSON, Task
 
 LARGEST_ON_CPU = 2e8
-"""Parameters of a random model that is still made without a GPU."""
+"""Most parameters of a random model without a GPU."""
 VOCABULARY = 16_384
-"""Of the tokenizer that is made for a random model."""
+"""Size of the vocabulary that is made for a random model."""
 WHOLE = 8
-"""Tasks that a measurement is drawn from."""
+"""Number of tasks that a measurement draws from."""
 
 
 @dataclass(frozen=True)
 class StepBench:
-    """One measured step; seconds are of wall time, means over the counted steps."""
+    """One measured step. Seconds are wall time, means over the counted steps."""
 
     tokens: int
-    """Longest episode allowed, prompt included."""
+    """Longest allowed episode, with its prompt."""
     length: float
-    """Mean tokens of an episode, prompt included."""
+    """Mean tokens of an episode, with its prompt."""
     rows: int
     sampling: float
     environment: float
@@ -59,12 +58,12 @@ class StepBench:
     sampled_per_second: float
     """Sampled tokens per second of sampling."""
     trained_per_second: float
-    """Tokens, prompts included, per second of scoring and update."""
+    """Tokens, with prompts, per second of scoring and update."""
     peak_memory_gb: float
-    """Of the GPU, allocated; without one, resident memory of this process."""
+    """Memory allocated on the GPU. Without a GPU: resident memory of this process."""
     share_of_peak: float
     environment_share: float
-    """Of the whole step."""
+    """Share of the step's seconds."""
 
 
 def bench(
@@ -75,29 +74,28 @@ def bench(
     steps: int = 1,
     echo: Callable[[str], None] = lambda line: None,
 ) -> list[StepBench]:
-    """Measure a step of a stage for each length; without lengths, once as the stage is.
+    """Measure a step of a stage for each length. Without lengths: once, with the stage's own limits.
 
     Args:
         plan: its policy is `tiny`, a folder, or one of `cost.ARCHITECTURES`.
-        stage: the name of one of GRPO; None: the last.
-        lengths: longest episodes in tokens, prompt included.
+        stage: name of a GRPO stage. None: the last.
+        lengths: longest episodes in tokens, with their prompts.
         steps: counted steps.
         echo: takes a line per measurement.
 
-    Raises:
-        ValueError: there is no such stage, the policy is unknown or too large for this computer, or the machine cannot
-            do what is asked.
+    Raises: ValueError: there is no such stage, the policy is unknown or too large for this computer, or the machine
+        cannot run it.
     """
     chosen, policy, machine = plan.stage(stage), plan.policy, plan.machine
     if isinstance(chosen, PPOStage):
-        raise ValueError("bench step measures GRPO; this recipe trains by PPO")
+        raise ValueError("bench step measures GRPO, but this recipe trains by PPO. Give a recipe with GRPO stages")
     model = cost.architecture(policy)
     if model is None:
-        raise ValueError(f"the sizes of {policy!r} are not known; known: {', '.join(cost.ARCHITECTURES)}")
+        raise ValueError(f"the sizes of {policy!r} are not known. Known policies: {', '.join(cost.ARCHITECTURES)}")
     require(chosen, machine)
     known = policy == TINY or local_folder(policy) is not None
     if not known and not torch.cuda.is_available() and model.parameters > LARGEST_ON_CPU:
-        raise ValueError(f"{policy} has {model.parameters / 1e9:.1f} billion parameters; measure it on a GPU")
+        raise ValueError(f"{policy} has {model.parameters / 1e9:.1f} billion parameters. Measure it on a GPU")
     set_threads(plan.threads)
     tasks = shortest(chosen.load(), WHOLE)
     peak, found, context = peak_arithmetic(machine.bf16), list[StepBench](), max(lengths, default=0)
@@ -144,7 +142,9 @@ def _measure(
     if length:
         prompt = _longest_prompt(stage, tokenizer, tasks)
         if length <= prompt:
-            raise ValueError(f"the prompts have up to {prompt} tokens; measure episodes longer than that, not {length}")
+            raise ValueError(
+                f"episodes of {length} tokens are too short: the prompts have up to {prompt}. Give a greater length"
+            )
         limit = (length - prompt) // (stage.max_steps or 30)
         stage = replace(stage, episode_tokens=length - prompt, message_tokens=max(limit, 32))
     lines: list[JSON] = []
@@ -155,7 +155,7 @@ def _measure(
             torch.cuda.reset_peak_memory_stats()
         return line
 
-    # passes over all tokens, as far as gradients are wanted; those without are counted as part of the same phases
+    # passes over all tokens that need gradients. Those without are counted as part of the same phases
     n = cost.passes(stage, machine)
     config = grpo_config(stage, out, seed=0, machine=machine, save_every=stage.steps + 1)
     trainer = _Counting(load_model(str(folder), stage, machine), tokenizer, stage, tasks, config, machine, note)
@@ -203,7 +203,7 @@ _PHASES = ("sampling", "environment", "scoring", "update", "step")
 
 
 def peak_arithmetic(bf16: bool) -> float:
-    """Operations per second of a large matrix product here, the best of some."""
+    """Operations per second of a large matrix product here, the best of five."""
     gpu = torch.cuda.is_available()
     n, dtype = (8192 if gpu else 1024), torch.bfloat16 if bf16 else torch.float32
     a = torch.ones(n, n, dtype=dtype, device="cuda" if gpu else "cpu")
@@ -218,7 +218,7 @@ def peak_arithmetic(bf16: bool) -> float:
 
 
 def random_policy(model: Architecture, tasks: Sequence[Task], folder: Path, context: int) -> Path:
-    """Write a model of those sizes with random weights, in bfloat16, and a tokenizer made of the tasks' words."""
+    """Write a model of these sizes with random weights in bfloat16, and a tokenizer of the tasks' words."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
     from envtune.policy.miniature import miniature_tokenizer

@@ -1,9 +1,9 @@
-"""A dry run: everything that a run would build, with a small random model instead of the policy.
+"""A dry run: everything that a run would build, with a small random model as the policy.
 
-In: a plan. Out: lines of text, its stages with their memory and hours on paper
-(`training.cost`), and one step of each stage played, trained and validated for real: the stage's own tasks, reward,
-conditions, calls and settings, on a model of two layers with the policy's architecture, special tokens and chat
-template. Groups are cut to two, messages and episodes to a few tokens; what this computer cannot do is named.
+In: a plan. Out: lines of text. First come the stages with their estimated memory and hours (`training.cost`). Then one
+step of each stage is played, trained and validated: the stage's own tasks, reward, rules and settings, on a model of
+two layers with the policy's architecture, special tokens and chat template. Groups are cut to two rollouts, messages
+and episodes to a few tokens. What this computer cannot check is named.
 """
 
 from __future__ import annotations
@@ -35,13 +35,12 @@ GB = 1e9
 def check(plan: Plan, *, device: Device = cost.DEVICES["H100"], echo: Callable[[str], None] = print) -> None:
     """Print what the plan costs, then play one step of each stage.
 
-    Raises:
-        ValueError: something would not run; the message says what.
+    Raises: ValueError: something would not run. The message says what.
     """
     stages, machine, model = plan.stages, plan.machine, cost.architecture(plan.policy)
     if model is None:
         raise ValueError(
-            f"the sizes of {plan.policy!r} are not known here; give a folder, or one of {', '.join(cost.ARCHITECTURES)}"
+            f"the sizes of {plan.policy!r} are not known. Give a folder, or one of {', '.join(cost.ARCHITECTURES)}"
         )
     count, how = processes(plan.launch), sharded(plan.launch)
     for stage in stages:
@@ -49,7 +48,7 @@ def check(plan: Plan, *, device: Device = cost.DEVICES["H100"], echo: Callable[[
     for line in on_paper(plan, model, count, how != "none", device):
         echo(line)
     with tempfile.TemporaryDirectory(prefix="envtune-check-") as folder:
-        for stage in stages:  # what is told to TRL at full size
+        for stage in stages:  # the settings of TRL at full size
             grpo_config(stage, Path(folder) / "config", seed=plan.seed, machine=machine, save_every=10, processes=count)
         small = tuple(shrunk(stage) for stage in stages)
         here, left_out = feasible(small, machine)
@@ -68,12 +67,12 @@ def check(plan: Plan, *, device: Device = cost.DEVICES["H100"], echo: Callable[[
     for reason in left_out:
         echo(f"not checked here: {reason}")
     if plan.launch:
-        echo(f"not checked here: {count} processes by {config_file(plan.launch).name}; one process played")
+        echo(f"not checked here: {count} processes by {config_file(plan.launch).name}, as only one process played")
     echo(f"all {len(stages)} stages run")
 
 
 def on_paper(plan: Plan, model: Architecture, count: int, share: bool, device: Device) -> list[str]:
-    """Stages, steps, tokens, memory and hours, a line each."""
+    """Stages, steps, tokens, memory and hours, as lines of text."""
     lines = [f"{model.parameters / GB:.2f} billion parameters, {count} processes on {device.name}"]
     hours, machine = 0.0, plan.machine
     for stage in plan.stages:
@@ -110,7 +109,7 @@ def _memory(memory: dict[str, float], machine: Machine, device: Device) -> list[
 
 
 def sharded(launch: str | None) -> str:
-    """How an accelerate configuration lets processes share the weights: `none`, `fsdp` or `zero`."""
+    """How an accelerate configuration shards the weights: `none`, `fsdp` or `zero`."""
     import yaml
 
     kind = yaml.safe_load(config_file(launch).read_text())["distributed_type"] if launch else "NO"
@@ -131,7 +130,7 @@ def shrunk(stage: Stage) -> Stage:
 
 
 def feasible(stages: Sequence[Stage], machine: Machine) -> tuple[Machine, list[str]]:
-    """The machine without what this computer refuses, and the reasons it gives."""
+    """The machine without the settings that this computer refuses, and the reasons."""
     here = replace(machine, micro_batch=GENERATIONS, max_rows=4, keep_rollouts=0, report_to=())
     reasons: list[str] = []
     for change in ({"sampler": "cached"}, {"liger": False}, {"nf4": False}, {"optimizer": "adamw"}):
@@ -153,7 +152,7 @@ def shortest(tasks: Sequence[Task], n: int) -> list[Task]:
 
 
 def build(policy: str, model: Architecture, stages: Sequence[Stage], tasks: Sequence[Task], folder: Path) -> None:
-    """Write the random model: the policy's tokenizer if it lies here, else one made of the tasks' own words."""
+    """Write the random model, with the policy's tokenizer if it is here, else one of the tasks' own words."""
     if policy == TINY or local_folder(policy):
         tokenizer = load_tokenizer(policy)
     else:

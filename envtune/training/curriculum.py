@@ -1,7 +1,7 @@
 """The curriculum: a stage is one frozen record.
 
-A `Stage` says which tasks, which reward, how much the environment helps, and the trainer's numbers; nothing else
-differs between stages, and `changes` lists what does. The published ones stand in `training.recipes`.
+A `Stage` says which tasks, which reward, how much the environment helps, and the trainer's numbers. Nothing else
+differs between stages. `changes` lists the differences. The published stages are in `training.recipes`.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ ALL = tuple(Category)
 
 @dataclass(frozen=True)
 class Fade:
-    """A hint rate that goes linearly from `start` to `end` over the first `share` of a stage and then stays."""
+    """A hint rate that moves linearly from `start` to `end` over the first `share` of a stage and then stays."""
 
     start: float
     end: float
     share: float
     hold: float = 0.0
-    """The share of the stage before it begins to change; equal to `share`: it drops at once."""
+    """The share of the stage before it begins to change. Equal to `share`: it drops at once."""
 
     def __post_init__(self) -> None:
         if not (0 <= self.start <= 1 and 0 <= self.end <= 1 and 0 <= self.hold <= self.share <= 1 and self.share > 0):
@@ -41,7 +41,7 @@ class Fade:
         return f"{self.start:g} to {self.end:g} over {self.hold:.0%} to {self.share:.0%}"
 
     def at(self, progress: float) -> float:
-        """The rate when `progress` (0 to 1) of the stage is done."""
+        """The rate after the share `progress` (0 to 1) of the stage."""
         if progress >= self.share:
             return self.end
         if progress <= self.hold:
@@ -62,13 +62,13 @@ class Limits:
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage of training; everything that may change between stages."""
+    """One stage of training: everything that may change between stages."""
 
     name: str
     reward: str
     """A name of `rewards.REWARDS`."""
     steps: int
-    """Optimizer steps; each plays `episodes` new ones."""
+    """Optimizer steps. Each plays `episodes` new episodes."""
     message_tokens: int
     """Most tokens in one assistant message."""
     episode_tokens: int
@@ -78,13 +78,13 @@ class Stage:
     split: str = "train"
     categories: tuple[Category, ...] = ALL
     tasks: int | None = None
-    """How many tasks; None: all of the split."""
+    """Number of tasks. None: all of the split."""
     hint_rate: float | Fade = 0.0
-    """Share of the failures that get their hint, drawn once for a tool in a turn (`ToolUseEnv`)."""
+    """Share of the failures that get a hint, drawn once per tool and turn (`ToolUseEnv`)."""
     hint_strength: Strength = Strength.ONE
     """Whether a hint names the one tool that helps, or lists several."""
     turn_feedback: bool = False
-    """Tell the agent after a turn that it acted where nothing should be called."""
+    """Tell the agent after a turn that it acted although no call was expected."""
     learning_rate: float = 1e-6
     beta: float = 0.0
     """Weight of the KL divergence to the policy that entered the stage, low-variance estimator."""
@@ -96,36 +96,36 @@ class Stage:
     """Rollouts per prompt, the group whose rewards are compared."""
     prompts_per_step: int = 32
     drop_zero_spread: bool = False
-    """Leave groups whose rewards are all equal out of the loss altogether: no KL or entropy term, not counted."""
+    """Leave groups with equal rewards out of the loss: no KL term, no entropy term, not counted."""
     temperature: float = 1.0
     max_steps_per_turn: int = 10
     max_steps: int | None = None
     """Assistant messages in one episode."""
     calls: Calls = "native"
-    """`native`: the chat template renders tools and results; `tagged`: instructions and tags in plain messages do."""
+    """`native`: the chat template renders tools and results. `tagged`: instructions and tags in plain messages do."""
     lora_rank: int = 0
-    """Of an adapter on all linear layers, the base being the KL's reference; 0: all weights are trained."""
+    """Rank of an adapter on all linear layers, with the base as the reference of the KL. 0: all weights are trained."""
     plateau: int = 0
-    """End after so many validations in a row without a better one, the gradient norm being stable; 0: by steps."""
+    """End after so many validations without improvement, if the gradient norm is stable. 0: end by steps."""
     watch: bool = True
     """Stop a stage that collapses, see `training.watch`."""
 
     def __post_init__(self) -> None:
         problems = [
-            (self.reward not in REWARDS, f"reward {self.reward!r} is unknown; known: {', '.join(REWARDS)}"),
-            (self.steps < 1, f"steps is {self.steps}; at least 1"),
-            (self.tasks is not None and self.tasks < 1, f"tasks is {self.tasks}; at least 1, or null: all"),
+            (self.reward not in REWARDS, f"reward {self.reward!r} is unknown, known: {', '.join(REWARDS)}"),
+            (self.steps < 1, f"steps is {self.steps}, must be at least 1"),
+            (self.tasks is not None and self.tasks < 1, f"tasks is {self.tasks}, must be at least 1, or null for all"),
             (min(self.max_steps_per_turn, self.max_steps or 1) < 1, "limits on steps must be at least 1"),
-            (self.learning_rate <= 0, f"learning_rate is {self.learning_rate}; above 0"),
-            (self.num_generations < 2, f"num_generations is {self.num_generations}; a group has at least 2"),
-            (self.prompts_per_step < 1, f"prompts_per_step is {self.prompts_per_step}; at least 1"),
-            (self.temperature <= 0, f"temperature is {self.temperature}; training samples, so it must be above 0"),
+            (self.learning_rate <= 0, f"learning_rate is {self.learning_rate}, must be above 0"),
+            (self.num_generations < 2, f"num_generations is {self.num_generations}, must be at least 2"),
+            (self.prompts_per_step < 1, f"prompts_per_step is {self.prompts_per_step}, must be at least 1"),
+            (self.temperature <= 0, f"temperature is {self.temperature}, must be above 0 as training samples"),
             (self.hint_strength not in set(Strength), f"hint_strength {self.hint_strength!r} is unknown"),
             (not self.categories, "categories is empty"),
             (isinstance(self.hint_rate, float | int) and not 0 <= self.hint_rate <= 1, "hint_rate must be 0 to 1"),
             (min(self.message_tokens, self.episode_tokens) < 1, "token limits must be at least 1"),
-            (self.calls not in ("native", "tagged"), f"calls {self.calls!r} is unknown; known: native, tagged"),
-            (min(self.lora_rank, self.plateau) < 0, "lora_rank and plateau are at least 0"),
+            (self.calls not in ("native", "tagged"), f"calls {self.calls!r} is unknown, known: native, tagged"),
+            (min(self.lora_rank, self.plateau) < 0, "lora_rank and plateau must be at least 0"),
         ]
         if found := [text for wrong, text in problems if wrong]:
             raise ValueError(f"stage {self.name}: {'; '.join(found)}")
@@ -138,7 +138,7 @@ class Stage:
 
     @property
     def ends_without_hints(self) -> bool:
-        """Whether the hint rate has come to 0 when the stage ends, so that validation judges what was trained."""
+        """Whether the hint rate is 0 at the stage's end, so that validation plays as training did."""
         return self.rate(self.steps) == 0
 
     @property
@@ -152,7 +152,7 @@ class Stage:
         return 1
 
     def rules(self, step: int) -> Rules:
-        """How the episodes of step `step` are played; `.judged`: how validation plays."""
+        """How the episodes of step `step` are played. Validation plays by `.judged`."""
         return Rules(
             max_steps_per_turn=self.max_steps_per_turn,
             max_steps=self.max_steps,
@@ -174,9 +174,9 @@ class Stage:
         return Limits(self.message_tokens, self.episode_tokens)
 
     def load(self, split: str | None = None, tasks: int | None = None) -> list[Task]:
-        """The stage's tasks; with `split`, so many of the same categories from another split.
+        """The stage's tasks. With `split`: `tasks` of the same categories from another split.
 
-        `chains` are for practice only: from another split come the mixed tasks of `synth` in their place.
+        `chains` are for practice only. From another split come mixed tasks of `synth` instead.
         """
         n = self.tasks if split is None else tasks
         source = "synth" if split and self.source == "chains" else self.source
@@ -199,19 +199,19 @@ class Stage:
 class PPOStage(Stage):
     """A stage that `training.ppo` trains by the reward of every step, so `reward` is `execution`.
 
-    `beta` weighs the KL divergence in the reward; groups do not matter.
+    `beta` is the weight of the KL divergence in the reward. Groups have no role.
     """
 
     gamma: float = 1.0
     """Discount per sampled token."""
     lam: float = 0.95
-    """Of the generalised advantage estimate: 1 trusts the returns, 0 the critic."""
+    """Lambda of the generalised advantage estimate: 1 trusts the returns, 0 the critic."""
     epochs: int = 2
     """Passes over the episodes of a step, an update each."""
     value_weight: float = 0.1
-    """Of the value loss."""
+    """Weight of the value loss."""
     value_learning_rate: float = 1e-3
-    """Of the critic's own layer."""
+    """Learning rate of the critic's own layer."""
     value_clip: float = 0.2
     """How far a value may move from what it was when the episodes were played."""
     reward_scale: float = 0.1
@@ -220,10 +220,16 @@ class PPOStage(Stage):
     def __post_init__(self) -> None:
         super().__post_init__()
         problems = [
-            (self.reward != "execution", f"reward {self.reward!r} is not given step by step; PPO takes 'execution'"),
-            (not (0 < self.gamma <= 1 and 0 <= self.lam <= 1), "gamma and lam are from 0 to 1"),
-            (self.epochs < 1, "epochs is at least 1"),
-            (min(self.value_clip, self.reward_scale) <= 0 or self.value_weight < 0, "value_clip and reward_scale > 0"),
+            (
+                self.reward != "execution",
+                f"reward {self.reward!r} is not given step by step, as PPO needs. Use 'execution'",
+            ),
+            (not (0 < self.gamma <= 1 and 0 <= self.lam <= 1), "gamma and lam must be from 0 to 1"),
+            (self.epochs < 1, "epochs must be at least 1"),
+            (
+                min(self.value_clip, self.reward_scale) <= 0 or self.value_weight < 0,
+                "value_clip and reward_scale must be > 0",
+            ),
             (self.drop_zero_spread, "drop_zero_spread is for groups, which PPO does not compare"),
         ]
         if found := [text for wrong, text in problems if wrong]:
@@ -245,7 +251,7 @@ def override(stages: Sequence[Stage], values: Mapping[str, Any]) -> tuple[Stage,
 
 
 def table(stages: Sequence[Stage]) -> list[dict[str, str]]:
-    """One row per field: `field`, its text in each stage by the stage's name, and `changes` ("yes" or "")."""
+    """One row per field: `field`, its text in each stage, and `changes` ("yes" or "")."""
     names = [f.name for f in fields(stages[0])][1:]
     changed = {name for change in changes(stages) for name in change}
     return [

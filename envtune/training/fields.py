@@ -1,8 +1,8 @@
-"""Records from the plain values of a parameter file or of JSON: every field named, typed and checked.
+"""Records from the plain values of a parameter file or of JSON. Every field is checked.
 
-In: a dataclass and a mapping. Out: values of the fields' types. YAML reads `1e-6` as text, so text that says a number
-counts as one where a number is wanted. A list, or text with commas, becomes a tuple. A mapping becomes the record that
-the field may hold, such as `hint_rate: {start: 1, end: 0, share: 0.6}`.
+In: a dataclass and a mapping. Out: values of the fields' types. YAML reads `1e-6` as text, so text is read as a number
+where a number is expected. A list, or text with commas, becomes a tuple. A mapping becomes the record that the field
+may hold, such as `hint_rate: {start: 1, end: 0, share: 0.6}`.
 """
 
 from __future__ import annotations
@@ -22,8 +22,7 @@ T = TypeVar("T")
 def record(kind: type[T], values: Mapping[str, Any], what: str) -> T:
     """A record of that kind.
 
-    Raises:
-        ValueError: a field is unknown, missing or of another type, or the record refuses its values; one line.
+    Raises: ValueError: a field is unknown, missing or of another type, or the record refuses its values. One line.
     """
     typed = as_fields(kind, values, what)
     required = [f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING]  # type: ignore[arg-type]
@@ -41,13 +40,12 @@ def as_fields(kind: type, values: Mapping[str, Any], what: str, without: Collect
         what: names the record in messages, such as "a machine".
         without: fields that may not be given.
 
-    Raises:
-        ValueError: an unknown field, or a value of another type; the message names it.
+    Raises: ValueError: an unknown field, or a value of another type. The message names it.
     """
     hints, known = get_type_hints(kind), [f.name for f in fields(kind) if f.name not in without]
     for name in values:
         if name not in known:
-            raise ValueError(f"{what} has no field {name!r}; {suggestion(name, known, 'it has')}")
+            raise ValueError(f"{what} has no field {name!r}: {suggestion(name, known, 'it has')}")
     return {name: _typed(hints[name], value, f"{name} of {what}") for name, value in values.items()}
 
 
@@ -64,7 +62,7 @@ def _typed(hint: Any, value: Any, what: str) -> Any:
         return record(inner[0], value, what)  # type: ignore[arg-type]
     if get_origin(hint) is tuple and isinstance(value, str):
         value = [part.strip() for part in value.split(",") if part.strip()]
-    refused = ValueError(f"{what} is {value!r}; expected {_text(hint)}")
+    refused = ValueError(f"{what} is {value!r}, expected {_text(hint)}")
     if isinstance(value, bool) and bool not in kinds:  # `true` is no number
         raise refused
     try:
@@ -77,7 +75,7 @@ def _typed(hint: Any, value: Any, what: str) -> Any:
 
 
 def _text(hint: Any) -> str:
-    """What a field takes, in words."""
+    """What a field accepts, in words."""
     kinds = [kind for kind in get_args(hint) if kind is not Ellipsis]
     if get_origin(hint) is Literal:
         return f"one of {', '.join(map(str, kinds))}"

@@ -1,13 +1,13 @@
 """Train in several processes.
 
 In: a plan whose `launch` is a configuration of accelerate (`params/accelerate/*.yaml`). Out: the same result as in one
-process. The plan is written to `<out>/launch.json` and
+process. The plan goes to `<out>/launch.json` and
 
     accelerate launch --config_file FILE -m envtune.training.train <out>/launch.json
 
-trains it, in a process group of its own, which ends when this process ends, however that happens (Linux). Numbers
-come back through `metrics.jsonl`; what the processes print goes to `<out>/launch.log`. On more than one machine the
-others are started manually with the same command, its `--machine_rank` and a folder `<out>` that all of them see.
+trains it in its own process group, which ends with this process, however it ends (Linux). Numbers come back through
+`metrics.jsonl`. What the processes print goes to `<out>/launch.log`. With more than one machine, start the others
+manually: the same command, their `--machine_rank`, and a folder `<out>` that all machines see.
 """
 
 from __future__ import annotations
@@ -32,24 +32,24 @@ from envtune.training.plan import Plan, TrainResult
 from envtune.types import JSON
 
 POLL = 0.5
-"""Seconds between two looks at the numbers."""
+"""Seconds between two reads of the numbers."""
 GRACE = 20.0
-"""Seconds that processes have to end when they are told to."""
+"""Seconds that processes have to end after a signal."""
 LOG_LINES = 20
 LAUNCHED = "ENVTUNE_LAUNCHED"
-"""Set for processes that are launched here, whose launcher is never the system's first process."""
+"""Environment variable of launched processes. If the parent of one is process 1, its launcher has ended."""
 FAILED = "envtune: error:"
-"""Begins the line by which a launched process says why it cannot go on."""
+"""Begins the line in which a launched process says why it stopped."""
 _RANK = re.compile(r"^\[rank\d+\]: ")
-"""Before every line that torch prints of an error in one of several processes."""
+"""Torch's prefix of error lines from one of several processes."""
 
 
 class LaunchError(ValueError):
-    """The launched processes failed; the message is the reason they gave, or the end of their log."""
+    """The launched processes failed. The message is the reason they gave, or the end of their log."""
 
 
 def launch(plan: Plan, out: Path, on_step: Callable[[JSON], None] | None = None, progress: bool = True) -> TrainResult:
-    """Train a plan in the processes that `plan.launch` names; `train.train` comes here.
+    """Train a plan in the processes that `plan.launch` names. `train.train` calls this.
 
     Raises:
         FileNotFoundError: there is no such configuration.
@@ -74,7 +74,7 @@ def launch(plan: Plan, out: Path, on_step: Callable[[JSON], None] | None = None,
 
 
 def launch_command(config: Path, spec: Path) -> list[str]:
-    """What starts the processes, with this interpreter. A free port is chosen where one machine does it all."""
+    """The command that starts the processes, with this interpreter. On a single machine a free port is chosen."""
     alone = int(yaml.safe_load(config.read_text()).get("num_machines", 1)) == 1
     port = ["--main_process_port", "0"] if alone else []
     launcher = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(config), *port]
@@ -91,18 +91,18 @@ def config_file(launch: str | Path) -> Path:
     for folder in (here, *here.parents):
         if (folder / launch).is_file():
             return (folder / launch).resolve()
-    raise FileNotFoundError(f"no accelerate configuration {str(launch)!r}; the project's own are in params/accelerate/")
+    raise FileNotFoundError(f"no accelerate configuration {str(launch)!r}. The project's own are in params/accelerate/")
 
 
 def processes(launch: str | Path | None) -> int:
-    """How many processes a configuration starts, on all machines together."""
+    """Number of processes of a configuration, over all machines."""
     return 1 if launch is None else int(yaml.safe_load(config_file(launch).read_text())["num_processes"])
 
 
 def _run(
     command: Sequence[str], log: Path, numbers: Path, tell: Callable[[JSON], None], threads: int | None = None
 ) -> None:
-    """Run to the end, telling every new line of numbers."""
+    """Run to the end and report every new line of numbers."""
     threads = threads or torch.get_num_threads()
     environment = {"OMP_NUM_THREADS": str(threads), **os.environ, "TOKENIZERS_PARALLELISM": "false", LAUNCHED: "1"}
     seen = max(map(_place, metrics.read(numbers)), default=(-1, -1))
@@ -137,7 +137,7 @@ def _place(line: JSON) -> tuple[int, int]:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """End the launcher, which ends its workers; they cannot outlive it."""
+    """End the launcher and with it its workers."""
     if process.poll() is not None:
         return
     os.killpg(process.pid, signal.SIGTERM)
@@ -149,12 +149,12 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _reason(log: Path, code: int) -> str:
-    """Why a process refused, or the error of the first that broke, or the end of the log."""
+    """The reason of a refusal, or the first error, or the end of the log."""
     lines = [_RANK.sub("", line) for line in log.read_text(errors="replace").splitlines() if line.strip()]
     told = [line.split(FAILED, 1)[1] for line in lines if FAILED in line]
     if told:
         return told[0].strip()
     broke = lines[next((i for i, line in enumerate(lines) if line.startswith("Traceback")), len(lines)) + 1 :]
     errors = [line for line in broke if not line.startswith(" ")]  # the frames between are indented
-    ended = f"the launched processes ended with code {code}; their log is {log}"
+    ended = f"the launched processes ended with code {code}, see their log {log}"
     return f"{errors[0]} ({ended})" if errors else "\n".join([ended, *lines[-LOG_LINES:]])

@@ -1,8 +1,8 @@
-"""A training run as one record: what is trained, by which stages, and where it runs.
+"""A training run as one record: the policy, the stages, and where it runs.
 
-A `Plan` is all that `train.train`, `check.check` and `bench_step.bench` are told. A parameter file makes one
-(`workbook.plan`), the arms of an experiment are `dataclasses.replace(plan, stages=...)`, and a launched process reads
-one as JSON. `machine` and `schedule` are mappings of the same fields in a parameter file.
+A `Plan` is the whole input of `train.train`, `check.check` and `bench_step.bench`. A parameter file makes one
+(`workbook.plan`). The arms of an experiment are `dataclasses.replace(plan, stages=...)`. A launched process reads one
+as JSON. In a parameter file, `machine` and `schedule` are mappings with the same fields.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ class Schedule:
     """How often a stage is validated and saved, in steps."""
 
     validate_every: int = 10
-    """0: never; then the last weights are handed on."""
+    """0: never, and the last weights are handed on."""
     validate_tasks: int = 64
-    """Tasks of the split `val`, of the stage's source and categories."""
+    """Number of tasks, from the split `val` of the stage's source and categories."""
     save_every: int = 10
     keep_best: bool = True
-    """Hand on the best validated weights of a stage that ends without hints; else the last ones of every stage."""
+    """Hand on the best validated weights of a stage that ends without hints. False: the last ones of every stage."""
 
     def __post_init__(self) -> None:
         if self.validate_every < 0 or min(self.validate_tasks, self.save_every) < 1:
@@ -44,35 +44,34 @@ class Plan:
     policy: str
     """What `load_policy` takes: `tiny`, the folder of a checkpoint, or a hub name."""
     seed: int = 0
-    """Of task order, sampling and hints."""
+    """Seed of task order, sampling and hints."""
     machine: Machine = field(default_factory=Machine)
     schedule: Schedule = field(default_factory=Schedule)
     launch: str | None = None
-    """A configuration of accelerate, such as `params/accelerate/fsdp2-8gpu.yaml`: several processes; None: this one."""
+    """A configuration of accelerate for several processes, such as `params/accelerate/fsdp2-8gpu.yaml`. None: this
+    one."""
     threads: int | None = None
-    """Of torch, in each process; None: as many as it likes."""
+    """Threads of torch in each process. None: torch's default."""
 
     @staticmethod
     def of(stages: tuple[Stage, ...], policy: str, **values: Any) -> Plan:
         """A plan whose other fields are plain values of a parameter file.
 
-        Raises:
-            ValueError: a field is unknown or not what it must be; the message names it.
+        Raises: ValueError: a field is unknown or has a wrong value. The message names it.
         """
         return record(Plan, {"stages": stages, "policy": policy, **values}, "a plan")
 
     @property
     def on_base(self) -> Plan:
-        """Its first stages, which train on the base split alone: chapter 4.
+        """The first stages, which train on the base split alone: chapter 4.
 
-        Raises:
-            ValueError: there is none, or no other stage.
+        Raises: ValueError: there is none, or there is no other stage.
         """
         found = tuple(stage for stage in self.stages if stage.categories == (Category.BASE,))
         if not found or len(found) == len(self.stages) or found != self.stages[: len(found)]:
             raise ValueError(
-                f"the stages {', '.join(stage.name for stage in self.stages)} do not train on the base split first; "
-                "chapters 4 and 5 take a recipe that does, `envtune train PARAMS` trains any"
+                f"the stages {', '.join(stage.name for stage in self.stages)} do not train on the base split first. "
+                "Chapters 4 and 5 need a recipe that does. `envtune train PARAMS` trains any recipe"
             )
         return replace(self, stages=found)
 
@@ -82,14 +81,14 @@ class Plan:
         return replace(self, stages=self.stages[len(self.on_base.stages) :])
 
     def stage(self, name: str | None = None) -> Stage:
-        """The stage of that name; None: the last.
+        """The stage of that name. None: the last.
 
         Raises:
             ValueError: there is none.
         """
         found = [stage for stage in self.stages if name in (None, stage.name)]
         if not found:
-            raise ValueError(f"no stage {name!r}; known: {', '.join(stage.name for stage in self.stages)}")
+            raise ValueError(f"no stage {name!r}. Known stages: {', '.join(stage.name for stage in self.stages)}")
         return found[-1]
 
     def to_json(self) -> JSON:
@@ -102,8 +101,7 @@ class Plan:
     def from_json(values: Mapping[str, Any]) -> Plan:
         """The plan that `to_json` wrote, also after a round trip through text.
 
-        Raises:
-            ValueError: it is none; the message names the field.
+        Raises: ValueError: it is not a plan. The message names the field.
         """
         stages = tuple(Stage.from_json(stage) for stage in values["stages"])
         return Plan.of(**{**values, "stages": stages})

@@ -1,11 +1,11 @@
-"""The recipes: which stages there are, by name.
+"""The recipes: stages by name.
 
 Sources: arXiv 2510.10197 with its released configurations (`paper`, `single`, `paper-no-hints`, `paper-binary`), T3RL
 (`t3rl`), qwen-tool (`qwen-tool`). What a source does not state is marked "our choice".
 
-Departs from the paper on purpose in `laptop`: there hints fade instead of ending with a stage, as an agent that always
-got one has never seen a raw error (notebook 05 measures it); and the two hinted stages practise one chain at a time,
-half chains among them (`data.synth.chains`), before the last stage mixes all kinds of requests.
+`laptop` departs from the paper in two ways. Hints fade instead of ending with a stage, because an agent that always got
+one has never seen a raw error (notebook 05 measures it). The two hinted stages practise one chain at a time, some of
+them half chains (`data.synth.chains`), before the last stage mixes all kinds of requests.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from envtune.types import Category
 
 PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")
 LIKE = "like"
-"""In a record of a parameter file's `stages`: the named stage that it goes by."""
+"""Key in a record of a parameter file's `stages`: the named stage that it changes."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ _PAPER_2 = replace(
 )
 _PAPER_3 = replace(_PAPER_2, name="hard", categories=ALL, tasks=400, steps=_epochs(20, 400, 32), episode_tokens=24_576)
 _PAPER_4 = replace(_PAPER_3, name="independent", hint_rate=0.0)
-# The paper's ablations. Without hints stages 3 and 4 are the same, so they are one, as long as both.
+# The paper's ablations. Without hints stages 3 and 4 are equal, so they are one stage, as long as both.
 _UNHINTED_2 = replace(_PAPER_2, name="base", hint_rate=0.0)
 _UNHINTED_3 = replace(_PAPER_3, name="hard", hint_rate=0.0, steps=_PAPER_3.steps + _PAPER_4.steps)
 _BINARY = tuple(replace(stage, reward="binary") for stage in (_PAPER_2, _PAPER_3, _PAPER_4))
@@ -192,32 +192,31 @@ def recipe(name: str) -> Recipe:
         ValueError: no such recipe.
     """
     if name not in RECIPES:
-        raise ValueError(f"unknown recipe {name!r}; known: {', '.join(RECIPES)}")
+        raise ValueError(f"unknown recipe {name!r}. Known recipes: {', '.join(RECIPES)}")
     return RECIPES[name]
 
 
 def stages_of(
     name: str, records: Sequence[Mapping[str, Any]] = (), changes: Mapping[str, Any] | None = None
 ) -> tuple[Stage, ...]:
-    """The stages that a parameter file says.
+    """The stages of a parameter file.
 
     Args:
         name: the recipe.
-        records: stages over named ones, in order; none: those of the recipe. `like` names a stage of the recipe, or
-            `recipe/stage` of any; the other keys are fields, replaced or, without `like`, given (`gamma` or another
-            field of PPO's makes it a stage of PPO).
+        records: stages in order. Empty: those of the recipe. `like` names the stage that a record changes: one of the
+            recipe, or `recipe/stage`. The other keys are fields. Without `like` they are the whole stage, which `gamma`
+            or another PPO field makes a stage of PPO.
         changes: fields replaced in all stages.
 
-    Raises:
-        ValueError: a name or field is unknown, a value is not what the field takes, or two stages have one name.
+    Raises: ValueError: a name or field is unknown, a field does not accept its value, or two stages have one name.
     """
     base = recipe(name).stages
     stages = tuple(_over(base, name, values, n) for n, values in enumerate(records, 1)) if records else base
     names = [stage.name for stage in stages]
     if odd := [name for name in names if not PLAIN.fullmatch(name)]:
-        raise ValueError(f"stage {odd[0]!r}: a name holds letters, digits, '_' and '-', as a folder is called by it")
+        raise ValueError(f"stage {odd[0]!r}: a name has only letters, digits, '_' and '-', because it names a folder")
     if twice := [name for name in names if names.count(name) > 1]:
-        raise ValueError(f"two stages are called {twice[0]!r}; give each its own `name`")
+        raise ValueError(f"two stages are called {twice[0]!r}. Give each its own `name`")
     return override(stages, changes or {})
 
 
@@ -237,7 +236,7 @@ def _named(base: Sequence[Stage], name: str, like: str) -> Stage:
     stages = {each.name: each for each in (recipe(other[0]).stages if other else base)}
     if stage not in stages:
         raise ValueError(
-            f"like: recipe {(other[0] if other else name)!r} has no stage {stage!r}; it has {', '.join(stages)}"
+            f"like: recipe {(other[0] if other else name)!r} has no stage {stage!r}. It has {', '.join(stages)}"
             + ("" if other else " (a stage of another recipe: `recipe/stage`)")
         )
     return stages[stage]

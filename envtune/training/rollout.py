@@ -1,17 +1,17 @@
-"""Episodes as training data: token ids, which of them the policy sampled, and what the episode was worth.
+"""Episodes as training data: token ids, which of them the policy sampled, and the rewards.
 
-In: tasks, the rules and token limits they are played under, and a backend that samples messages. Out: one `Rollout`
-per task, in order. Sampled ids go from the backend to the loss as they are; what the environment says is appended as
-tokens (`policy.tokens`). For every rollout
+In: tasks, rules, token limits, and a backend that samples messages. Out: one `Rollout` per task, in order. Sampled ids
+go from the backend to the loss unchanged. The environment's messages are appended as tokens (`policy.tokens`). For
+every rollout
 
     len(completion_ids) == len(env_mask) == len(logprobs), and env_mask is 1 exactly on sampled tokens,
 
-and the completion begins and ends with a sampled token: what the environment says after the last message is not read by
-anyone. Episodes start and end at different times; a place that becomes free goes to the next task.
+and the completion begins and ends with a sampled token, because nobody reads what the environment says after the last
+message. Episodes start and end at different times. A free place goes to the next task.
 
 Lengths (verl's name in brackets): `message_tokens` bounds one assistant message, `episode_tokens` all that follows the
-prompt, sampled or not [max_response_length]. A message cut off by either is a format error and nothing of it is
-executed (`chat.CUT_OFF`). An episode that has no room for another message stops there and counts as aborted.
+prompt, sampled or not [max_response_length]. A message that either cuts off is a format error, and none of it is
+executed (`chat.CUT_OFF`). An episode without room for another message stops and counts as aborted.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Backend(Protocol):
         ...
 
     def feed(self, row: Row, ids: Sequence[int], room: int) -> None:
-        """Go on with a conversation whose message has ended."""
+        """Continue a conversation whose message has ended."""
         ...
 
     def close(self, row: Row) -> None:
@@ -57,7 +57,7 @@ class Backend(Protocol):
         ...
 
     def run(self) -> list[Row]:
-        """Sample until at least one message has ended; those that have."""
+        """Sample until at least one message has ended. Returns the rows whose message has."""
         ...
 
 
@@ -71,7 +71,7 @@ class Rollout:
     env_mask: list[int]
     """1 where the policy sampled the token, 0 where the environment wrote it."""
     logprobs: list[float]
-    """Log-probability of every sampled token when it was sampled; 0 elsewhere."""
+    """Log-probability of every sampled token at the time of sampling. 0 elsewhere."""
     episode: Episode
     rewards: dict[str, float]
     """Every reward of `REWARDS`."""
@@ -140,7 +140,7 @@ def rollout(
     max_rows: int = 64,
     clock: Clock | None = None,
 ) -> list[Rollout]:
-    """Play every task once; a task may stand in `tasks` several times (the rollouts of its group).
+    """Play every task once. `tasks` may hold a task several times (the rollouts of its group).
 
     Args:
         backend: samples messages, at its own temperature.
@@ -148,7 +148,7 @@ def rollout(
         tasks: what to play.
         rules: limits on steps, and how the environment helps.
         limits: on tokens.
-        seeds: one per task: of its sampling and of its hints.
+        seeds: one per task, for its sampling and its hints.
         max_rows: episodes in flight at once.
         clock: adds the seconds spent in the `environment`.
 
@@ -177,7 +177,7 @@ def play(
     max_rows: int = 64,
     clock: Clock | None = None,
 ) -> list[Rollout]:
-    """`rollout` with a transformers model that keeps its cache; the i-th task is seeded by `seed` and i."""
+    """`rollout` with a transformers model that keeps its cache. The i-th task is seeded by `seed` and i."""
     tokens = ChatTokens(tokenizer, stop_ids_of(model))
     sampler = Sampler(model, tokens.stop_ids, temperature=rules.temperature or 0.0)
     seeds = [f"{seed}/{index}" for index in range(len(tasks))]
@@ -185,7 +185,7 @@ def play(
 
 
 def hint_seed(seed: str) -> int:
-    """What decides, in an episode with this seed, which failures get their hint."""
+    """The seed that decides which failures of an episode get a hint."""
     return random.Random(f"hints/{seed}").getrandbits(31)
 
 
@@ -208,12 +208,12 @@ class _Player:
         if (room := self._room(playing, 0)) < 1:
             raise ValueError(
                 f"the prompt of task {task.id} has {len(playing.prompt_ids)} tokens and the model reads "
-                f"{self.backend.max_length}; use a model with a longer context"
+                f"{self.backend.max_length}. Use a model with a longer context"
             )
         self.playing[self.backend.open(playing.prompt_ids, room, seed)] = playing
 
     def advance(self, row: Row) -> None:
-        """Play the message that `row` has written; go on or finish."""
+        """Play the message that `row` has written, then continue or finish."""
         playing = self.playing[row]
         playing.append(row.message, row.logprobs)
         playing.cut_messages += row.cut
@@ -227,7 +227,7 @@ class _Player:
             del self.playing[row]
 
     def _go_on(self, row: Row, playing: _Playing, seen: Observation) -> bool:
-        """Let the row read what the environment said; False if there is no room for another message."""
+        """Append what the environment said. False if there is no room for another message."""
         ids = self.tokens.continuation(self.rules.shown(seen.messages), row.ids[-1])
         if (room := self._room(playing, len(ids))) < 1:
             return False
@@ -236,7 +236,7 @@ class _Player:
         return True
 
     def _room(self, playing: _Playing, new: int) -> int:
-        """Tokens left for the next message behind `new` tokens of the environment."""
+        """Tokens left for the next message after `new` tokens of the environment."""
         used = len(playing.completion) + new
         left = min(self.limits.episode_tokens, self.backend.max_length - len(playing.prompt_ids)) - used
         return min(self.limits.message_tokens, left)

@@ -1,26 +1,26 @@
 """Run a plan: stage after stage, with checkpoints, validation and one line of numbers per step.
 
-In: a plan, a folder. Out: the trained policy under `<out>/policy`. The folder:
+In: a plan and a folder. Out: the trained policy in `<out>/policy`. The folder:
 
-    run.json              seed, policy (a folder: relative to this one), stages, machine, schedule, processes: what the
-                          run is; another run in the same folder is refused
-    metrics.jsonl         one line per step; step 0 of a stage holds the validation before it
+    run.json              what the run is: seed, policy (a folder: relative to this one), stages, machine, schedule,
+                          processes. Another run in the same folder is refused
+    metrics.jsonl         one line per step. Step 0 of a stage holds the validation before it
     rollouts/             episodes of every n-th step, if the machine says so
     <n>_<stage>/          checkpoint-<step>/, best/, last/, done.json
     policy/               model and tokenizer of the last stage
 
-Killed anywhere, the same call goes on: finished stages are skipped, an unfinished one starts from its last checkpoint.
-On one kind of CPU with the same number of threads the result is the same bit for bit. Another kind has other kernels,
-which add in another order: after some steps a token differs, and then the numbers. What vLLM samples does not repeat,
-as its batches depend on time: such a run goes on from its checkpoint, but not with the same numbers.
+After a kill, the same call goes on: finished stages are skipped, and an unfinished one starts from its last checkpoint.
+On one kind of CPU with the same number of threads the result is the same bit for bit. Another kind of CPU has kernels
+that add in another order, so after some steps a token differs, and then the numbers. Samples of vLLM do not repeat, as
+its batches depend on time. Such a run goes on from its checkpoint, but with other numbers.
 
-Several processes run the same call (`training.launch`): each plays its share of the episodes, the first alone writes.
+Several processes run the same call (`training.launch`). Each plays its share of the episodes, and the first one writes.
 A stage ends after its steps, on a plateau, or with an error if it collapses (`training.watch`).
 
-Validation plays held-out tasks greedily, without hints, as the policy will be judged. A stage that ends without hints
-hands on the weights that earned the most of the stage's reward there, the later ones if equal; one that ends with hints
-hands on its last weights, because validation without hints says little about them. `Schedule.keep_best` switches the
-choice off, so that runs with different hints can be compared.
+Validation plays held-out tasks greedily, without hints, like the final evaluation. A stage that ends without hints
+hands on the weights with the highest reward there, of equal ones the later. A stage that ends with hints hands on its
+last weights, because validation without hints says little about them. `Schedule.keep_best=False` switches the choice
+off, so that runs with different hints can be compared.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ from envtune.training.ppo import PPOTrainer
 from envtune.types import JSON, Task
 
 SCORE = "score.json"
-"""Beside the best weights: the step at which they were validated, and what they earned."""
+"""Next to the best weights: the step at which they were validated, and their validation numbers."""
 
 
 def train(
@@ -66,21 +66,16 @@ def train(
 ) -> TrainResult:
     """Train a policy through the stages of a plan, in this process or in those that `plan.launch` starts.
 
-    Args:
-        plan: what to train, and where.
-        out: the run's folder.
-        on_step: called with every line of `metrics.jsonl`, for live curves.
-        tasks: by stage name, tasks to use instead of those the stage loads; `val` for validation. In this process only.
-        progress: show a bar.
+    Args: plan: what to train. out: the run's folder. on_step: called with every line of `metrics.jsonl`, for live
+        curves. tasks: by stage name, tasks to use instead of those the stage loads, and `val` for validation. In this
+        process only. progress: show a bar.
 
-    Raises:
-        ValueError: the folder holds another run, a stage's batch does not divide, or there is no such policy; the
-            message says what differs.
-        LaunchError: the launched processes failed.
+    Raises: ValueError: the folder holds another run, a stage's batch does not divide, or there is no such policy. The
+        message says what differs. LaunchError: the launched processes failed.
     """
     if plan.launch:
         if tasks:
-            raise ValueError("launched processes load their own tasks; leave `tasks` or `launch` out")
+            raise ValueError("launched processes load their own tasks. Leave out `tasks` or `launch`")
         return launch(plan, Path(out).resolve(), on_step, progress)
     set_threads(plan.threads)
     run = _Run(Path(out), plan, tasks or {}, on_step)
@@ -114,7 +109,7 @@ class _Run:
         return self.out / "metrics.jsonl"
 
     def claim(self) -> None:
-        """Write down what this run is, or find it written."""
+        """Write `run.json`, or check that it says the same."""
         local, told = local_folder(self.plan.policy), self.plan.to_json()
         told["policy"] = os.path.relpath(local, self.out) if local else self.plan.policy
         told["machine"] = {k: v for k, v in told["machine"].items() if k not in self.plan.machine.free}
@@ -127,14 +122,14 @@ class _Run:
             if differing := [key for key in told if told[key] != found.get(key)]:
                 raise ValueError(
                     f"{self.out} holds another run: {differing[0]} is {found.get(differing[0])}, now "
-                    f"{told[differing[0]]}; choose another folder or delete this one"
+                    f"{told[differing[0]]}. Choose another folder or delete this one"
                 )
             return
         self.out.mkdir(parents=True, exist_ok=True)
         _write_json(record, told)
 
     def stage(self, number: int, entering: str, progress: bool) -> Path:
-        """Run one stage, or what is left of it; returns the folder of the weights it hands on."""
+        """Run one stage, or the rest of it. Returns the folder of the weights that it hands on."""
         stage = self.plan.stages[number]
         folder = self.out / f"{number + 1}_{stage.name}"
         done = folder / "done.json"
@@ -185,7 +180,7 @@ class _StageRun:
         )
 
     def train(self, bar: Any) -> str:
-        """Returns the name of the folder handed on."""
+        """Train to the end. Returns the name of the folder that is handed on."""
         self.bar = bar
         if not self.checkpoint:
             self.trainer.add_callback(_AtTheStart(lambda: self._record({"step": 0, **self._validate(0)})))
@@ -194,7 +189,7 @@ class _StageRun:
         return "best" if self._chooses else "last"
 
     def release(self) -> None:
-        """Give the memory back, before the next stage builds a trainer of its own."""
+        """Free the memory before the next stage builds its own trainer."""
         self.trainer.accelerator.free_memory()
         del self.trainer
         gc.collect()
@@ -241,7 +236,7 @@ class _StageRun:
             self.trainer.stop()
 
     def _validate(self, step: int) -> dict[str, float]:
-        """Validation numbers if this step is due; keeps the weights if they are the best so far."""
+        """The validation numbers if validation is due. Keeps the weights if they are the best so far."""
         every = self.run.plan.schedule.validate_every
         if not self.validation or (step % every and step != self.stage.steps):
             return {}
@@ -253,7 +248,7 @@ class _StageRun:
         return {f"val/{key}": value for key, value in numbers.items()}
 
     def _entered_with(self) -> dict[str, float]:
-        """What the stage before measured of the weights that it handed on; nothing, if it validated otherwise."""
+        """The previous stage's validation of the weights it handed on. Empty if it validated in another way."""
         if not self.number:
             return {}
         before, schedule = self.run.plan.stages[self.number - 1], self.run.plan.schedule
@@ -272,12 +267,13 @@ class _StageRun:
         return f"rewards/{self.stage.reward}"
 
     def _kept_score(self) -> float | None:
-        """What the weights in `best/` earned. A resumed run may find its own future there, which may not repeat."""
+        """The validation score of the weights in `best/`. After a resume these may come from later steps, which may not
+        repeat."""
         score = self.folder / "best" / SCORE
         return float(json.loads(score.read_text())[self._score_key]) if score.exists() else None
 
     def _save(self, name: str, note: JSON | None = None) -> None:
-        """Write model and tokenizer to a folder of the stage, at once or not at all."""
+        """Write model and tokenizer to a folder of the stage, in one step."""
         temporary = self.folder / f".{name}"
         self.trainer.save_model(str(temporary))
         if self.run.is_main:
@@ -288,7 +284,7 @@ class _StageRun:
 
 
 class _AtTheStart(TrainerCallback):
-    """Does something when the weights lie where they are trained, shared between processes if need be."""
+    """Does something when the weights are on their device, sharded if necessary."""
 
     def __init__(self, do: Callable[[], None]) -> None:
         self.do = do
@@ -298,7 +294,7 @@ class _AtTheStart(TrainerCallback):
 
 
 def _last_checkpoint(folder: Path) -> Path | None:
-    """The newest checkpoint that all processes wrote to the end: `trainer_state.json` comes last."""
+    """The newest complete checkpoint: `trainer_state.json` is written last."""
     complete = [path for path in folder.glob("checkpoint-*") if _is_json(path / "trainer_state.json")]
     return max(complete, key=lambda path: int(path.name.rsplit("-", 1)[1]), default=None)
 
@@ -325,7 +321,7 @@ def _replace_folder(source: Path, target: Path) -> None:
 
 
 def _move_folder(source: Path, target: Path) -> None:
-    """In place of what is there; killed between the two renames, `_put_back` has the old one."""
+    """Replace `target`. After a kill between the two renames, `_put_back` restores the old one."""
     old = target.with_name(f".{target.name}.old")
     _put_back(target)
     shutil.rmtree(old, ignore_errors=True)
@@ -342,14 +338,14 @@ def _put_back(target: Path) -> None:
 
 
 def main(spec: str) -> None:
-    """Train what `launch` wrote down, as one of its processes; a refusal is one line behind `FAILED`."""
+    """Train the plan that `launch` wrote, as one of its processes. A refusal is one line after `FAILED`."""
     end_with_parent()
     if LAUNCHED in os.environ and os.getppid() == 1:
         raise SystemExit("the launcher ended before this process had begun")
     told: JSON = json.loads(Path(spec).read_text())
     try:
         if (found := world().num_processes) != told["processes"]:
-            raise ValueError(f"{told['processes']} processes were asked for, {found} started; check the configuration")
+            raise ValueError(f"{told['processes']} processes were asked for, {found} started. Check the configuration")
         train(replace(Plan.from_json(told["plan"]), launch=None), Path(spec).parent, progress=False)
     except ValueError as error:
         print(f"{FAILED} {error}", file=sys.stderr)

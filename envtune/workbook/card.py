@@ -1,7 +1,7 @@
-"""The model card of the policy that a run trained: a README.md whose metadata the Hugging Face hub reads.
+"""The model card of a run's policy: a README.md whose metadata the Hugging Face hub reads.
 
-In: the manifests and tables of `results/<run>/`, and the evaluations found there of these very weights, told by their
-hash. Out: text, every number of it generated. Nothing is uploaded.
+In: the manifests and tables of `results/<run>/`, and the evaluations there of weights with the same hash. Out: text
+with generated numbers. Nothing is uploaded.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from envtune.workbook.trained import TRAINING, trained_policy
 
 BENCHMARK = "gorilla-llm/Berkeley-Function-Calling-Leaderboard"
 GREEDY = 0.001
-"""Up to this temperature a policy counts as greedy: it is the benchmark's own."""
+"""Up to this temperature, the benchmark's own, a policy counts as greedy."""
 SHOWN = ["n", "task accuracy", "strict task accuracy", "progress", "turn accuracy"]
 UNSEEN = (Split.HELDOUT, Split.TEST, Split.VAL)
 TITLES = {"04_stage1_training": "Base split", "05_stage2_training": "All splits"}
@@ -48,17 +48,17 @@ def write_card(run_dir: Path, out: Path, license: str = "apache-2.0") -> Path:
 
 
 def make_card(run_dir: Path, license: str = "apache-2.0") -> ModelCard:
-    """The card of a run's trained policy; see `write_card`."""
+    """The card of a run's trained policy, see `write_card`."""
     policy = trained_policy(run_dir)
     if policy is None:
         raise SeriesError(
-            f"run '{run_dir.name}' has no trained policy; train one first (envtune run params/..., notebooks 04 and 05)"
+            f"run '{run_dir.name}' has no trained policy. Train one first (envtune run params/..., notebooks 04 and 05)"
         )
     chapters = finished(run_dir, sorted(TRAINING))
     if policy.parent.name not in chapters:
         raise SeriesError(
-            f"run '{run_dir.name}' was trained by `envtune train`, without the notebooks that a card is made from; "
-            "train it by `envtune run params/...`"
+            f"run '{run_dir.name}' was trained by `envtune train`, without the notebooks that a card is made from. "
+            "Train it by `envtune run params/...`"
         )
     last = chapters[policy.parent.name]
     result = _evaluation(run_dir, fingerprint(policy))
@@ -92,7 +92,7 @@ def make_card(run_dir: Path, license: str = "apache-2.0") -> ModelCard:
 
 
 def _evaluation(run_dir: Path, weights: str) -> Result | None:
-    """The largest evaluation of these weights on held-out instances of the benchmark; without any, on a whole split."""
+    """The largest evaluation of these weights on held-out instances of the benchmark, else on a whole split."""
     found = [load_result(path) for path in sorted(run_dir.rglob("*.jsonl")) if is_run(path) and _is_of(path, weights)]
     fit = [result for result in found if result.split or result.drawn_from in UNSEEN]
     return max(fit, key=lambda result: (result.drawn_from in UNSEEN, len(result)), default=None)
@@ -108,7 +108,7 @@ def _is_of(path: Path, weights: str) -> bool:
 
 
 def _eval_results(result: Result) -> Iterator[EvalResult]:
-    """Accuracy and strict accuracy, by category and over all: the hub's model-index."""
+    """Task accuracy and strict task accuracy, by category and over all, for the hub's model-index."""
     for category, row in result.table().iterrows():
         for metric, title in (("task_accuracy", "task accuracy"), ("strict_task_accuracy", "strict task accuracy")):
             yield EvalResult(
@@ -160,7 +160,7 @@ def _chapter(folder: Path, manifest: Manifest) -> dict[str, Any]:
 
 
 def _training_data(run_dir: Path, chapters: list[str]) -> str:
-    """Sources of the stages, read from the tables of the recipe."""
+    """Sources of the stages' tasks, read from the recipe's tables."""
     sources = {
         cell
         for chapter in chapters

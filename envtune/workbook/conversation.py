@@ -1,8 +1,8 @@
 """The same task played twice, side by side: the first picture of the README.
 
 In: two `Episode`s of one task. Out: a matplotlib figure, 8.6 inches wide and as high as the conversation is long. Each
-user turn has the user's message across both columns, below it what either agent called and read, then the verdict.
-Long texts end with an ellipsis, and long turns show their first and last steps.
+user turn has the user's message across both columns, below it each agent's calls and results, then the verdict. Long
+texts end with an ellipsis. Long turns show their first and last steps.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ WIDTH, COLUMN, GUTTER, MARGIN = 8.6, 4.15, 0.1, 0.1
 LINE, PADDING, GAP = 0.165, 0.09, 0.06
 """Inches: a line of text, the space around a text, the space between two texts."""
 CHARACTERS = 55
-"""Of fixed width in a line of a column."""
+"""Monospaced characters in a line of a column."""
 MAX_LINES = 3
 FIRST, LAST = 2, 4
-"""Steps shown of a turn that has more than both."""
+"""Steps shown of a turn that has more."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ LOOKS = {
     "right": Look("#ffffff", ink="#14532d", weight="bold", family="DejaVu Sans", size=9),
     "wrong": Look("#ffffff", ink="#8a1c12", weight="bold", family="DejaVu Sans", size=9),
 }
-"""Light fills with dark ink; what is right or wrong is also said in words."""
+"""Light fills with dark ink. The verdict is also written in words."""
 
 Text = tuple[str, str]
 """A key of `LOOKS` and what is written."""
@@ -75,7 +75,9 @@ def conversation(
     from matplotlib.figure import Figure
 
     if before.task_id != after.task_id:
-        raise ValueError(f"two episodes of one task are compared, not {before.task_id} and {after.task_id}")
+        raise ValueError(
+            f"the episodes are of tasks {before.task_id} and {after.task_id}. Give two episodes of one task"
+        )
     left, right = ([("title", title)] for title in titles)
     blocks: list[Block] = [("", left, right), *_turns(before, after)]
     height = sum(map(_block_height, blocks)) + 2 * MARGIN
@@ -91,10 +93,10 @@ def conversation(
 
 
 def clearest(before: Sequence[Episode], after: Sequence[Episode]) -> int:
-    """Index of the task that shows best what was learned.
+    """Index of the task that best shows what was learned.
 
-    Of the tasks that lose one turn before, to a failed call, and no turn after: one of several turns if there is any,
-    and of those the one with the fewest steps. Without such a task: the one whose progress grew most.
+    Candidates lose one turn before training, to a failed call, and no turn after it. Tasks of several turns are
+    preferred, then those with the fewest steps. Without a candidate: the task whose progress grew most.
 
     Args:
         before: the episodes of one policy.
@@ -136,7 +138,7 @@ def _column(turn: Turn | None, number: int) -> list[Text]:
 
 
 def _shown(steps: Sequence[Step]) -> Iterator[Step | int]:
-    """The steps to draw; a number says how many are left out there."""
+    """The steps to draw. A number stands for so many steps left out."""
     if len(steps) <= FIRST + LAST:
         yield from steps
         return
@@ -165,7 +167,7 @@ def _call(call: ToolCall) -> str:
 
 
 def _lines(text: Text, columns: int = 1) -> list[str]:
-    """The text in lines that fit, the last with an ellipsis if there are too many."""
+    """The text in lines that fit. If there are too many, the last ends with an ellipsis."""
     look = LOOKS[text[0]]
     characters = int(columns * CHARACTERS * 8 / look.size)
     return textwrap.wrap(text[1], characters, max_lines=MAX_LINES, placeholder=" …") or [""]
