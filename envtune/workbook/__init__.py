@@ -1,12 +1,12 @@
-"""The workbook: notebooks with typed parameters, run in order, each leaving a manifest and a report.
+"""The workbook: notebooks with typed parameters, run in order. Each leaves a manifest and a report.
 
-In a notebook, `begin` is all there is to know:
+A notebook needs only `begin`:
 
     nb = workbook.begin("02_environment", run=run, results=results, seed=seed)
     nb.figure(fig, "name", alt="what it shows")
     nb.finish(headline="It solved 5 of 10 tasks.", detail="How it was measured.", task_accuracy=0.5)
 
-`params` says what a notebook may be told, `series` runs them all, `report` renders them, `provenance` says where a
+`params` declares the parameters, `series` runs the notebooks, `report` renders them, `provenance` records where a
 result comes from.
 """
 
@@ -22,7 +22,7 @@ __all__ = ["Finding", "Workbook", "begin"]
 
 
 def __getattr__(name: str) -> Any:
-    """`begin` brings what only notebooks need, so it is imported when first asked for."""
+    """`begin` needs what only notebooks need, so it is imported on first use."""
     if name in __all__:
         require("workbook")
         from envtune.workbook import notebook

@@ -1,20 +1,19 @@
-"""Experiments: the arms of `training.arms`, some seeds each, trained alike and judged without hints.
+"""Experiments: the arms of `training.arms`, several seeds each, trained alike and evaluated without hints.
 
-Beside them stands `base`, the policy that all start from, judged alike.
+The policy that all start from, `base`, is evaluated in the same way.
 
 In: a parameter file such as `params/laptop-hints.yaml` or `params/laptop-ppo.yaml`. Out, in `results/<run>/`:
 
-    summary.csv     one row per arm, seed and category (and `all`): the trained policy on the evaluation tasks, what
-                    it got right and what execution said of its calls
-    requests.csv    one row per arm, seed and kind of request: its turns, and the share that is right
+    summary.csv     one row per arm, seed and category (and `all`): the trained policy's accuracy on the evaluation
+                    tasks and the execution feedback on its calls
+    requests.csv    one row per arm, seed and kind of request: its turns, and the share that is correct
     curves.csv      one row per arm, seed and validated step: the columns of `CURVES`
     manifest.json   parameters, the recipe's stages, the policy's fingerprint, code, versions, machine
-    runs/           per arm and seed, the training run and its evaluation; not needed afterwards
+    runs/           per arm and seed, the training run and its evaluation, not needed afterwards
 
-Every stage hands on its last weights, whatever validation says, so that no arm can choose where another cannot. Each
-arm and seed is a process of its own, `jobs` at a time; it ends when the call does. The tables are written when all have
-finished. Killed anywhere, the same call goes on: training at its last checkpoint, evaluation at its last task; but only
-with the code that it began with.
+Every stage hands on its last weights, so that no arm can choose by validation where another cannot. Each arm and seed
+is its own process, `jobs` at a time, and ends with the call. The tables are written when all have finished. After a
+kill, the same call goes on with the same code: training at its last checkpoint, evaluation at its last task.
 """
 
 from __future__ import annotations
@@ -51,7 +50,7 @@ T = TypeVar("T")
 Arm = Literal["faded", "none", "abrupt", "ppo", "grpo"]
 BASE = "base"
 BEGUN = "runs/begun.json"
-"""The code that the runs are made with, and the seconds of all calls."""
+"""File with the code of the runs and the seconds of all calls."""
 CURVES = {
     "progress": "val/progress",
     "task_accuracy": "val/task_accuracy",
@@ -64,17 +63,17 @@ CURVES = {
 }
 """Column of `curves.csv` -> key of a line of `metrics.jsonl`."""
 Name = tuple[str, int | None]
-"""An arm and a seed; the base has none."""
+"""An arm and a seed. The base has no seed."""
 
 
 def _different(values: list[T]) -> list[T]:
     if len(set(values)) < len(values):
-        raise ValueError(f"{values}: each at most once")  # two runs would share a folder
+        raise ValueError(f"{values}: give each at most once")  # two runs would share a folder
     return values
 
 
 class Arms(Trains):
-    """What the parameter file says; every key but `stages` and `machine` is required."""
+    """The parameter file. Every key but `stages` and `machine` is required."""
 
     run: RunName
     results: Text
@@ -97,26 +96,24 @@ class Arms(Trains):
 
     @property
     def folder(self) -> Path:
-        """Where its tables go."""
+        """The folder of the tables."""
         return find_root() / self.results / self.run
 
     def plan(self, seed: int | None = None) -> Plan:
-        """What the arms change, with a seed; None: with the first."""
+        """The plan that the arms change, with a seed. None: the first."""
         found = self.plan_with(self.seeds[0] if seed is None else seed, threads=self.threads)
         return replace(found, schedule=replace(found.schedule, keep_best=False))
 
 
 def run_arms(path: Path | str, echo: Callable[[str], None] = print) -> Path:
-    """Run what is left of every arm and seed; returns the folder of the tables.
+    """Run what is left of every arm and seed. Returns the folder of the tables.
 
     Args:
         path: the parameter file.
-        echo: takes a line when a run begins, at each validation, and when it ends.
+        echo: takes a line at the beginning of a run, at each validation and at the end.
 
-    Raises:
-        ParamsError: the file does not say what `Arms` wants.
-        SeriesError: a run failed, and the others have been finished; another call is at work there; or the runs were
-            begun with other code.
+    Raises: ParamsError: the file does not fit `Arms`. SeriesError: a run failed (the others have finished), another
+    call is at work, or the runs began with other code.
     """
     params = load(path)
     folder = params.folder
@@ -128,24 +125,23 @@ def run_arms(path: Path | str, echo: Callable[[str], None] = print) -> Path:
             codes = {name: pool.submit(_start, path, folder, *name, params.threads, echo) for name in _names(params)}
             try:
                 failed = [_text(*name) for name, code in codes.items() if code.result()]
-            except BaseException:  # stopped by hand: what has not begun shall not begin
+            except BaseException:  # interrupted: start no further run
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
             finally:
                 _add_seconds(folder, time.monotonic() - began)
     except Timeout:
-        raise SeriesError(f"another call is at work on run '{params.run}'; wait for it to end") from None
+        raise SeriesError(f"another call is at work on run '{params.run}'. Wait for it to end") from None
     if failed:
-        raise SeriesError(f"these runs failed: {', '.join(failed)}; their logs lie in {folder / 'runs'}")
+        raise SeriesError(f"these runs failed: {', '.join(failed)}. Their logs are in {folder / 'runs'}")
     write_tables(folder, params)
     return folder
 
 
 def _check_code(folder: Path) -> None:
-    """Write down what code the runs begin with; if they have begun, this must be the same.
+    """Record the code of the runs, or check that it is still the same.
 
-    Raises:
-        SeriesError: it is not, and one table would hold runs of both.
+    Raises: SeriesError: it is not, so one table would hold runs of both.
     """
     record = folder / BEGUN
     if not record.exists():
@@ -154,13 +150,13 @@ def _check_code(folder: Path) -> None:
     code = json.loads(record.read_text())["code"]
     if code["source_hash"] != provenance.source_hash():
         raise SeriesError(
-            f"the runs in {record.parent} were begun with other code (revision {code['revision']}); go on with it or "
-            "delete the folder to begin anew"
+            f"the runs in {record.parent} began with other code (revision {code['revision']}). Use that code, or "
+            "delete the folder to start again"
         )
 
 
 def _add_seconds(folder: Path, seconds: float) -> None:
-    """So that an experiment in several calls says what it took in all."""
+    """Add the seconds of this call to those of earlier calls."""
     record: dict[str, Any] = json.loads((folder / BEGUN).read_text())
     provenance.write_json(folder / BEGUN, record | {"seconds": round(record["seconds"] + seconds, 1)})
 
@@ -168,8 +164,7 @@ def _add_seconds(folder: Path, seconds: float) -> None:
 def load(path: Path | str) -> Arms:
     """The parameters in a file.
 
-    Raises:
-        FileNotFoundError, ParamsError: no such file, or not what `Arms` wants; one line per problem.
+    Raises: FileNotFoundError, ParamsError: no such file, or it does not fit `Arms`. One line per problem.
     """
     try:
         return Arms.model_validate(load_params(path))
@@ -189,7 +184,7 @@ def _text(arm: str, seed: int | None) -> str:
 def _start(
     path: Path | str, folder: Path, arm: str, seed: int | None, threads: int, echo: Callable[[str], None]
 ) -> int:
-    """Run one arm and seed in a process; its lines go to `echo`, its log to a file. Returns the exit code."""
+    """Run one arm and seed in a process. Its lines go to `echo`, its log to a file. Returns the exit code."""
     log = folder / "runs" / f"{_text(arm, seed)}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "envtune.workbook.experiment", str(path), arm]
@@ -204,7 +199,7 @@ def _start(
 
 
 def run_one(path: Path | str, arm: str, seed: int | None = None) -> None:
-    """Train and judge one arm with one seed, in this process; or judge the base."""
+    """Train and evaluate one arm with one seed in this process, or evaluate the base."""
     from envtune.evaluation import evaluate
     from envtune.policy import load_policy
 
@@ -225,7 +220,7 @@ def run_one(path: Path | str, arm: str, seed: int | None = None) -> None:
 
 
 def _tasks(params: Arms) -> list[Task]:
-    """What judges the trained policies."""
+    """The evaluation tasks."""
     return params.curriculum()[-1].load(params.split, params.tasks)
 
 
@@ -269,7 +264,7 @@ def write_tables(folder: Path, params: Arms) -> None:
         "policy": fingerprint(folder_of(params.policy)),
         "runs": len(_names(params)),
         **provenance.where_from(),
-        **json.loads((folder / BEGUN).read_text()),  # among it the code that the runs began with
+        **json.loads((folder / BEGUN).read_text()),  # with the code that the runs began with
     }
     provenance.write_json(folder / MANIFEST, told)
 
@@ -295,7 +290,7 @@ def _by_request(turns: pd.DataFrame) -> pd.DataFrame:
 
 
 def _validations(run: Path) -> pd.DataFrame:
-    """Rows of `curves.csv` of one run: steps since its beginning that were validated."""
+    """Rows of `curves.csv` of one run: its validated steps, counted from the run's beginning."""
     from envtune.training import metrics
     from envtune.workbook.learning import along
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 Unit = Literal["share", "points", "count", "score"]
 
 MAX_WORDS = 20
-"""Longest `what`, so that a table is read at a glance."""
+"""Most words of `what`, so that a table is read at a glance."""
 COLUMNS = ("What", "Result", "Baseline", "95 % interval", "n")
 FORMATS: Mapping[Unit, tuple[str, float, str]] = {
     "share": (".1f", 100, "%"),
@@ -22,32 +22,32 @@ FORMATS: Mapping[Unit, tuple[str, float, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A measured number and what it must be compared with.
+    """A measured number and its baseline.
 
     Raises:
         ValueError: `what` has more than `MAX_WORDS` words or none.
     """
 
     what: str
-    """What was measured on what; it also says what the baseline is."""
+    """What was measured on what, and what the baseline is."""
     value: float | None
     baseline: float | None = None
     low: float | None = None
     """Lower end of the 95 % interval of `value`."""
     high: float | None = None
     n: int | None = None
-    """How many tasks, turns, pairs, calls or seeds `value` is made from."""
+    """Number of tasks, turns, pairs, calls or seeds behind `value`."""
     unit: Unit = "share"
-    """`share`: 0 to 1, shown in percent; `points`: a difference of shares, shown in percentage points."""
+    """`share`: 0 to 1, shown in percent. `points`: a difference of shares, shown in percentage points."""
 
     def __post_init__(self) -> None:
         words = len(self.what.split())
         if not 0 < words <= MAX_WORDS:
-            raise ValueError(f"'{self.what}' has {words} words; a finding is named by 1 to {MAX_WORDS}")
+            raise ValueError(f"'{self.what}' has {words} words. Name a finding in 1 to {MAX_WORDS} words")
 
 
 def cells(finding: Mapping[str, Any]) -> list[str]:
-    """A finding, as the manifest holds it, as the texts of `COLUMNS`; a dash where there is no number."""
+    """A finding of the manifest as the texts of `COLUMNS`. A dash: no number."""
     unit: Unit = finding["unit"]
     low, high = (_number(finding[end], unit) for end in ("low", "high"))
     known = "–" not in (low, high) and low != high

@@ -1,4 +1,4 @@
-"""A folder that takes its place when it is complete: a reader sees the old one or the new one."""
+"""A folder that is replaced only when the new one is complete: a reader sees the old one or the new one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def swap(new: Path, final: Path) -> None:
-    """Put `new` where `final` is or shall be; after a kill in between, `recover` finishes."""
+    """Put `new` in the place of `final`. After a kill in between, `recover` finishes."""
     old = _old(final)
     if final.exists():
         final.rename(old)
@@ -17,7 +17,7 @@ def swap(new: Path, final: Path) -> None:
 
 
 def recover(final: Path) -> None:
-    """Finish what a kill in the middle of `swap` left: the old folder if the new one is not in place."""
+    """Finish after a kill in the middle of `swap`: restore the old folder if the new one is missing."""
     old = _old(final)
     if not old.exists():
         return

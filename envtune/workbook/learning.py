@@ -1,4 +1,4 @@
-"""Figures of learning: curves that grow while training runs, and what changed from before to after."""
+"""Figures of learning: curves during training, and scores before and after it."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ FEEDBACK = {
 }
 """Column of `summary.csv` (see `workbook.experiment`) -> title."""
 SHARES = frozenset(FEEDBACK) - {"execution"}
-"""Those that lie between 0 and 1."""
+"""Columns between 0 and 1."""
 COURSE = {name: title for name, title in FEEDBACK.items() if name != "turn_accuracy"} | {"progress": "progress"}
 """Column of `curves.csv` -> title."""
 REDRAW = 30.0
-"""Seconds between two drawings of a live figure: one costs about a quarter of a second."""
+"""Seconds between two drawings of a live figure. One takes about a quarter of a second."""
 CURVES = {
     "progress": ("progress", "C0", "-"),
     "task_accuracy": ("task accuracy", "C1", ":"),
@@ -62,15 +62,13 @@ STEPS = {
 
 
 class Live:
-    """Curves of a running training, updated in place below the notebook's cell, and in trackio if it is installed.
+    """Curves of a running training, updated below the notebook's cell, and in trackio if it is installed.
 
         with Live(nb.path("metrics.jsonl")) as live:
             train(..., on_step=live)
 
-    Args:
-        path: the run's `metrics.jsonl`; a resumed run shows what was there before as well.
-        track: name of the run in the local trackio project `envtune`, which needs no account; None: no trackio.
-        every: seconds between two drawings.
+    Args: path: the run's `metrics.jsonl`. A resumed run also shows its earlier lines. track: name of the run in the
+    local trackio project `envtune`, which needs no account. None: no trackio. every: seconds between two drawings.
     """
 
     def __init__(self, path: Path, track: str | None = None, every: float = REDRAW) -> None:
@@ -91,7 +89,7 @@ class Live:
         return self
 
     def __call__(self, line: Mapping[str, Any]) -> None:
-        """Take a line of numbers; draw, unless it was drawn just before."""
+        """Take a line of numbers and draw, unless the last drawing is too recent."""
         lines = metrics.read(self.path)
         if self._track:
             import trackio
@@ -110,7 +108,7 @@ class Live:
         self._drawn = time.monotonic()
 
     def __exit__(self, *_: object) -> None:
-        """Leave no figure: the final one is the notebook's own."""
+        """Remove the figure. The notebook draws the final one."""
         from IPython.display import HTML
 
         if self._track:
@@ -123,10 +121,9 @@ class Live:
 
 
 def curves(lines: Sequence[Mapping[str, Any]]) -> Figure:
-    """Reward (left); progress, task accuracy and hint rate (right), by step.
+    """Left: reward by step. Right: progress, task accuracy and hint rate by step.
 
-    Args:
-        lines: of `metrics.jsonl`. Stages follow one another; a dotted line marks where one begins.
+    Args: lines: of `metrics.jsonl`. A dotted line marks where a stage begins.
     """
     from matplotlib import pyplot
 
@@ -154,7 +151,7 @@ def curves(lines: Sequence[Mapping[str, Any]]) -> Figure:
 
 
 def first_and_last(lines: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """The numbers of the first and the last step of each stage, as sampled in training: a row per number.
+    """The training numbers of the first and the last step of each stage, a row per number.
 
     Args:
         lines: of `metrics.jsonl`.
@@ -169,7 +166,7 @@ def first_and_last(lines: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
 
 
 def gains_figure(frame: pd.DataFrame) -> Figure:
-    """Turn accuracy before and after, a row per group: open and filled dots, the 95 % interval of after as a line.
+    """Turn accuracy per group: before as an open dot, after as a filled dot with its 95 % interval as a line.
 
     Args:
         frame: of `evaluation.gains.gains`.
@@ -192,13 +189,12 @@ def gains_figure(frame: pd.DataFrame) -> Figure:
 
 
 def arms_figure(frame: pd.DataFrame, rates: Mapping[str, Sequence[float]]) -> Figure:
-    """Validation without hints over steps: the mean of the seeds per arm, and the span from the worst to the best.
+    """Validation without hints over steps: the mean over seeds per arm, and the range from worst to best seed.
 
-    Curves break where a stage begins, since it may validate on other categories; a dotted line marks the place.
+    Curves break where a stage begins, since it may validate on other categories. A dotted line marks the place.
 
-    Args:
-        frame: columns `arm`, `seed`, `step`, `progress`; a step between two stages stands there twice.
-        rates: by arm, the hint rate of every step.
+    Args: frame: columns `arm`, `seed`, `step`, `progress`. A step between two stages occurs twice. rates: by arm, the
+        hint rate of every step.
     """
     from matplotlib import pyplot
 
@@ -223,7 +219,7 @@ def arms_figure(frame: pd.DataFrame, rates: Mapping[str, Sequence[float]]) -> Fi
 
 
 def feedback_figure(frame: pd.DataFrame) -> Figure:
-    """What validation without hints says while arms learn: the mean of the seeds with its 95 % interval.
+    """Validation without hints while arms learn: the mean over seeds with its 95 % interval.
 
     Args:
         frame: columns `arm`, `seed`, `step` and those of `COURSE`.
@@ -268,8 +264,7 @@ def _legend_beside(ax: Axes) -> None:
 def scores_figure(frame: pd.DataFrame) -> Figure:
     """Turn accuracy by category, a panel per set of tasks, a colour per policy.
 
-    Args:
-        frame: of `evaluation.gains.scores`, its index as columns; `all` is the last category.
+    Args: frame: of `evaluation.gains.scores`, its index as columns. `all` is the last category.
     """
     from matplotlib import pyplot
 

@@ -1,4 +1,4 @@
-"""Read the manifests that `nb.finish` and the series write, and tell whether the files they record are intact."""
+"""Read the manifests of `nb.finish` and the series, and check the files that they record."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def read_manifest(folder: Path) -> Manifest:
             return dict(manifest)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         pass  # said below
-    raise SeriesError(f"'{folder.name}/{MANIFEST}' is missing or not a manifest; delete that folder and run again")
+    raise SeriesError(f"'{folder.name}/{MANIFEST}' is missing or not a manifest. Delete that folder and run again")
 
 
 def finished(run_dir: Path, names: Iterable[str]) -> dict[str, Manifest]:
@@ -45,7 +45,7 @@ def finished(run_dir: Path, names: Iterable[str]) -> dict[str, Manifest]:
 
 
 def is_current(folder: Path, key: str) -> bool:
-    """Whether the results in `folder` are complete, have that key, and are the files that were recorded."""
+    """Whether the results in `folder` are complete, have that key, and are unchanged."""
     manifest = finished(folder.parent, [folder.name]).get(folder.name)
     if manifest is None or manifest["key"] != key:
         return False

@@ -1,7 +1,7 @@
-"""The numbers of a run by name, each with what is known of its uncertainty.
+"""The numbers of a run by name, each with its known uncertainty.
 
-In: the manifests of a run and the tables of its chapters. Out: `Number` by name: the rows of an answer's `results`,
-the other numbers of the answer, flattened (`separation.execution`), and the cells of tables that have an interval.
+In: the manifests of a run and the tables of its chapters. Out: `Number` by name. Numbers are the rows of an answer's
+`results`, its other numbers, flattened (`separation.execution`), and table cells that have an interval.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ Table = Sequence[Mapping[str, str]]
 SKIPPED = {"seed"}
 """Numbers of an answer that are not measured."""
 KEYS = {"arm", "seed", "category", "request"}
-"""Columns that name a row even if they hold numbers; columns with text do, too."""
+"""Columns that name a row even if they hold numbers. Columns with text do as well."""
 COUNTED = ("episodes", "n", "turns")
-"""Columns that say of how many a row's shares are; the first that is there counts."""
+"""Columns with the n of a row's shares. The first that exists is used."""
 SHARES = {"accuracy", "task_accuracy", "turn_accuracy", "progress"}
-"""Columns that are compared although their table has no intervals, if it says of how many they are."""
+"""Columns that are compared without intervals, if their table has an n."""
 TASKS: tuple[tuple[str, tuple[str, ...], int], ...] = (
     ("by_category", ("validation_tasks",), 4),
     ("waiting_turn", ("validation_tasks",), 2),
@@ -34,22 +34,22 @@ TASKS: tuple[tuple[str, tuple[str, ...], int], ...] = (
     ("learned", ("synth_tasks",), 1),
     ("", ("validation_tasks", "n", "tasks"), 1),
 )
-"""Of how many tasks a share in an answer is: what its name holds, where answer or parameters say n, and n's divisor."""
+"""The n of a share in an answer: a pattern of its name, the keys of n in answer or parameters, and n's divisor."""
 Z95 = 1.959964
 
 
 @dataclass(frozen=True, slots=True)
 class Number:
-    """One number of a run, with what is known of its uncertainty."""
+    """One number of a run, with its known uncertainty."""
 
     value: float
     low: float | None = None
     high: float | None = None
     n: int | None = None
-    """Of how many tasks, turns or trials it is a share or a count."""
+    """Number of tasks, turns or trials behind a share or a count."""
 
     def interval(self) -> tuple[float, float] | None:
-        """The published interval, or the binomial one; None if neither is known."""
+        """The published interval, else the binomial one. None if neither is known."""
         if self.low is not None and self.high is not None and self.low < self.high:
             return self.low, self.high
         if not self.n or not 0 <= self.value <= self.n:
@@ -63,14 +63,14 @@ class Number:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What a chapter, or an experiment, says in numbers."""
+    """Manifest and tables of a chapter or an experiment."""
 
     manifest: Manifest
     tables: Mapping[str, Table]
 
 
 def read_run(run_dir: Path) -> dict[str, Source]:
-    """Chapter -> its manifest and tables, of the chapters that are complete; an experiment is one chapter."""
+    """Complete chapter -> its manifest and tables. An experiment is one chapter."""
     chapters = finished(run_dir, sorted(path.parent.name for path in run_dir.glob("[0-9]*/manifest.json")))
     found = {name: Source(manifest, _tables(run_dir / name)) for name, manifest in chapters.items()}
     if (run_dir / MANIFEST).is_file():
@@ -95,7 +95,7 @@ def numbers(source: Source) -> dict[str, Number]:
     shown = {number.value for number in found.values() if isinstance(number.value, float)}
     rest = {key: value for key, value in answer.items() if key not in SKIPPED and value is not rows}
     for name, number in _flatten(rest):
-        if number.value not in shown:  # it is a row of the results, with what is known of it
+        if number.value not in shown:  # else it is already there, as a row of the results
             found[name] = number if number.low is not None else _with_tasks(name, number, source.manifest)
     for name, table in source.tables.items():
         found |= _of_table(name, table)
@@ -103,13 +103,13 @@ def numbers(source: Source) -> dict[str, Number]:
 
 
 def _finding(row: Mapping[str, Any]) -> Number:
-    """A row of the results; `n` bounds a share and a count, not a difference or a score."""
+    """A row of the results. `n` bounds a share and a count, not a difference or a score."""
     n = row.get("n") if row.get("unit", "share") in ("share", "count") else None
     return Number(row["value"], row.get("low"), row.get("high"), n)
 
 
 def _flatten(value: Any, name: str = "") -> Iterator[tuple[str, Number]]:
-    """Numbers in nested mappings and lists, by dotted name; three in a list, the first between the others, are one."""
+    """Numbers in nested mappings and lists, by dotted name. A list [value, low, high] is one number."""
     if isinstance(value, bool) or value is None:
         return
     if isinstance(value, int | float):
@@ -125,7 +125,7 @@ def _flatten(value: Any, name: str = "") -> Iterator[tuple[str, Number]]:
 
 
 def _with_tasks(name: str, number: Number, manifest: Manifest) -> Number:
-    """A share of an answer with the number of tasks that it is of, if the manifest says so."""
+    """A share of an answer with its number of tasks, if the manifest has it."""
     if isinstance(number.value, int):
         return number
     said = {**manifest["parameters"], **manifest["answer"]}
@@ -153,7 +153,7 @@ def _of_table(table: str, rows: Table) -> Iterator[tuple[str, Number]]:
 
 
 def _measured(header: Sequence[str], counted: str) -> Iterator[tuple[str, str, str]]:
-    """Columns that carry a measured number, and where the ends of its interval stand."""
+    """Columns with a measured number, and the columns of its interval."""
     for at, column in enumerate(header):
         if f"{column}_low" in header and f"{column}_high" in header:
             yield column, f"{column}_low", f"{column}_high"

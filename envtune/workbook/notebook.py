@@ -1,8 +1,8 @@
 """A notebook's side of the workbook: checked parameters, an output folder, and the manifest at the end.
 
-In: the names and values of the notebook's `parameters` cell. Out: files under `results/<run>/<chapter>/`, and last of
-all `manifest.json`, without which they do not count. The series points `ENVTUNE_STEP_DIR` to a folder beside the final
-one and swaps the two when the notebook is complete.
+In: the names and values of the notebook's `parameters` cell. Out: files in `results/<run>/<chapter>/`. The last is
+`manifest.json`, without which they do not count. The series sets `ENVTUNE_STEP_DIR` to a folder next to the final one
+and swaps the two when the notebook is complete.
 """
 
 from __future__ import annotations
@@ -50,14 +50,13 @@ PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
 def begin(name: str | Chapter, **parameters: Any) -> Workbook:
-    """Start a notebook: check its parameters, start the clock, prepare the output folder, style and quiet everything.
+    """Start a notebook: check its parameters, prepare the output folder, set style, seeds and log levels.
 
     Args:
         name: the notebook's name without `.ipynb` (or, for a notebook outside of the series, its `Chapter`).
         parameters: every name of the `parameters` cell, as `name=name`.
 
-    Raises:
-        ParamsError: a parameter that the chapter's model does not know, or of another type; one line per problem.
+    Raises: ParamsError: a parameter that the chapter's model does not know, or of another type. One line per problem.
     """
     found = name if isinstance(name, Chapter) else chapter(name)
     try:
@@ -66,10 +65,10 @@ def begin(name: str | Chapter, **parameters: Any) -> Workbook:
         known = list(found.model.model_fields)
         raise ParamsError("\n".join(explain(line, known) for line in error.errors())) from None
     folder = _output_folder(found, params)
-    (folder / MANIFEST).unlink(missing_ok=True)  # until `finish`, nothing in this folder is a result
+    (folder / MANIFEST).unlink(missing_ok=True)  # until `finish`, this folder holds no result
     _quiet()
     if isinstance(params, Training):
-        set_threads(params.threads)  # for what is played before and after training, too
+        set_threads(params.threads)  # also for evaluations before and after training
     random.seed(params.seed)
     _seed_numpy(params.seed)
     figures.set_style()
@@ -78,10 +77,9 @@ def begin(name: str | Chapter, **parameters: Any) -> Workbook:
 
 
 class Workbook:
-    """What a notebook writes with; made by `begin`.
+    """The notebook's tool for output, made by `begin`.
 
-    Attributes:
-        params: the checked parameters; prefer `nb.params.x` to the bare name, which may be YAML's text for a number.
+    Attributes: params: the checked parameters. Prefer `nb.params.x` to the bare name, which may hold a number as text.
         folder: where this notebook's files go.
     """
 
@@ -101,10 +99,9 @@ class Workbook:
 
     @property
     def plan(self) -> Plan:
-        """What to train, and where, as the parameters say it; of a chapter that trains.
+        """The training plan of the parameters, for a chapter that trains.
 
-        Raises:
-            TypeError: this one does not.
+        Raises: TypeError: this chapter does not train.
         """
         if not isinstance(self.params, Training):
             raise TypeError(f"{self.name} trains nothing, so it has no plan")
@@ -112,35 +109,34 @@ class Workbook:
 
     @property
     def laptop(self) -> bool:
-        """Whether this chapter's numbers are a laptop's, see `provenance.is_laptop`."""
+        """Whether this chapter's numbers come from a laptop, see `provenance.is_laptop`."""
         return provenance.is_laptop(getattr(self.params, "policy", ""), provenance.gpus())
 
     @property
     def note(self) -> str:
-        """What captions end with: that the numbers are a laptop's, or nothing."""
+        """The end of captions: a note on laptop numbers, or nothing."""
         return " Laptop numbers." if self.laptop else ""
 
     def path(self, name: str) -> Path:
-        """A path inside this notebook's output folder; the folders above it are made.
+        """A path in this notebook's output folder. Makes the folders above it.
 
         Raises:
             ValueError: `name` is absolute or leads out of the folder.
         """
         path = (self.folder / name).resolve()
         if not path.is_relative_to(self.folder.resolve()) or path == self.folder.resolve():
-            raise ValueError(f"'{name}' is not a file inside the notebook's output folder; give a relative name")
+            raise ValueError(f"'{name}' is not a file inside the notebook's output folder. Give a relative name")
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
     def input(self, of: str, name: str) -> Path:
-        """A file or folder that an earlier chapter of this run left, recorded in the manifest with its hash.
+        """A file or folder of an earlier chapter of this run. The manifest records its hash.
 
-        Raises:
-            FileNotFoundError: it is not there; the message says which chapter to run.
+        Raises: FileNotFoundError: it is not there. The message says which chapter to run.
         """
         path = self.folder.parent / of / name
         if not path.exists():
-            raise FileNotFoundError(f"'{name}' of {of} is missing; run that chapter first (envtune run --only {of})")
+            raise FileNotFoundError(f"'{name}' of {of} is missing. Run that chapter first (envtune run --only {of})")
         if path.is_dir():
             self._inputs |= {f"{of}/{name}/{file}": digest for file, digest in provenance.hash_folder(path).items()}
         else:
@@ -148,9 +144,9 @@ class Workbook:
         return path
 
     def read(self, name: str) -> Path | None:
-        """A file of another run that the chapter lists in `reads`; None if it is not there.
+        """A file of another run that the chapter lists in `reads`. None if it is not there.
 
-        It is the user's own or the published one (`paths.file_of_run`); the manifest's `inputs` say which.
+        It is the user's own or the published one (`paths.file_of_run`). The manifest's `inputs` say which.
 
         Args:
             name: `<run>/<file>`.
@@ -159,7 +155,7 @@ class Workbook:
             ValueError: the chapter does not list it, so the series would not see it change.
         """
         if name not in self._reads:
-            raise ValueError(f"'{name}' is not among the files that {self.name} reads; add it in workbook/params.py")
+            raise ValueError(f"'{name}' is not among the files that {self.name} reads. Add it in workbook/params.py")
         results = self.folder.parents[1]
         path = file_of_run(find_root(), results, name)
         if path is not None:
@@ -173,14 +169,14 @@ class Workbook:
         Args:
             fig: a matplotlib figure.
             name: file name without ending.
-            alt: what the figure shows, for who cannot see it; required.
+            alt: what the figure shows, for readers who cannot see it. Required.
             caption: shown below it.
 
         Raises:
             ValueError: an empty `alt`, or a name that is not plain.
         """
         if not alt.strip():
-            raise ValueError(f"figure '{name}': alt is empty; say in a sentence what the figure shows")
+            raise ValueError(f"figure '{name}': alt is empty. Say in a sentence what the figure shows")
         _check_name(name)
         files = figures.figure_files(fig)
         for kind, content in files.items():
@@ -200,12 +196,10 @@ class Workbook:
     ) -> None:
         """Write a table as `name.csv` in full precision, and show it formatted.
 
-        Args:
-            frame: the table; an index other than 0..n-1 becomes the row headers.
-            name: file name without ending.
-            caption: shown above it.
-            formats: column -> format (`".1%"`, `"{:.1f} s"`, or a function); floats have three decimals without one.
-            shown: makes of the frame what is shown, such as `readable`; default: the frame.
+        Args: frame: the table. An index other than 0..n-1 becomes the row headers. name: file name without ending.
+            caption: shown above it. formats: column -> format (`".1%"`, `"{:.1f} s"`, or a function). Default for
+            floats: three decimals. shown: turns the frame into what is shown, such as `readable`. Default: the frame
+                itself.
 
         Raises:
             ValueError: a name that is not plain.
@@ -221,11 +215,9 @@ class Workbook:
     def finish(self, *, headline: str, detail: str, results: Sequence[Finding] = (), **numbers: Any) -> None:
         """Answer the notebook's question: write the manifest and show the answer. The last cell calls it.
 
-        Args:
-            headline: the finding as one sentence of at most `HEADLINE_WORDS` words, two or three of them numbers.
-            detail: a few sentences: how it was measured, how sure it is, what did not work.
-            results: the rows of the results table.
-            numbers: the numbers of the text by name, in full precision.
+        Args: headline: the finding as one sentence of at most `HEADLINE_WORDS` words with two or three numbers. detail:
+            a few sentences on how it was measured, how sure it is, and what did not work. results: the rows of the
+            results table. numbers: the numbers of the text by name, in full precision.
 
         Raises:
             ValueError: a text is empty or holds "nan", or the headline is too long.
@@ -277,7 +269,7 @@ def _output_folder(of: Chapter, params: Common) -> Path:
 
 
 def _hold(lock: FileLock) -> None:
-    """Keep a lock until this process ends, so that the series can tell when its kernel has stopped writing."""
+    """Keep a lock until this process ends, so that the series knows when its kernel has stopped writing."""
     if not _held:
         lock.acquire()
         _held.append(lock)
@@ -288,27 +280,29 @@ _held: list[FileLock] = []
 
 def _check_name(name: str) -> None:
     if not PLAIN_NAME.fullmatch(name):
-        raise ValueError(f"'{name}' is not a plain file name; use letters, digits, '_', '-' and '.'")
+        raise ValueError(f"'{name}' is not a plain file name. Use letters, digits, '_', '-' and '.'")
 
 
 def _check_answer(headline: str, detail: str) -> None:
     for name, text in {"headline": headline, "detail": detail}.items():
         if not text.strip():
-            raise ValueError(f"the {name} is empty; say what the notebook found")
+            raise ValueError(f"the {name} is empty. Say what the notebook found")
         if re.search(r"\bnan\b", text):
-            raise ValueError(f"the {name} holds 'nan': leave out what was not measured ({text!r})")
+            raise ValueError(f"the {name} holds 'nan' ({text!r}). Leave out what was not measured")
     words = len(headline.split())
     if words > HEADLINE_WORDS:
-        raise ValueError(f"the headline has {words} words, at most {HEADLINE_WORDS} are allowed; the rest is detail")
+        raise ValueError(
+            f"the headline has {words} words, at most {HEADLINE_WORDS} are allowed. Move the rest to the detail"
+        )
 
 
 def _quiet() -> None:
-    """Progress as plain text instead of widgets, which no report can show; no chatter from libraries."""
+    """Progress as plain text, as reports cannot show widgets. Only errors from noisy libraries."""
     from tqdm.auto import tqdm
 
     for widget in (kind for kind in tqdm.__mro__ if kind.__module__ == "tqdm.notebook"):
         for name in WIDGET_METHODS & set(vars(widget)):
-            delattr(widget, name)  # what remains is the plain bar, also for who has imported the class already
+            delattr(widget, name)  # the plain bar remains, also for code that has already imported the class
     for noisy in ("matplotlib", "transformers", "datasets", "fsspec"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

@@ -1,6 +1,6 @@
-"""A run at a glance: its `index.html`, and the table of findings in the README.
+"""Overview of a run: its `index.html`, and the table of findings in the README.
 
-In: the manifests of `results/<run>/`. Out: derived text only; no number is written twice.
+In: the manifests of `results/<run>/`. Out: derived text only, so no number is written twice.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ def write_index(
 
     Args:
         run_dir: the run's folder.
-        names: the chapters of the series; one without results has a card that says so.
-        compared: how the run compares with the published one; None: nothing is said of it.
-        run: the run's name; default: the folder's.
+        names: the chapters of the series. One without results has a card that says so.
+        compared: the comparison with the published run. None: it is left out.
+        run: the run's name. Default: the folder's.
     """
     chapters = finished(run_dir, names)
     latest = max(chapters.values(), key=lambda manifest: manifest["started"], default=None)
@@ -55,17 +55,17 @@ def write_index(
 
 
 def _differences(compared: Reproduction) -> str:
-    """A table of the numbers that are not those of the published run."""
+    """A table of the numbers that differ from the published run."""
     frame = pd.DataFrame([cells(record) for record in compared.different], columns=list(COLUMNS))
     return table_html(frame, "Every number that differs from the published one.", {})
 
 
 def at_a_glance(results_dir: Path, base: Path) -> str:
-    """A Markdown table of the findings of the run's chapters, in their order, and what to know of the numbers.
+    """A Markdown table of the findings of the run's chapters in order, and a note on the numbers.
 
     Args:
         results_dir: the run's folder, such as `results/published/tiny`.
-        base: folder that the links start from, where the README lies.
+        base: the README's folder, where links start.
 
     Raises:
         FileNotFoundError: no chapter of that run is complete.
@@ -73,7 +73,7 @@ def at_a_glance(results_dir: Path, base: Path) -> str:
     names = sorted(path.parent.name for path in results_dir.glob("[0-9]*/manifest.json"))
     chapters = finished(results_dir, names)
     if not chapters:
-        raise FileNotFoundError(f"no results in '{results_dir}'; run the series first (envtune run params/...)")
+        raise FileNotFoundError(f"no results in '{results_dir}'. Run the series first (envtune run params/...)")
     folder = Path(os.path.relpath(results_dir.resolve(), base.resolve())).as_posix()
     rows = [
         [*findings.cells(finding), _link(name, folder)]
@@ -85,14 +85,14 @@ def at_a_glance(results_dir: Path, base: Path) -> str:
 
 
 def update_readme(readme: Path, results_dir: Path, check: bool = False) -> bool:
-    """Put `at_a_glance` between the README's two result markers, and tables of the run between their own.
+    """Put `at_a_glance` between the README's result markers, and the run's tables between their own markers.
 
     `<!-- table:02_environment/coverage -->` ... `<!-- table:end -->` holds `coverage.csv` of that chapter.
 
     Args:
         readme: the file with the markers.
         results_dir: the run's folder.
-        check: only tell, do not write.
+        check: do not write.
 
     Returns:
         Whether the README was stale.
@@ -120,7 +120,7 @@ def _table_block(path: str, results_dir: Path) -> str:
 
 
 def markdown_table(rows: Sequence[Sequence[str]]) -> str:
-    """Rows, the first of them the header, as a Markdown table; all columns but the first to the right."""
+    """A Markdown table whose first row is the header. All columns but the first are aligned right."""
     header, *body = rows
     lines = [header, ["---"] + ["--:"] * (len(header) - 1), *body]
     return "\n".join(f"| {' | '.join(map(_cell, line))} |" for line in lines)
