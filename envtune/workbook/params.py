@@ -1,11 +1,11 @@
-"""What each notebook may be told: one typed model per chapter, and the YAML file that fills them.
+"""The parameters of the notebooks: one typed model per chapter, and the YAML file that fills them.
 
-In: a flat YAML mapping, as `papermill -f` takes it, and the defaults in each notebook's `parameters` cell. Out: one
-frozen model per notebook. Defaults live in the notebooks and nowhere else; a key shared by several notebooks (such as
-`seed`) means the same in all of them. `CHAPTERS` is the order of the series: a new chapter is a model and a line there.
+In: a flat YAML mapping, as for `papermill -f`, and the defaults in each notebook's `parameters` cell. Out: one frozen
+model per notebook. Defaults are in the notebooks and nowhere else. A key shared by several notebooks (such as `seed`)
+means the same in all of them. `CHAPTERS` is the order of the series: a new chapter is a model and a line there.
 
-A file may begin with `extends: other.yaml`: it then says only what differs from that file, which lies beside it. What
-is a mapping in both (`override`, `machine`, `schedule`) is joined key by key; anything else is replaced.
+A file may begin with `extends: other.yaml`. Then it holds only the differences from that file in the same folder.
+Mappings in both files (`override`, `machine`, `schedule`) are joined key by key. Anything else is replaced.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ NUMERIC = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?")
 
 
 def _number_in_text(value: object) -> object:
-    """YAML 1.1 reads `1e-5` as text: take it as the number it is."""
+    """A number that YAML 1.1 reads as text, such as `1e-5`."""
     return float(value) if isinstance(value, str) and NUMERIC.fullmatch(value) else value
 
 
@@ -52,7 +52,7 @@ Real = Annotated[float, Field(allow_inf_nan=False), BeforeValidator(_number_in_t
 Split = Literal["all", "train", "val", "test", "heldout"]
 Text = Annotated[str, Field(min_length=1)]
 Plain = dict[str, Any]
-"""Plain values, which a record of `training` checks: papermill and YAML know no other."""
+"""Plain values, as papermill and YAML have them. A record of `training` checks them."""
 
 
 def _not_published(run: str) -> str:
@@ -70,7 +70,7 @@ class _Strict(BaseModel):
 
 
 class Common(_Strict):
-    """What every notebook is told."""
+    """Parameters of every notebook."""
 
     run: RunName
     results: Text
@@ -78,7 +78,7 @@ class Common(_Strict):
 
 
 class Staged(_Strict):
-    """By which stages is trained: those of a recipe, or `stages` over named ones, see `training.recipes.stages_of`."""
+    """The stages of training: those of a recipe, or `stages` based on named ones (`training.recipes.stages_of`)."""
 
     recipe: Text
     stages: list[Plain]
@@ -92,7 +92,7 @@ class Staged(_Strict):
         told = {**info.data, str(info.field_name): value}
         order = ("recipe", "stages", "override")
         wanted = order[: order.index(str(info.field_name)) + 1]
-        if set(wanted) <= set(told):  # else one of them has been refused already
+        if set(wanted) <= set(told):  # else one of them was refused before
             stages_of(*(told[name] for name in wanted))
         return value
 
@@ -104,7 +104,7 @@ class Staged(_Strict):
 
 
 class Trains(Staged):
-    """What is trained, and where: most fields of `training.plan.Plan`."""
+    """Most fields of `training.plan.Plan`."""
 
     policy: Text
     machine: Plain
@@ -172,7 +172,7 @@ class Training(Trains, Common):
         return value
 
     def plan(self) -> Plan:
-        """What to train, where; notebooks 04 and 05 share its stages out."""
+        """The training plan. Notebooks 04 and 05 share its stages."""
         return self.plan_with(self.seed, launch=self.launch, threads=self.threads)
 
 
@@ -206,13 +206,13 @@ class Chapter:
     needs: tuple[str, ...] = ()
     """Earlier chapters whose results are an input of this one."""
     reads: tuple[str, ...] = ()
-    """Files of other runs, `<run>/<file>`, that it shows if they are there: the user's own, or the published ones."""
+    """Files of other runs, `<run>/<file>`, that it shows if they exist: the user's own, or the published ones."""
 
 
 HINTS = tuple(f"laptop-hints/{name}" for name in ("manifest.json", "summary.csv", "curves.csv", "requests.csv"))
-"""What `envtune arms params/laptop-hints.yaml` leaves."""
+"""Files of `envtune arms params/laptop-hints.yaml`."""
 PPO = tuple(f"laptop-ppo/{name}" for name in ("manifest.json", "summary.csv", "curves.csv"))
-"""What `envtune arms params/laptop-ppo.yaml` leaves."""
+"""Files of `envtune arms params/laptop-ppo.yaml`."""
 
 CHAPTERS = (
     Chapter("01_data_prep", DataPrep),
@@ -228,17 +228,16 @@ CHAPTERS = (
 def chapter(name: str, chapters: Sequence[Chapter] = CHAPTERS) -> Chapter:
     """The chapter with that name.
 
-    Raises:
-        ParamsError: there is none; the message lists the names.
+    Raises: ParamsError: there is none. The message lists the names.
     """
     for candidate in chapters:
         if candidate.name == name:
             return candidate
-    raise ParamsError(f"unknown notebook '{name}'; the chapters are {', '.join(c.name for c in chapters)}")
+    raise ParamsError(f"unknown notebook '{name}'. The chapters are {', '.join(c.name for c in chapters)}")
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
-    """Refuses a mapping that names a key twice, which YAML forbids and PyYAML lets pass."""
+    """Refuses a mapping with a duplicate key, which YAML forbids and PyYAML accepts."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
@@ -250,7 +249,7 @@ class _UniqueKeyLoader(yaml.SafeLoader):
 
 
 def load_params(path: Path | str) -> dict[str, Any]:
-    """The mapping in a YAML file, laid over the file that it `extends`; unchecked but for its shape.
+    """The mapping in a YAML file, over the file that it `extends`. Only its shape is checked.
 
     Raises:
         FileNotFoundError: no such file.
@@ -261,10 +260,10 @@ def load_params(path: Path | str) -> dict[str, Any]:
     while EXTENDS in values:
         name = values.pop(EXTENDS)
         if not isinstance(name, str):
-            raise ParamsError(f"{path}: key '{EXTENDS}': got {name!r}, expected the name of a file beside this one")
+            raise ParamsError(f"{path}: key '{EXTENDS}': got {name!r}, expected the name of a file in the same folder")
         path = path.parent / name
         if path.resolve() in seen:
-            raise ParamsError(f"{path}: these files extend each other; one of them must stand alone")
+            raise ParamsError(f"{path}: these files extend each other. Remove `extends` from one of them")
         seen.append(path.resolve())
         values = _laid_over(_load_file(path), values)
     return values
@@ -283,7 +282,7 @@ def _is_dict(values: Mapping[str, Any], key: str) -> bool:
 
 def _load_file(path: Path) -> dict[str, Any]:
     if not path.is_file():
-        raise FileNotFoundError(f"no parameter file '{path}'; the project's own are in params/")
+        raise FileNotFoundError(f"no parameter file '{path}'. The project's own are in params/")
     try:
         values = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)
     except yaml.MarkedYAMLError as error:
@@ -295,19 +294,19 @@ def _load_file(path: Path) -> dict[str, Any]:
         raise ParamsError(f"{path}: expected a mapping such as `seed: 0`, found {_type_name(values)}")
     for key in values:
         if not isinstance(key, str):
-            raise ParamsError(f"{path}: key {key!r} is not a name; quote it if it is meant as one")
+            raise ParamsError(f"{path}: key {key!r} is not a name. Quote it if it is meant as one")
     return values
 
 
 def notebook_defaults(path: Path) -> dict[str, Any]:
     """The assignments in a notebook's cell tagged `parameters`.
 
-    Read with `ast`: `papermill.inspect_notebook` drops a line whose comment holds `=` and cuts a text at `#`.
+    Read with `ast`, because `papermill.inspect_notebook` drops a line whose comment holds `=` and cuts a text at `#`.
 
     Raises:
         ParamsError: not a notebook, not exactly one such cell, or a line that is not `name = literal`.
     """
-    import nbformat  # takes a second, which kernels need not spend
+    import nbformat  # takes a second, which kernels should not spend
 
     try:
         notebook = nbformat.read(path, as_version=4)
@@ -338,11 +337,11 @@ def _assignment(line: ast.stmt, notebook: str) -> tuple[str, Any]:
 
 
 def resolve(notebooks: Mapping[Path, Chapter], values: Mapping[str, Any], source: str) -> dict[str, Common]:
-    """Every notebook's parameters: its defaults, overlaid with what `values` says of the keys it declares.
+    """Every notebook's parameters: its defaults, with those keys replaced that `values` holds.
 
     Args:
         notebooks: notebook file -> its chapter.
-        values: what `load_params` returned.
+        values: from `load_params`.
         source: the file's name, for messages.
 
     Returns:
@@ -395,14 +394,14 @@ EXPECTED = {
 
 
 def explain(error: ErrorDetails, known: Sequence[str], place: str = "the notebook's `parameters` cell") -> str:
-    """One line that names the key, what was given and what was expected; `place` is where keys must stand."""
+    """One line with the key, the given value and the expected one. `place` is where keys must be."""
     inner = [part for part in error["loc"][1:] if isinstance(part, int)]
     key = str(error["loc"][0]) + "".join(f"[{part}]" for part in inner)
     if error["type"] == "extra_forbidden":
         return _unknown(key, known, error["input"])
     if error["type"] == "missing":
-        return f"key '{key}' is missing; expected it in {place}"
-    if error["type"] == "value_error":  # a record's own words, which name the value
+        return f"key '{key}' is missing, expected in {place}"
+    if error["type"] == "value_error":  # the record's own message, which names the value
         return f"key '{key}': {error['ctx']['error']}"
     template = EXPECTED.get(error["type"])
     expected = template.format(**error.get("ctx", {})) if template else error["msg"]
@@ -426,7 +425,7 @@ def _unknown(key: str, known: Sequence[str], value: object) -> str:
     if holders:
         inner = yaml.safe_dump({key: value}, default_flow_style=True, width=math.inf).strip()
         way_out = f"did you mean {holders[0]}: {inner}?"
-    return f"unknown key '{key}'; {way_out}"
+    return f"unknown key '{key}': {way_out}"
 
 
 def _type_name(value: object) -> str:

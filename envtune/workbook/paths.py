@@ -1,4 +1,4 @@
-"""Where things lie: the project's root, the folders of a run, and the published runs."""
+"""Paths: the project's root, the folders of a run, and the published runs."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ from pathlib import Path
 
 MANIFEST = "manifest.json"
 PUBLISHED = "published"
-"""The folder of the published runs in `results/`; no run may have this name."""
+"""The folder of the published runs in `results/`. No run may have this name."""
 
 
 def find_root(start: Path | None = None) -> Path:
     """The project's root: the nearest folder at or above `start` that holds `notebooks/` and `params/`.
 
-    Args:
-        start: where to begin; default: the working directory, and after it the package's own checkout.
+    Args: start: where to begin. Default: the working directory, then the package's own checkout.
 
     Raises:
         FileNotFoundError: there is no such folder.
@@ -26,7 +25,7 @@ def find_root(start: Path | None = None) -> Path:
         if (folder / "notebooks").is_dir() and (folder / "params").is_dir():
             return folder
     raise FileNotFoundError(
-        f"no folder at or above '{here}' holds both notebooks/ and params/; change into the project's checkout first"
+        f"no folder at or above '{here}' holds both notebooks/ and params/. Change into the project's checkout first"
     )
 
 
@@ -36,18 +35,18 @@ def run_folder(run: str) -> Path:
 
 
 def published_folder(root: Path, run: str) -> Path:
-    """Where the published copy of a run lies, if there is one: in the project, tracked by git."""
+    """The folder of a run's published copy, tracked by git. It may not exist."""
     return root / "results" / PUBLISHED / run
 
 
 def file_of_run(root: Path, results: Path, name: str) -> Path | None:
-    """A file of another run: the user's own, or else the published one; None if neither is there.
+    """A file of another run: the user's own, else the published one. None if neither exists.
 
-    A run that has no manifest yet is read only if no such run is published, so tables of the two never mix.
+    A run without a manifest is read only if no such run is published, so tables of the two never mix.
 
     Args:
         root: the project's root.
-        results: the folder of all runs of the user.
+        results: the folder of the user's runs.
         name: `<run>/<file>`.
     """
     own, published = results / name, published_folder(root, name)
@@ -56,7 +55,7 @@ def file_of_run(root: Path, results: Path, name: str) -> Path | None:
 
 
 def partial_dir(run_dir: Path, chapter: str) -> Path:
-    """Where a chapter writes while the series runs it; it takes its place under `run_dir` when it is complete."""
+    """Where a chapter writes while the series runs it. The complete folder moves to its place in `run_dir`."""
     return run_dir / f".{chapter}.partial"
 
 
@@ -71,5 +70,5 @@ def notebook_name(chapter: str) -> str:
 
 
 def kernel_lock(run_dir: Path) -> Path:
-    """The lock that a kernel of the series holds on its run as long as it lives."""
+    """The lock on a run that a kernel of the series holds until it ends."""
     return run_dir.with_name(f".{run_dir.name}.kernel.lock")

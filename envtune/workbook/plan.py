@@ -1,4 +1,4 @@
-"""What a parameter file would train, read from a file of the series or of an experiment."""
+"""The training plan of a parameter file, of the series or of an experiment."""
 
 from __future__ import annotations
 
@@ -15,10 +15,9 @@ if TYPE_CHECKING:
 
 
 def training_plan(path: Path | str) -> tuple[Path, Plan]:
-    """The folder of the run, and the whole recipe that the file names; of an experiment, as its arms change it.
+    """The folder of the run, and its plan with the whole recipe. Of an experiment: the plan that its arms change.
 
-    Raises:
-        FileNotFoundError, ParamsError: the file is not there or does not say what it must.
+    Raises: FileNotFoundError, ParamsError: the file does not exist or is not valid.
     """
     if "arms" in load_params(path):
         arms = experiment.load(path)
@@ -26,5 +25,7 @@ def training_plan(path: Path | str) -> tuple[Path, Plan]:
     run_dir, chapters = planned(path)
     found = [params for params in chapters if isinstance(params, Training)]
     if not found:
-        raise ParamsError(f"{path}: there is no notebook here that trains")
+        raise ParamsError(
+            f"{path}: none of its notebooks trains. Give the file of a run that trains, such as params/tiny.yaml"
+        )
     return run_dir, found[0].plan()

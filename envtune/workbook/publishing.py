@@ -1,4 +1,4 @@
-"""Publish a run: copy what a reader sees of it to `results/published/<run>/`, which git tracks.
+"""Publish a run: copy what readers see to `results/published/<run>/`, which git tracks.
 
 In: the folder of a finished run, of the series or of an experiment. Out: reports, executed notebooks, figures, tables,
 manifests and training curves (`metrics.jsonl`). Episodes, weights, checkpoints, logs and locks stay where they are.
@@ -22,32 +22,31 @@ SHOWN = {".html", ".ipynb", ".csv", ".png", ".svg"}
 """Kinds of files that a chapter shows."""
 METRICS = "metrics.jsonl"
 EXPERIMENT = ("summary.csv", "requests.csv", "curves.csv", MANIFEST)
-"""What `envtune arms` leaves."""
+"""Files of `envtune arms`."""
 MAX_FILE, MAX_ALL = 2 * 2**20, 10 * 2**20
-"""Bytes of a file, and of a run; git keeps every version for good."""
+"""Most bytes of a file and of a run. Git keeps every version forever."""
 
 
 def publish(run_dir: Path, root: Path, *, allow_dirty: bool = False, chapters: Sequence[Chapter] = CHAPTERS) -> Path:
-    """Copy a finished run; what was published under its name before is replaced in one step.
+    """Copy a finished run. An earlier one of the same name is replaced in one step.
 
     Args:
         run_dir: the run's folder.
         root: the project's root.
-        allow_dirty: take a run, too, that was made from a checkout with local changes.
-        chapters: the series; those whose notebook is in the project must all be complete.
+        allow_dirty: accept a run from a checkout with local changes.
+        chapters: the series. Those whose notebook is in the project must all be complete.
 
     Returns:
         The published folder.
 
-    Raises:
-        SeriesError: the run is not complete, was changed afterwards, comes from several versions of code or data or
-            from a checkout with local changes, or is too large; or it is at work.
+    Raises: SeriesError: the run is not complete, was changed afterwards, comes from several versions of code or data or
+        from a checkout with local changes, is too large, or is at work.
     """
     if not run_dir.is_dir():
-        raise SeriesError(f"no run in '{run_dir}'; run it first (envtune run params/...)")
+        raise SeriesError(f"no run in '{run_dir}'. Run it first (envtune run params/...)")
     final = published_folder(root, run_dir.name)
     if final.resolve() == run_dir.resolve():
-        raise SeriesError(f"'{run_dir}' is the published copy; name the run in results/ that it shall come from")
+        raise SeriesError(f"'{run_dir}' is the published copy. Name the run in results/ that it is copied from")
     names = [each.name for each in chapters if (root / "notebooks" / notebook_name(each.name)).is_file()]
     with alone(run_dir):
         of_arms = (run_dir / MANIFEST).is_file()
@@ -71,13 +70,13 @@ def _experiment(run_dir: Path) -> dict[str, Manifest]:
     missing = [name for name in EXPERIMENT if not (run_dir / name).is_file()]
     if missing:
         raise SeriesError(
-            f"run '{run_dir.name}' is not finished: {', '.join(missing)} missing; run `envtune arms` again"
+            f"run '{run_dir.name}' is not finished: {', '.join(missing)} missing. Run `envtune arms` again"
         )
     return {run_dir.name: json.loads((run_dir / MANIFEST).read_text(encoding="utf-8"))}
 
 
 def _series(run_dir: Path, names: Sequence[str]) -> dict[str, Manifest]:
-    """The manifests of all chapters, whose files are those that were recorded.
+    """The manifests of all chapters. Their files are unchanged.
 
     Raises:
         SeriesError: a chapter is not complete, was changed, or was made from other results of an earlier chapter.
@@ -86,7 +85,7 @@ def _series(run_dir: Path, names: Sequence[str]) -> dict[str, Manifest]:
     missing = [name for name in names if name not in found]
     if missing or not names:
         raise SeriesError(
-            f"run '{run_dir.name}' is not finished: {', '.join(missing) or 'every chapter'} missing; "
+            f"run '{run_dir.name}' is not finished: {', '.join(missing) or 'every chapter'} missing. "
             "`envtune run` with its parameter file goes on"
         )
     changed = [
@@ -104,7 +103,7 @@ def _series(run_dir: Path, names: Sequence[str]) -> dict[str, Manifest]:
     ]
     if changed or stale:
         raise SeriesError(
-            f"not as the series left it: {', '.join([*changed, *stale])}; run it again (envtune run params/...)"
+            f"changed since the series ran: {', '.join([*changed, *stale])}. Run it again (envtune run params/...)"
         )
     return found
 
@@ -120,11 +119,11 @@ def _same_origin(manifests: Mapping[str, Manifest], allow_dirty: bool) -> None:
             versions.setdefault(json.dumps(of(manifest)), []).append(name)
         if len(versions) > 1:
             groups = " | ".join(", ".join(names) for names in versions.values())
-            raise SeriesError(f"the chapters were made with different {what}: {groups}; run the series again")
+            raise SeriesError(f"the chapters were made with different {what}: {groups}. Run the series again")
     dirty = [name for name, manifest in manifests.items() if manifest["code"]["dirty"]]
     if dirty and not allow_dirty:
         raise SeriesError(
-            f"made from a checkout with local changes: {', '.join(dirty)}; commit and run again, or give --allow-dirty"
+            f"made from a checkout with local changes: {', '.join(dirty)}. Commit and run again, or give --allow-dirty"
         )
 
 
@@ -135,7 +134,7 @@ def _shown(run_dir: Path, names: Sequence[str]) -> Iterator[str]:
         yield from (f"{name}/{file}" for file in files if _is_shown(file))
         missing = [file for file in (report_name(name), notebook_name(name)) if file not in files]
         if missing:
-            raise SeriesError(f"run '{run_dir.name}' is not finished: {name}/{missing[0]} missing; run it again")
+            raise SeriesError(f"run '{run_dir.name}' is not finished: {name}/{missing[0]} missing. Run it again")
 
 
 def _is_shown(file: str) -> bool:
@@ -149,5 +148,5 @@ def _small_enough(run_dir: Path, files: Sequence[str]) -> None:
         told = ", ".join(f"{name} {sizes[name] / 2**20:.1f} MiB" for name in largest)
         raise SeriesError(
             f"too large to publish: {sum(sizes.values()) / 2**20:.1f} MiB, at most {MAX_ALL // 2**20} in all and "
-            f"{MAX_FILE // 2**20} a file; the largest: {told}"
+            f"{MAX_FILE // 2**20} a file. The largest: {told}"
         )

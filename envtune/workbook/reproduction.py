@@ -1,16 +1,15 @@
-"""Is a run the published one again? Number by number, with the likely reason where they differ.
+"""Does a run reproduce the published one? Number by number, with the likely reason for a difference.
 
-In: two runs, as `read_run` reads them: the manifests, and the tables whose columns carry intervals. Out: a record for
-each published number. `judge` holds the rule:
+In: two runs from `read_run`: the manifests, and the tables whose columns have intervals. Out: a record for each
+published number. The rule of `judge`:
 
-1. Equal is equal to nine digits.
-2. A number inside the published 95 % interval is inside. The interval is of the tasks drawn. Training with another
-   seed, or on a machine that rounds otherwise, varies beyond it: with hundreds of numbers some must fall outside.
-3. A share whose published value has no interval, but is known to be of n tasks, gets the binomial (Wilson) interval of
-   n; so does a count out of n.
-4. Any other number must be equal where nothing was learned; where something was, it is listed and not judged.
+1. A number is equal if nine digits are.
+2. Else it is inside or outside of the published 95 % interval. That interval covers the draw of tasks. Training with
+   another seed, or on a machine that rounds otherwise, varies more, so of hundreds of numbers some must fall outside.
+3. A share or a count of n tasks without a published interval gets the binomial (Wilson) interval of n.
+4. Any other number must be equal if it does not depend on training. If it does, it is listed and not judged.
 
-Times and speeds are listed and never judged. Numbers that the published run does not have are not looked at.
+Times and speeds are listed and never judged. Numbers that the published run does not have are ignored.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ TIMED = re.compile(r"speed|second|minute|time|per_s\b|/s\b|µs|memory", re.IGNOR
 
 
 class Verdict(StrEnum):
-    """What became of one published number."""
+    """The verdict on one published number."""
 
     EQUAL = "equal"
     INSIDE = "inside"
@@ -41,7 +40,7 @@ class Verdict(StrEnum):
     MISSING = "missing"
     """The run does not have it."""
     UNJUDGED = "not judged"
-    """It differs, and nothing says how much it may."""
+    """It differs, and no interval says how much it may."""
     TIMED = "timing"
 
 
@@ -59,17 +58,15 @@ class Record:
     interval: tuple[float, float] | None
     verdict: Verdict
     reason: str = ""
-    """Why it may differ, in a few words; empty if it does not."""
+    """Why it may differ, in a few words. Empty if it does not."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reproduction:
     """How a run compares with a published one.
 
-    Attributes:
-        records: one per published number of the chapters that the run has.
-        absent: chapters that the run does not have.
-        reasons: chapter -> what differs between the two, in full, for chapters with a number that is not equal.
+    Attributes: records: one per published number of the run's chapters. absent: chapters that the run does not have.
+        reasons: chapter -> all that differs between the two runs, for chapters with a number that is not equal.
     """
 
     published: str
@@ -85,12 +82,12 @@ class Reproduction:
 
     @property
     def different(self) -> list[Record]:
-        """What is not equal, times apart; what is outside first."""
+        """Numbers that are not equal, without times, those outside first."""
         return [record for verdict in DIFFERENT for record in self.records if record.verdict is verdict]
 
     @property
     def timings(self) -> list[Record]:
-        """What is not compared."""
+        """Times and speeds, which are not compared."""
         return [record for record in self.records if record.verdict is Verdict.TIMED]
 
     def sentence(self) -> str:
@@ -121,39 +118,36 @@ def cells(record: Record) -> list[str]:
 
 
 def against_published(run_dir: Path, root: Path, published: str | None = None) -> Reproduction | None:
-    """Compare a run with the published run of its name, or of another name; None if there is none."""
+    """Compare a run with the published run of its name, or of another name. None if there is none."""
     folder = published_folder(root, published or run_dir.name)
     sources = read_run(folder)
     return compare(read_run(run_dir), sources, folder.name) if sources else None
 
 
 def reproduction(run_dir: Path, root: Path, published: str | None = None) -> Reproduction:
-    """`against_published`, or why that cannot be.
+    """`against_published`, with an error if there is nothing to compare.
 
     Raises:
         SeriesError: the run has no results, or there is no such published run.
     """
     if not read_run(run_dir):
-        raise SeriesError(f"no results of a run in '{run_dir}'; run it first (envtune run params/...)")
+        raise SeriesError(f"no results of a run in '{run_dir}'. Run it first (envtune run params/...)")
     found = against_published(run_dir, root, published)
     if found is None:
         there = sorted(path.name for path in (root / "results" / PUBLISHED).glob("[!.]*"))
         raise SeriesError(
-            f"no published run '{published or run_dir.name}' to compare with; published: {', '.join(there) or 'none'}. "
+            f"no published run '{published or run_dir.name}' to compare with. Published: {', '.join(there) or 'none'}. "
             "`--with NAME` compares with one of another name"
         )
     return found
 
 
 def compare(mine: Mapping[str, Source], published: Mapping[str, Source], name: str) -> Reproduction:
-    """Every number of the published chapters that the run has, judged.
+    """Judge every published number of the chapters that the run has.
 
-    Args:
-        mine: chapter -> what the run says.
-        published: likewise, of the published run.
-        name: of the published run.
+    Args: mine: chapter -> the run's numbers. published: the same of the published run. name: of the published run.
     """
-    if len(published) == len(mine) == 1:  # an experiment is called after its run, which may have another name
+    if len(published) == len(mine) == 1:  # an experiment is named after its run, which may have another name
         mine = dict(zip(published, mine.values(), strict=True)) if not set(published) & set(mine) else mine
     records: list[Record] = []
     reasons: dict[str, tuple[str, ...]] = {}
@@ -171,14 +165,14 @@ def compare(mine: Mapping[str, Source], published: Mapping[str, Source], name: s
 def judge(
     chapter: str, mine: Mapping[str, Number], published: Mapping[str, Number], learned: bool, reason: str
 ) -> list[Record]:
-    """One record per published number, by the rule that the module states.
+    """One record per published number, by the rule of this module.
 
     Args:
         chapter: what the numbers are of.
         mine: name -> number of the run.
         published: name -> number of the published run.
         learned: whether the numbers depend on training, so that one without an interval need not be equal.
-        reason: what to say of a number that is not equal.
+        reason: for numbers that are not equal.
     """
     records = []
     for name, theirs in published.items():
@@ -211,7 +205,7 @@ def learned(manifest: Manifest) -> bool:
 
 
 def why_different(mine: Manifest, published: Manifest) -> dict[str, str]:
-    """What differs between where two results come from: kind -> detail; the likely reasons for other numbers."""
+    """What differs in the origin of two results: kind -> detail. These are the likely reasons for other numbers."""
     found: dict[str, str] = {}
     parameters = _changed(mine["parameters"], published["parameters"], skip=("run", "results"))
     seeds = {name for name in parameters if name in ("seed", "seeds")}
@@ -248,7 +242,7 @@ def _pairs(names: set[str], mine: Mapping[str, Any], published: Mapping[str, Any
 
 
 def _read(manifest: Manifest) -> dict[str, str]:
-    """`<run>/<file>` -> hash of the files of other runs, wherever they lay."""
+    """`<run>/<file>` -> hash of the files of other runs, from any folder."""
     inputs = manifest.get("inputs", {})
     return {"/".join(name.split("/")[-2:]): digest for name, digest in inputs.items() if name.startswith("../")}
 

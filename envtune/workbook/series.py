@@ -1,11 +1,11 @@
-"""Run the notebooks in order; skip what is up to date; never leave half a result.
+"""Run the notebooks in order, skip what is up to date, and never leave half a result.
 
 In: a parameter file. Out: `results/<run>/NN_name/` per chapter, and `results/<run>/index.html`. A chapter runs in a
-hidden folder beside its final one and takes its place when complete, so a reader sees the old results or the new. It is
+hidden folder next to its final one and replaces it when complete, so a reader sees the old results or the new. It is
 skipped only if its parameters, its cells, the package's sources, the data and the answers it builds on are those of the
-manifest, and the files recorded there are unchanged. The series ends with how the run compares with the published run
-of its name, if there is one (`reproduction`). Killed anywhere, the next run goes on: finished chapters are
-skipped, and the one that was running finds what it left in its folder.
+manifest, and the files recorded there are unchanged. The series ends with a comparison with the published run of its
+name, if there is one (`reproduction`). After a kill, the next run goes on: finished chapters are skipped, and the one
+that was running finds its files in its folder.
 """
 
 from __future__ import annotations
@@ -39,21 +39,21 @@ from envtune.workbook.paths import (
 from envtune.workbook.reproduction import against_published
 
 KEY = ".key"
-ORPHAN_TIMEOUT = 30.0  # seconds; a kernel whose series was killed ends within two
+ORPHAN_TIMEOUT = 30.0  # seconds. A kernel whose series was killed ends within two
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one chapter."""
+    """The outcome of one chapter."""
 
     chapter: str
     seconds: float | None
-    """Time of its execution; None if it was up to date."""
+    """Time of its execution. None if it was up to date."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Series:
-    """What is the same for all chapters of one call."""
+    """Values shared by all chapters of one call."""
 
     root: Path
     run_dir: Path
@@ -69,7 +69,7 @@ class _Step:
     notebook: Path
     params: Common
     given: Mapping[str, Any]
-    """The parameters that the file sets, as typed values: what papermill injects."""
+    """The parameters that the file sets, typed, for papermill to inject."""
 
 
 def run_series(
@@ -83,17 +83,13 @@ def run_series(
 ) -> list[Outcome]:
     """Run the series, or one notebook of it.
 
-    Args:
-        params_path: YAML file; see `params.load_params`.
-        only: run just this chapter, by name or by the beginning of its name, such as `03`.
-        force: run even what is up to date, from scratch.
-        notebooks_dir: where the notebooks are; default: `notebooks/` of the project. Results go beside it.
-        chapters: the series; those whose notebook does not exist are left out.
-        echo: takes one line per chapter.
+    Args: params_path: YAML file, see `params.load_params`. only: run this chapter alone. Its name or the beginning of
+        it, such as `03`. force: run everything from scratch, even if up to date. notebooks_dir: folder of the
+        notebooks. Default: `notebooks/` of the project. Results go next to it. chapters: the series. Those whose
+        notebook does not exist are left out. echo: takes one line per chapter.
 
-    Raises:
-        FileNotFoundError, ParamsError: the parameters or notebooks are not there or not valid; nothing has run.
-        SeriesError: a notebook failed, or another series is at work on this run; finished chapters stay.
+    Raises: FileNotFoundError, ParamsError: the parameters or notebooks do not exist or are not valid. Nothing has run.
+        SeriesError: a notebook failed, or another series is at work on this run. Finished chapters stay.
     """
     from envtune.workbook import overview, report
 
@@ -119,7 +115,7 @@ def run_series(
 
 
 def planned(params_path: Path | str) -> tuple[Path, list[Common]]:
-    """The folder of the run that a parameter file names, and every chapter's parameters; nothing is run."""
+    """The folder of a parameter file's run, and every chapter's parameters. Nothing is run."""
     notebooks_dir = find_root() / "notebooks"
     steps = _plan(Path(params_path), notebooks_dir, CHAPTERS)
     return _run_dir(notebooks_dir.parent, steps), [step.params for step in steps]
@@ -130,7 +126,7 @@ def _plan(params_path: Path, notebooks_dir: Path, chapters: Sequence[Chapter]) -
     listed = {notebooks_dir / notebook_name(chapter.name): chapter for chapter in chapters}
     notebooks = {path: chapter for path, chapter in listed.items() if path.is_file()}
     if not notebooks:
-        raise FileNotFoundError(f"no notebook of the series in '{notebooks_dir}'; expected {notebook_name('01_...')}")
+        raise FileNotFoundError(f"no notebook of the series in '{notebooks_dir}', expected {notebook_name('01_...')}")
     resolved = resolve(notebooks, values, str(params_path))
     steps = []
     for path, chapter in notebooks.items():
@@ -146,30 +142,30 @@ def _select(only: str | None, steps: Sequence[_Step]) -> list[str]:
         return names
     found = [name for name in names if name == only] or [name for name in names if name.startswith(only)]
     if len(found) != 1 or not only:
-        raise SeriesError(f"--only {only}: expected one of {', '.join(names)}, or the beginning of just one of them")
+        raise SeriesError(f"--only {only}: expected one of {', '.join(names)}, or the beginning of exactly one of them")
     return found
 
 
 def _run_dir(root: Path, steps: Sequence[_Step]) -> Path:
     folders = {(step.params.results, step.params.run) for step in steps}
     if len(folders) > 1:
-        raise SeriesError("the notebooks differ in `run` or `results`; set both in the parameter file")
+        raise SeriesError("the notebooks differ in `run` or `results`. Set both in the parameter file")
     results, run = folders.pop()
     return root / results / run
 
 
 @contextmanager
 def alone(run_dir: Path) -> Iterator[None]:
-    """Hold the lock of a run, whose folder is made; the system lets go of it when the process ends, however it ends."""
+    """Make a run's folder and hold its lock. The system releases it when the process ends, however it ends."""
     run_dir.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(run_dir.with_name(f".{run_dir.name}.lock"), timeout=0):
             with FileLock(kernel_lock(run_dir), timeout=ORPHAN_TIMEOUT):
-                pass  # the kernel of a series that was killed has ended, and writes no more
+                pass  # the kernel of a killed series has ended and writes no more
             yield
     except Timeout:
         raise SeriesError(
-            f"another series is at work on run '{run_dir.name}'; wait for it to end, or give this one another `run`"
+            f"another series is at work on run '{run_dir.name}'. Wait for it to end, or give this one another `run`"
         ) from None
 
 
@@ -179,7 +175,7 @@ def _run_step(series: _Series, step: _Step, force: bool, echo: Callable[[str], N
     name = step.chapter.name
     key = _key(series, step)
     final, partial = series.run_dir / name, partial_dir(series.run_dir, name)
-    if not force and is_current(partial, key):  # complete, and killed just before it took its place
+    if not force and is_current(partial, key):  # complete, but killed before the swap
         folders.swap(partial, final)
     if not force and is_current(final, key):
         echo(f"{name:<20} up to date")
@@ -202,9 +198,9 @@ def _run_step(series: _Series, step: _Step, force: bool, echo: Callable[[str], N
 
 
 def _key(series: _Series, step: _Step) -> str:
-    """What a chapter's result depends on, and where it was made: results copied from elsewhere are made again.
+    """What a chapter's result depends on, and where it was made, so results copied from elsewhere are made again.
 
-    Where they are written (`run`, `results`) is not part of it.
+    `run` and `results`, which only say where it is written, are not part of it.
     """
     import nbformat
 
@@ -214,7 +210,7 @@ def _key(series: _Series, step: _Step) -> str:
     for need in step.chapter.needs:
         folder = series.run_dir / need
         if not (folder / MANIFEST).is_file():
-            raise SeriesError(f"{step.chapter.name} needs the results of {need}; run that first, or leave out --only")
+            raise SeriesError(f"{step.chapter.name} needs the results of {need}. Run that first, or leave out --only")
         manifest = read_manifest(folder)
         needed[need] = [manifest.get("key"), manifest["answer"]]
     return provenance.sha256_json(
@@ -237,23 +233,24 @@ def _key(series: _Series, step: _Step) -> str:
 
 
 def _weights(policy: str) -> str | None:
-    """The hash of the weights in a folder; those of `tiny` are part of the code, those on the hub go by their name."""
+    """The hash of the weights in a folder. The weights of `tiny` are part of the code, and those on the hub are known
+    by name."""
     folder = local_folder(policy) if policy else None
     return fingerprint(folder) if folder else None
 
 
 def _prepare(partial: Path, key: str, keep: bool) -> None:
-    """An empty folder, or what a killed run with the same key left, so that evaluation and training can go on."""
+    """An empty folder, or the files of a killed run with the same key, so that evaluation and training can go on."""
     same = keep and (partial / KEY).is_file() and (partial / KEY).read_text() == key
     if partial.exists() and not same:
         shutil.rmtree(partial)
     partial.mkdir(exist_ok=True)
     provenance.write_atomic(partial / KEY, key)
-    (partial / MANIFEST).unlink(missing_ok=True)  # a manifest proves that this execution reached its end
+    (partial / MANIFEST).unlink(missing_ok=True)  # the manifest proves that this execution reached its end
 
 
 def _complete(series: _Series, step: _Step, partial: Path, key: str) -> None:
-    """Check that the notebook called `finish`, and add to its manifest what it could not know."""
+    """Check that the notebook called `finish`, and complete its manifest."""
     import nbformat
 
     from envtune.workbook import kernel, report

@@ -19,9 +19,9 @@ def trained_policy(run_dir: Path) -> Path | None:
 
 
 def named_by(params_path: Path) -> tuple[str, Path]:
-    """What a parameter file asks to be evaluated, for `load_policy`, and the run's folder.
+    """The policy that a parameter file names, for `load_policy`, and the run's folder.
 
-    The policy is the last one that the run trained; before that, the one that enters training, or the shipped one.
+    The policy is the last one that the run trained. If there is none, the one that enters training, or the shipped one.
     """
     run_dir, params = planned(params_path)
     found = trained_policy(run_dir)
