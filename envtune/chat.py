@@ -1,13 +1,13 @@
 """From an assistant message to calls, and back: the `<tool_call>` text of Qwen and Hermes models.
 
 In: the text a policy produced. Out: a `Reply`, which is a plain answer, calls, or one precise `FormatError`.
-Departs from BFCL's handler (`model_handler/local_inference/qwen_fc.py`, `_extract_tool_calls`) on purpose:
+Departs on purpose from BFCL's handler (`model_handler/local_inference/qwen_fc.py`, `_extract_tool_calls`):
 
-- The handler skips calls that it cannot read and runs the rest; here one malformed call makes the whole message a
-  format error and nothing of it is executed, so that a reward can see it and the agent can be told.
-- It wants a newline beside each tag; here any JSON whitespace will do.
-- It ignores further keys beside `name` and `arguments`, keeps the last of two equal keys and takes `NaN` for a number;
-  here all three are errors.
+- The handler skips calls that it cannot read and runs the rest. Here one malformed call makes the whole message a
+  format error, and none of it is executed. A reward can see that, and the agent can be told.
+- The handler wants a newline next to each tag. Here any JSON whitespace will do.
+- The handler ignores keys other than `name` and `arguments`, keeps the last of two equal keys and reads `NaN` as a
+  number. Here all three are errors.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ MAX_CHARS = 1_000_000
 MAX_CALLS = 256
 """Most calls in one message."""
 MAX_DEPTH = 64
-"""Deepest nesting of one call's JSON; the call object itself is level 1."""
+"""Deepest nesting of one call's JSON. The call object itself is level 1."""
 MAX_DIGITS = 4_300
 """Longest integer, in digits: Python refuses to print or read a longer one."""
 
 CUT_OFF = "<|cut_off|>"
-"""Whoever samples puts this behind a message that the length limit cut off. Such a message is a format error: a call in
-it may be complete by chance, but nobody knows what was to follow."""
+"""The sampler appends this to a message that the length limit cut off. Such a message is a format error: a call in it
+may be complete by chance, but nobody knows what was to follow."""
 
 _OPEN, _CLOSE = "<tool_call>", "</tool_call>"
 _TAG = re.compile(r"</?(?:think|tool_call)>")
@@ -46,16 +46,16 @@ _encode = fastjson.encoder(ensure_ascii=False, allow_nan=False)
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An assistant message, read: either `error` is set, or `calls` is not empty, or it is a plain answer."""
+    """A parsed assistant message: either `error` is set, or `calls` is not empty, or it is a plain answer."""
 
     text: str
-    """What the agent says to the user: the message without reasoning and calls, stripped; empty if `error` is set."""
+    """What the agent says to the user: the message without reasoning and calls, stripped. Empty if `error` is set."""
     calls: tuple[ToolCall, ...]
     error: FormatError | None
 
 
 class _MalformedError(Exception):
-    """Carries a `FormatError` out of the parser; never leaves this module."""
+    """Carries a `FormatError` out of the parser. It never leaves this module."""
 
     def __init__(self, kind: FormatErrorKind, message: str) -> None:
         super().__init__(message)
@@ -63,19 +63,19 @@ class _MalformedError(Exception):
 
 
 def parse_reply(text: str) -> Reply:
-    """Read an assistant message. Never raises; the error says which call, which character (0-based, counted from the
+    """Read an assistant message. Never raises. The error says which call, which character (0-based, counted from the
     start of the message) and what was expected.
 
-    Calls are JSON objects `{"name": str, "arguments": object}` between `<tool_call>` and `</tool_call>`; `arguments`
-    may also be a string that holds the JSON object. A tag is a tag wherever it stands: inside a JSON string, write
+    Calls are JSON objects `{"name": str, "arguments": object}` between `<tool_call>` and `</tool_call>`. `arguments`
+    may also be a string that holds the JSON object. A tag counts anywhere in the message. Inside a JSON string, write
     `\\u003c` for its `<`, as `render_calls` does.
 
-    Reasoning is never a call: what stands between `<think>` and `</think>`, or before a first `</think>` without an
+    Reasoning is never a call. It stands between `<think>` and `</think>`, or before a first `</think>` without an
     opening tag (chat templates may put that one into the prompt). A `<think>` that is never closed hides the rest of
-    the message; if there is a `<tool_call>` in that rest, nobody can tell whether it was meant, and it is an error.
+    the message. A `<tool_call>` in that rest is an error, because nobody can tell whether it was meant.
 
-    Special tokens of the chat template are dropped at the end of the message and an error anywhere else: they would
-    forge a message of another speaker. A message that ends with `CUT_OFF` is an error whatever it holds.
+    Special tokens of the chat template are dropped at the end of the message. Anywhere else they are an error, because
+    they would forge a message of another speaker. A message that ends with `CUT_OFF` is always an error.
     """
     try:
         return _parse(text)
@@ -86,7 +86,7 @@ def parse_reply(text: str) -> Reply:
 def render_calls(calls: Sequence[ToolCall], text: str = "") -> str:
     """The message that holds `text` and then `calls`: the inverse of `parse_reply`, for JSON within its bounds.
 
-    `text` is copied as it is: it must hold no tags of its own.
+    `text` is copied unchanged. It must not contain tags.
     """
     blocks = [text] if text else []
     blocks += [call_block(_encode({"name": call.name, "arguments": call.arguments})) for call in calls]
@@ -101,7 +101,7 @@ def call_block(body: str) -> str:
 
 
 def without_marks(messages: Sequence[Message]) -> list[Message]:
-    """The messages as a model may read them: `CUT_OFF` is ours alone."""
+    """The messages as a model may read them, without `CUT_OFF`."""
     return [{**message, "content": str(message["content"]).removesuffix(CUT_OFF)} for message in messages]
 
 
@@ -135,7 +135,7 @@ def _parse(text: str) -> Reply:
 
 
 def _end_of_message(text: str) -> int:
-    """Where the white space and end tokens begin that end the message."""
+    """Where the trailing white space and end tokens of the message begin."""
     end = len(text)
     while end:
         if text[end - 1].isspace():
@@ -148,7 +148,7 @@ def _end_of_message(text: str) -> int:
 
 
 def _end_of_prompted_reasoning(text: str) -> int:
-    """Where the message proper begins if its `<think>` stands in the prompt, else 0."""
+    """Where the message itself begins if its `<think>` stands in the prompt, else 0."""
     closing = text.find("</think>")
     if closing == -1 or "<think>" in text[:closing]:
         return 0
@@ -198,7 +198,7 @@ def _read_call(body: str, start: int, number: int) -> ToolCall:
 
 
 def _read_json(body: str, where: str, start: int) -> Any:
-    """The value that `body` holds; `start` is added to the character that an error names."""
+    """The value that `body` holds. `start` is added to the character position in an error."""
     try:
         value = json.loads(
             body,
@@ -267,5 +267,5 @@ def _kind(value: Any) -> str:
 
 
 def _quote(text: str) -> str:
-    """`text` in double quotes, without live tags, and cut to a length that fits into a message."""
+    """`text` in double quotes, with tags escaped, cut to a length that fits into a message."""
     return _NEEDS_ESCAPE.sub(r"\\u003c", json.dumps(text if len(text) <= 40 else text[:40] + "..."))

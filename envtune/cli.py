@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from envtune.extras import naming_extra, require
 from envtune.workbook.errors import SeriesError
 
 EXPECTED = (ValueError, SeriesError, OSError, ModuleNotFoundError)
@@ -23,7 +24,8 @@ class _Group(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         try:
-            return super().invoke(ctx)
+            with naming_extra():
+                return super().invoke(ctx)
         except EXPECTED as error:
             if detail := getattr(error, "detail", ""):
                 typer.echo(detail, err=True)
@@ -70,6 +72,7 @@ def run(
     device: Annotated[str, typer.Option(help="With --check, plan for: H200, H100, A100, RTX 4090.")] = "H100",
 ) -> None:
     """Run the notebook series and render its reports; what is up to date is skipped."""
+    require("train" if check else "workbook")
     if check:
         return _check(params, device)
     from envtune.workbook.series import run_series
@@ -94,6 +97,7 @@ def train(
     params: Annotated[Path, typer.Argument(help="Parameter file, such as params/single-stage.yaml.")],
 ) -> None:
     """Train the whole recipe without notebooks, into results/<run>/train/. A killed run goes on."""
+    require("train")
     from envtune.training.train import train as run_plan
     from envtune.workbook import provenance
     from envtune.workbook.params import load_params
@@ -125,15 +129,16 @@ def doctor() -> None:
 
 @app.command()
 def readme(
-    run: Annotated[str, typer.Option(help="The run whose answers the README shows.")] = "tiny",
+    run: Annotated[str, typer.Option(help="The published run whose answers the README shows.")] = "tiny",
     check: Annotated[bool, typer.Option("--check", help="Write nothing; exit 1 if the README is stale.")] = False,
 ) -> None:
-    """Put the answers of a run into the README."""
+    """Put the answers of a published run into the README."""
+    require("workbook")
     from envtune.workbook.overview import update_readme
-    from envtune.workbook.paths import find_root
+    from envtune.workbook.paths import find_root, published_folder
 
     root = find_root()
-    stale = update_readme(root / "README.md", root / "results" / run, check=check)
+    stale = update_readme(root / "README.md", published_folder(root, run), check=check)
     if stale and check:
         raise SeriesError("README.md is stale; `envtune readme` updates it")
     typer.echo("README.md updated" if stale else "README.md is up to date")
@@ -300,11 +305,53 @@ def card(
     ] = "apache-2.0",
 ) -> None:
     """Write the model card of the policy that a run trained. Nothing is uploaded."""
+    require("workbook")
     from envtune.workbook.card import write_card
-    from envtune.workbook.paths import find_root
+    from envtune.workbook.paths import run_folder
 
-    run_dir = Path(run) if Path(run).is_dir() else find_root() / "results" / run
+    run_dir = run_folder(run)
     typer.echo(f"model card {write_card(run_dir, out or run_dir / 'README.md', license)}")
+
+
+@app.command()
+def publish(
+    run: Annotated[str, typer.Argument(help="Name of a finished run, such as tiny, or its folder.")],
+    allow_dirty: Annotated[
+        bool, typer.Option("--allow-dirty", help="Even if it was made with local changes that no commit holds.")
+    ] = False,
+) -> None:
+    """Copy a run's reports, figures and tables to results/published/, which git tracks; no weights, no episodes."""
+    from envtune.workbook.paths import find_root, run_folder
+    from envtune.workbook.publishing import publish as copy
+
+    folder = copy(run_folder(run), find_root(), allow_dirty=allow_dirty)
+    typer.echo(f"published in {folder}; `envtune readme` puts its numbers into the README")
+
+
+@app.command()
+def reproduced(
+    run: Annotated[str, typer.Argument(help="Name of a run, such as tiny, or its folder.")],
+    published: Annotated[
+        str | None, typer.Option("--with", help="Published run to compare with; default: of the same name.")
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="List the numbers that are equal, too.")] = False,
+) -> None:
+    """Compare a run with the published one, number by number; exit 1 if a number is outside its interval."""
+    import pandas as pd
+
+    from envtune.workbook.paths import find_root, run_folder
+    from envtune.workbook.reproduction import COLUMNS, cells, reproduction
+
+    found = reproduction(run_folder(run), find_root(), published)
+    shown = [record for record in found.records if record not in found.timings] if everything else found.different
+    for records, title in ((shown, "numbers"), (found.timings, "times and speeds, not compared")):
+        if records:
+            _print_table(pd.DataFrame(map(cells, records), columns=list(COLUMNS)), title)
+    for chapter, reasons in found.reasons.items():
+        typer.echo(f"{chapter}: {', '.join(reasons)}")
+    if not found.ok:
+        raise SeriesError(found.sentence())
+    typer.echo(found.sentence())
 
 
 @app.command()
@@ -312,6 +359,7 @@ def arms(
     params: Annotated[Path, typer.Argument(help="Parameter file, such as params/laptop-hints.yaml.")],
 ) -> None:
     """Run the arms of an experiment (hints; PPO against GRPO), some seeds each. A killed run goes on."""
+    require("workbook")
     from envtune.workbook.experiment import run_arms
 
     typer.echo(f"tables in {run_arms(params, typer.echo)}")

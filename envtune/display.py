@@ -1,7 +1,6 @@
-"""How a `Task` and an `Episode` show themselves in Jupyter: a conversation as an HTML table, everything escaped, no
-script.
+"""How Jupyter shows a `Task` and an `Episode`: a conversation as an HTML table, everything escaped, no script.
 
-The table reads well without any style sheet; the reports add one for the class names used here (all begin with `et-`).
+The table reads well without a style sheet. The reports add one for the class names used here (all begin with `et-`).
 Importing this module gives both records their `_repr_html_`.
 """
 

@@ -1,4 +1,4 @@
-"""JSON text for hot paths: `json.dumps` builds a new encoder for every value; this one is prepared once."""
+"""JSON text for hot paths. `json.dumps` builds a new encoder for every value. This one is built once."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 
 
 def encoder(*, ensure_ascii: bool = True, allow_nan: bool = True) -> Callable[[Any], str]:
-    """What `json.dumps` with these settings does, byte for byte, for values without cycles.
+    """A function that does what `json.dumps` does with these settings, byte for byte, for values without cycles.
 
-    A cycle ends in a RecursionError instead of a ValueError.
+    A cycle raises a RecursionError instead of a ValueError.
     """
     prepared = json.encoder.JSONEncoder(ensure_ascii=ensure_ascii, allow_nan=allow_nan)
     make = json.encoder.c_make_encoder  # type: ignore[attr-defined]

@@ -1,9 +1,9 @@
-"""The official checker in a process of its own, with limits: it evaluates what a model wrote.
+"""The official checker in its own process, with limits, because it evaluates what a model wrote.
 
-In: tasks and the expressions that the benchmark's handlers made of a model's messages. Out: one verdict each. A verdict
-that takes too long, too much memory or the whole process with it is `official.UNFINISHED`, and the next one gets a new
-process. In there, no file can be written, no program started and no connection made. That stops accidents and the
-known tricks; it is not a jail for a determined attacker: rescore files of unknown origin in a container.
+In: tasks and the expressions that the benchmark's handlers made from a model's messages. Out: one verdict each. If the
+checker takes too long or too much memory, or its process dies, the verdict is `official.UNFINISHED`, and the next one
+gets a new process. That process can write no file, start no program and make no connection. This stops accidents and
+the known tricks. It does not stop a determined attacker: rescore files of unknown origin in a container.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def _await_start(connection: Connection) -> None:
 
 
 def _receive(connection: Connection) -> Verdict | None:
-    """The next verdict; JSON, because a pickle from in there could do anything out here. None: the process is gone."""
+    """The next verdict, sent as JSON because a pickle from that process could run code here. None: it is gone."""
     try:
         return Verdict(**json.loads(connection.recv_bytes(1 << 16)))
     except (EOFError, OSError):
@@ -100,7 +100,7 @@ def _check(task: Task, expressions: Expressions) -> Verdict:
 
 
 def _confine(memory_mb: int) -> None:
-    """From here on: little memory, no input or output, no environment, and no call that reaches out."""
+    """From here on: little memory, no input or output, no environment, and no call that leaves the process."""
     empty = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1, 2):
         os.dup2(empty, stream)

@@ -1,11 +1,11 @@
 """The benchmark's own executor and checker, called in this process.
 
-In: a `Task` and calls by turn and step. Out: the official verdict and the official result strings. Only for calls that
-this project made itself (ground truth and its perturbations): the official executor evaluates what it is given. A
-model's text goes to it through `confined`, in a process with limits.
+In: a `Task` and calls by turn and step. Out: the official verdict and the official result strings. Use it only for
+calls that this project made itself (ground truth and its perturbations), because the official executor evaluates what
+it is given. A model's text goes to it through `confined`, in a process with limits.
 
 The executor keeps every simulator in its module's globals, and `post_tweet` keeps its default lists, for the life of
-the process; both are cleaned up after each use, as if each instance ran in a process of its own.
+the process. Both are cleaned up after each use, as if each instance ran in its own process.
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ Calls = Sequence[Sequence[Sequence[ToolCall]]]
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What the official checker says."""
+    """The official checker's answer."""
 
     valid: bool
     error_type: str | None
-    """For example `multi_turn:instance_state_mismatch`; None if valid."""
+    """For example `multi_turn:instance_state_mismatch`. None if valid."""
 
     @property
     def reached(self) -> bool:
-        """Whether the checker came to a verdict at all; see `confined`."""
+        """Whether the checker came to a verdict at all (see `confined`)."""
         return not (self.error_type or "").startswith(UNFINISHED)
 
 
 def call_string(call: ToolCall) -> str:
-    """The expression that the official handlers make of a call (`convert_to_function_call`)."""
+    """The expression that the official handlers make from a call (`convert_to_function_call`)."""
     return f"{call.name}({','.join(f'{name}={value!r}' for name, value in call.arguments.items())})"
 
 
@@ -54,7 +54,7 @@ def verdict(task: Task, turns: Calls, ground_truth: Sequence[Sequence[str]] | No
     Args:
         task: the instance.
         turns: turns of steps of calls. Fewer turns than the task has: force-terminated, as `eval_runner.py` says.
-        ground_truth: the answer file's strings; default: the task's calls, written as strings.
+        ground_truth: the answer file's strings. Default: the task's calls, written as strings.
     """
     return check(
         task, [[[call_string(call) for call in step] for step in turn if step] for turn in turns], ground_truth
@@ -64,7 +64,7 @@ def verdict(task: Task, turns: Calls, ground_truth: Sequence[Sequence[str]] | No
 def check(
     task: Task, decoded: Sequence[Sequence[Sequence[str]]], ground_truth: Sequence[Sequence[str]] | None = None
 ) -> Verdict:
-    """The official verdict on expressions, by turn and step, which are evaluated: see the module's warning."""
+    """The official verdict on expressions, by turn and step. They are evaluated: see the module's warning."""
     if len(decoded) != task.n_turns:
         return Verdict(False, "multi_turn:force_terminated")
     expected = ground_truth or [[call_string(call) for call in turn] for turn in task.ground_truth]

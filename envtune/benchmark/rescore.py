@@ -1,8 +1,8 @@
-"""Two verdicts on the same messages: this project's checker and the benchmark's own, and where they differ, why.
+"""Two verdicts on the same messages, from this project's checker and from the benchmark's own, and why they differ.
 
 In: a result file of the benchmark, or a run that `evaluate` wrote. Out: a `Rescored`, one item per instance. A result
-file's messages are replayed here without a step limit, as the official checker does; a run keeps the verdict it had
-when it was played. A difference is explained by one of `CAUSES`, or it is a defect of one of the two.
+file's messages are replayed here without a step limit, as the official checker does. A run keeps the verdict it had
+when it was played. A difference is explained by one of `CAUSES`, or it is a defect of one of the two checkers.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from envtune.evaluation.evaluate import load_result
 from envtune.types import Category, Episode, StopReason, Task, ToolCall
 
 READ_DIFFERENTLY = "read differently"
-"""A message in which the two read other calls: see `chat` for what is stricter here."""
+"""A message in which the two read different calls: `chat` lists what is stricter here."""
 LAST_TURN = "cut off in the last turn"
-"""The official checker knows a turn that was cut off by a turn that is missing, so it misses the last one."""
+"""The official checker recognises a cut-off turn by a missing next turn, so it misses a cut-off last turn."""
 NO_VERDICT = "no official verdict"
 """The official checker took too long, too much memory, or crashed."""
 CAUSES = (NO_VERDICT, LAST_TURN, READ_DIFFERENTLY, *verify.CAUSES)
@@ -39,11 +39,11 @@ class Item:
     ours: bool
     official: Verdict
     cause: str | None
-    """Why the two differ; None if they agree, or if nobody knows."""
+    """Why the two differ. None if they agree, or if the cause is unknown."""
 
     @property
     def differs(self) -> bool:
-        """Whether the two say different things, or the official checker nothing."""
+        """Whether the two verdicts differ, or the official checker gave none."""
         return self.ours != self.official.valid or not self.official.reached
 
 

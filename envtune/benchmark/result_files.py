@@ -1,10 +1,10 @@
-"""The benchmark's own result files: written from episodes, read whoever wrote them.
+"""The benchmark's own result files: written from episodes, and read whatever program wrote them.
 
 A file `BFCL_v4_multi_turn_<category>_result.json` under `<model>/multi_turn/` holds one JSON object per line: the `id`
 and, under `result`, a list of turns of messages (`base_handler.py`, `write`). A message is text, or, from a handler
-with native calls, a list of `{name: arguments}`; how it is read is decided by the handler and not by the file. Here:
-text as `qwen_fc.py` reads it, lists as `openai_completion.py` does. Files of handlers that prompt for Python
-expressions (`[ls(a=True)]`) are refused, because nothing in them tells such a call from an answer.
+with native calls, a list of `{name: arguments}`. The handler, not the file, decides how it is read. Here text is read
+as `qwen_fc.py` does it, and lists as `openai_completion.py` does. Files of handlers that prompt for Python expressions
+(`[ls(a=True)]`) are refused, because nothing in them distinguishes such a call from an answer.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from envtune.data.splits import split_of
 from envtune.types import Category, Episode, Task, ToolCall, id_number
 
 Message = str | list[dict[str, Any]]
-"""What a model answered in one step: text, or native calls."""
+"""A model's answer in one step: text, or native calls."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Entry:
 
 
 def entry_of(episode: Episode) -> Entry:
-    """What the official runner would have written of an episode: messages without their reasoning."""
+    """The entry that the official runner would have written for an episode: messages without their reasoning."""
     return Entry(episode.task_id, tuple(tuple(_said(step.text) for step in turn.steps) for turn in episode.turns))
 
 
@@ -46,7 +46,7 @@ def write_results(folder: Path | str, model: str, episodes: Iterable[Episode]) -
     """Write the result files of a run, one per category, in the order and under the names of the official runner.
 
     Args:
-        folder: the runner's `result` folder; a file already there is replaced.
+        folder: the runner's `result` folder. A file already there is replaced.
         model: the official registry's name of the model, such as `Qwen/Qwen3-4B-Instruct-2507-FC`: `bfcl evaluate`
             takes the handler from it.
         episodes: at most one per instance.
@@ -81,7 +81,7 @@ def read_results(path: Path | str, tasks: Sequence[Task], partial: bool = False)
     Raises:
         FileNotFoundError: nothing there.
         ValueError: a line that is not an entry, an instance that is unknown or there twice, or, without `partial`,
-            categories that do not hold a whole split: what a killed run leaves.
+            categories that do not hold a whole split, as a killed run leaves them.
     """
     path = Path(path)
     files = sorted(path.rglob(file_name("*"))) if path.is_dir() else [path]
@@ -102,7 +102,7 @@ def read_results(path: Path | str, tasks: Sequence[Task], partial: bool = False)
 
 
 def official_reading(message: Message) -> list[str]:
-    """The expressions that the official handler makes of a message; none where it reads no call."""
+    """The expressions that the official handler makes from a message. None where it reads no call."""
     try:
         calls = message if isinstance(message, list) else _tool_calls(message)
         return [
@@ -154,7 +154,7 @@ def _entry(where: str, line: str, by_id: Mapping[str, Task]) -> Entry:
         content = json.loads(line)
         task_id, result = content["id"], content["result"]
     except (ValueError, RecursionError):
-        raise ValueError(f"{where}: not complete JSON: half a result file? generate this entry again") from None
+        raise ValueError(f"{where}: not complete JSON (half a result file?); generate this entry again") from None
     except (KeyError, TypeError):
         raise ValueError(f'{where}: not an entry with "id" and "result"') from None
     if not isinstance(task_id, str) or task_id not in by_id:
@@ -179,7 +179,7 @@ def _check_whole(path: Path, tasks: Sequence[Task]) -> None:
         numbers = [task.number for task in tasks if task.category is category]
         if numbers and split_of(numbers) is None:
             raise ValueError(
-                f"{path}: {len(numbers)} instances of {category}, which is no whole split: half a result file? "
+                f"{path}: {len(numbers)} instances of {category}, which is no whole split (half a result file?); "
                 "generate the rest, or rescore what is there with --partial"
             )
 

@@ -1,8 +1,8 @@
 """Does the environment say what the benchmark says? `envtune verify` in one function.
 
-In: tasks. Out: a `Report`: every ground truth replayed with and without hints, and perturbed trajectories on which
-verdict and result strings are compared with the official checker and executor. A difference is either explained by a
-named departure of `environment.simulator` or a failure.
+In: tasks. Out: a `Report`. Every ground truth is replayed with and without hints. On perturbed trajectories, verdicts
+and result strings are compared with the official checker and executor. A difference is either explained by a named
+departure of `environment.simulator`, or it is a failure.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from envtune.policy.noise import Noise, perturb
 from envtune.types import JSON, Episode, Task, ToolCall
 
 NOISE_LEVELS = (0.1, 0.3, 0.6)
-"""Shares of disturbed calls, in turn, so that trajectories range from almost right to hopeless."""
+"""Shares of changed calls, in turn, so that trajectories range from almost correct to hopeless."""
 CAUSES = ("guarded call", "rewritten text", "shared defaults")
 """The departures named in `environment.simulator`."""
 
 
 @dataclass
 class Report:
-    """Counts of what was compared, and every unexplained difference in words."""
+    """Counts of the comparisons, and every unexplained difference in words."""
 
     ground_truths: int = 0
     trajectories: Counter[str] = field(default_factory=Counter)
@@ -47,7 +47,7 @@ class Report:
         return not self.failures
 
     def table(self) -> pd.DataFrame:
-        """What was checked, how often, and what came out."""
+        """The checks, how often each was made, and the results."""
         rows = [("ground truths replayed, hints off and on", self.ground_truths)]
         rows += [(f"perturbed trajectories, {category}", n) for category, n in self.trajectories.items()]
         rows += [("... of these right by the official verdict", self.verdicts[True])]
@@ -61,7 +61,7 @@ def verify(tasks: Sequence[Task], trajectories: int = 5600, seed: int = 0, progr
     """Replay every ground truth with hints on and off, then compare perturbed trajectories with the official code.
 
     Args:
-        tasks: the instances; trajectories go over them in turn.
+        tasks: the instances. Trajectories use them in turn.
         trajectories: how many perturbed trajectories to compare.
         seed: of the perturbations.
         progress: show a progress bar.
@@ -87,11 +87,11 @@ DEPARTURES = {
         ToolCall("post_tweet", {"content": "two"}),
     ],
 }
-"""Calls that show each departure, so that it is seen and not only claimed."""
+"""Calls that demonstrate each departure."""
 
 
 def _check_departures(tasks: Sequence[Task], report: Report) -> None:
-    """On the first task with a logged-in poster whose next tweet is number 3; none: nothing to show it on."""
+    """Check on the first task with a logged-in poster whose next tweet is number 3. Without one, nothing is checked."""
     wanted = {"authenticated": True, "tweet_counter": 3}.items()
     task = next((task for task in tasks if wanted <= _simple(task.initial_config.get("TwitterAPI", {}))), None)
     if task is None:
@@ -109,7 +109,7 @@ def _simple(config: JSON) -> ItemsView[str, Any]:
 
 
 def _check_ground_truth(task: Task, report: Report) -> None:
-    """Played on a copy of the task, of which no run is recorded yet: every call runs, every state is compared."""
+    """Played on a copy of the task, for which no run is recorded yet: every call runs, every state is compared."""
     report.ground_truths += 1
     turns = [[[call] for call in turn] for turn in task.ground_truth]
     expected = [text for turn in official.results(task, turns) for step in turn for text in step]

@@ -1,7 +1,7 @@
-"""Build the tiny policy from nothing: words, tokenizer, dialogues, training, measurement, files.
+"""Build the tiny policy from scratch: words, tokenizer, dialogues, training, measurement, files.
 
-In: a folder, a number of nominal minutes, a seed. Out: the checkpoint and its `card.json`. The work is a number of
-tokens, not of seconds, so that the same seed gives the same weights on a slower machine of the same kind.
+In: a folder, a number of nominal minutes, a seed. Out: the checkpoint and its `card.json`. The work is counted in
+tokens, not in seconds, so the same seed gives the same weights on a slower machine of the same kind.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 TOKENS_PER_MINUTE = 1_000_000
-"""A nominal minute of training; two free cores do about that."""
+"""Tokens of a nominal minute of training. Two free cores do about that in a minute."""
 EPOCHS = 2.0
-"""How often a dialogue is read."""
+"""Number of passes over the dialogues."""
 DIALOGUE_TOKENS = 150
 """Mean length of a dialogue."""
 CARD = "card.json"
@@ -49,11 +49,11 @@ def build(
     """Build into `out` and return the card.
 
     Args:
-        out: folder; files of an earlier build are overwritten.
-        minutes: nominal minutes of training; data and measurement come on top.
+        out: folder. Files of an earlier build are overwritten.
+        minutes: nominal minutes of training. Data and measurement take further time.
         seed: of weights, dialogues and their order.
-        tasks: tasks per measurement; 0: measure nothing.
-        echo: is told about the progress.
+        tasks: tasks per measurement. 0: measure nothing.
+        echo: gets lines about the progress.
 
     Raises:
         ValueError: `minutes` is not positive.

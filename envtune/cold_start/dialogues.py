@@ -1,7 +1,7 @@
 """Dialogues that a stand-in for an instruct model has seen: single requests, solved on the real simulators.
 
-In: a random generator. Out: `Dialogue`s, every assistant message of which is an example. The package's docstring says
-what they hold.
+In: a random generator. Out: `Dialogue`s. Every assistant message in them is an example. The package's docstring says
+what they contain.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ NO_TOOL = "No tool for this is available."
 NO_VALUE = "Please tell me the missing value."
 FAILED = "That did not work."
 ANSWERS = (DONE, NO_TOOL, NO_VALUE, FAILED)
-"""What the policy says when it does not call a tool."""
+"""The policy's messages without a tool call."""
 
 SINGLES = tuple(kind.name for kind in KINDS.values() if kind.train and not kind.chain)
 BLOCK = 256
-"""Instances that are generated at a time."""
+"""Instances generated at a time."""
 
 
 @dataclass
@@ -54,8 +54,8 @@ def _documents(classes: tuple[str, ...]) -> dict[str, JSON]:
 
 
 def solved(instance: Instance) -> Dialogue | None:
-    """Every turn solved or declined, up to the first chain: there the goal is asked for at once, and it ends. None if
-    the simulators refuse what should solve a turn."""
+    """Every turn solved or declined, up to the first chain. There the goal is called at once, and the dialogue ends.
+    None if the simulators refuse what should solve a turn."""
     task = instance.task()
     env = ToolUseEnv(task)
     seen = env.reset()

@@ -1,9 +1,9 @@
-"""Disguises: the same dialogue about other words, so that values are copied from the text and not known by heart.
+"""Disguises: the same dialogue about other words, so that values are copied from the text and not memorised.
 
-A million parameters learn the few dozen names of the train split by heart before they learn to copy. In half of the
-instances every name, text, file, folder, city, company and symbol is exchanged for words of the vocabulary at random,
-before anything is played; so no value of `val` or `test` is made up. In half of the dialogues with hints the helper has
-another name, in the list of tools, in the hint and in the call, so that names of tools are read off the hint.
+A million parameters memorise the few dozen names of the train split before they learn to copy. In half of the instances
+every name, text, file, folder, city, company and symbol is replaced by random words of the vocabulary, before anything
+is played. So no value of `val` or `test` is made up. In half of the dialogues with hints the helper has another name,
+in the list of tools, in the hint and in the call. So the policy must read names of tools from the hint.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _TABLES = ("zip_city", "air_city", "company")
 
 @cache
 def _values() -> re.Pattern[str]:
-    """All values that a disguise exchanges, in any split."""
+    """All values that a disguise replaces, in any split."""
     found = {str(value) for pool in _OPEN for value in POOLS[pool].items}
     found |= {str(part) for pool in _TABLES for item in POOLS[pool].items for part in item if not str(part).isdigit()}
     return re.compile(r"\b(?:" + "|".join(sorted(map(re.escape, found - {""}), key=len, reverse=True)) + r")\b")
@@ -40,7 +40,7 @@ def _fillers() -> tuple[str, ...]:
 
 
 def disguise(instance: Instance, rng: random.Random) -> Instance:
-    """The instance about other words; each word stands for the same wherever it occurs."""
+    """The instance about other words. Each word has the same replacement everywhere."""
     kinds = instance.entry["kinds"]
     text = json.dumps([{**instance.entry, "kinds": [], "id": ""}, instance.ground_truth, instance.naive])
     others: dict[str, str] = {}
@@ -70,13 +70,13 @@ def _like(value: str, rng: random.Random) -> str:
 
 
 _FREE = ("the", "please", "me", "my", "now", "a", "is", "what", "show", "i", "want", "to", "it", "here")
-"""Words that a request can mostly do without, or with."""
+"""Words that a request can mostly lose or gain without harm."""
 
 
 def reword(instance: Instance, rng: random.Random) -> Instance:
-    """The instance in sloppier sentences: a few of the small words left out, "please" or "now" at an end.
+    """The instance in sloppier sentences: a few small words left out, "please" or "now" at the start or the end.
 
-    A kind has two or three wordings in the train split, which are soon known by heart; what matters is left in order.
+    A kind has two or three wordings in the train split, which are soon memorised. The important words keep their order.
     """
     kept = set(re.findall(r"\w+", str([instance.ground_truth, instance.naive])))
     entry = copy.deepcopy(instance.entry)
@@ -98,14 +98,14 @@ def _names() -> frozenset[str]:
 
 
 def _code(rng: random.Random) -> str:
-    """A city, company or symbol; only ever in place of a person."""
+    """A city, company or symbol. It only ever replaces a person."""
     item = rng.choice(POOLS[rng.choice(_TABLES)].items)
     return str(rng.choice([part for part in item if part and not str(part).isdigit()]))
 
 
 @cache
 def _tool_names() -> tuple[str, ...]:
-    """All but those that only held-out kinds need."""
+    """All tool names except those that only held-out kinds need."""
     known = {document["name"] for domain in bfcl.tool_documents().values() for document in domain}
     trained = {tool for kind in KINDS.values() if kind.train for tool in kind.tools}
     held_out = {tool for kind in KINDS.values() if not kind.train for tool in kind.tools}

@@ -1,7 +1,7 @@
-"""From dialogues to batches: token ids and which of them the policy learns to write.
+"""From dialogues to batches: token ids, and which of them the policy learns to write.
 
 In: a tokenizer and a seed. Out: lists of `Example`s, about 2,048 tokens each, of similar length. The targets are the
-assistant's tokens, from the first behind `<|im_start|>assistant\\n` to `<|im_end|>`.
+assistant's tokens, from the first after `<|im_start|>assistant\\n` to `<|im_end|>`.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 MIXTURE = {"forms": 0.32, "singles": 0.22, "requests": 0.08, "pairs": 0.38}
-"""Share of dialogues: calls with values to copy; single requests; any requests, up to the first chain; failures and
-hints."""
+"""Shares of dialogues, in this order: calls with values to copy, single requests, any requests up to the first chain,
+failures and hints."""
 DISGUISED = 0.5
-"""Share of solved instances whose values are exchanged for other words."""
+"""Share of solved instances whose values are replaced by other words."""
 JOINED = 0.6
-"""Share of pairs that stand behind or before single requests to other simulators, in one conversation."""
+"""Share of pairs that stand before or after single requests to other simulators, in one conversation."""
 REWORDED = 0.5
 """Share of solved instances whose sentences are made sloppier."""
 BLOCK = 2000
-"""Dialogues that one process makes at a time; each block has its own seed."""
+"""Dialogues that one process makes at a time. Each block has its own seed."""
 BATCH_TOKENS = 2048
 """Tokens of a batch, padding included."""
 CHUNK = 1024
@@ -43,14 +43,14 @@ CHUNK = 1024
 
 @dataclass(frozen=True)
 class Example:
-    """A tokenised dialogue; `learned[i]` says whether `ids[i]` is a target."""
+    """A tokenised dialogue. `learned[i]` says whether `ids[i]` is a target."""
 
     ids: list[int]
     learned: list[bool]
 
 
 def dialogues(n: int, seed: int) -> list[Dialogue]:
-    """`n` dialogues of the mixture, made by as many processes as there are cores; the same for any number of them."""
+    """`n` dialogues of the mixture, made by one process per core. They do not depend on the number of cores."""
     sizes = [min(BLOCK, n - begin) for begin in range(0, n, BLOCK)]
     seeds = [f"{seed} {block}" for block in range(len(sizes))]
     if len(sizes) == 1:
@@ -73,7 +73,7 @@ def _block(n: int, seed: str) -> list[Dialogue]:
 
 
 def _solved(source: Source, rng: random.Random) -> Dialogue:
-    """The next one that the simulators accept: some know only the cities and companies of their tables."""
+    """The next dialogue that the simulators accept: some know only the cities and companies of their tables."""
     while True:
         instance = source.next()
         instance = disguise(instance, rng) if rng.random() < DISGUISED else instance
@@ -83,7 +83,7 @@ def _solved(source: Source, rng: random.Random) -> Dialogue:
 
 
 def joined(pair: Dialogue, other: Dialogue, rng: random.Random) -> Dialogue:
-    """Both in one conversation, if no simulator is in both; else the first alone."""
+    """Both in one conversation if they share no simulator, else the first alone."""
     if _simulators(pair) & _simulators(other):
         return pair
     whole = [each for each in (pair, other) if each.messages[-1].get("content") in ANSWERS]
@@ -94,7 +94,7 @@ def joined(pair: Dialogue, other: Dialogue, rng: random.Random) -> Dialogue:
 
 
 def _simulators(dialogue: Dialogue) -> set[str]:
-    """Those whose tools are offered; a tool under another name stands beside others of its simulator."""
+    """Simulators whose tools are offered. A renamed tool is found by the other tools of its simulator."""
     offered = {tool["function"]["name"] for tool in dialogue.tools}
     return {cls for cls, names in _tools().items() if offered & names}
 
@@ -124,7 +124,7 @@ def encode(tokenizer: PreTrainedTokenizerBase, found: Sequence[Dialogue]) -> lis
 
 
 def batches(examples: Sequence[Example], seed: int) -> Iterator[list[Example]]:
-    """Batches without end: first the shorter half of the examples, then all of them, in a new order each time."""
+    """Endless batches: first the shorter half of the examples, then all of them, in a new order each time."""
     rng = random.Random(f"batches {seed}")
     kept = sorted(examples, key=lambda example: len(example.ids))[: len(examples) // 2]
     while True:

@@ -3,7 +3,7 @@
 In: a model and batches. Out: the model, trained in place, and its losses. Muon (Jordan et al. 2024, torch's own)
 makes the momentum of each hidden matrix orthogonal before the step. Learning rates are constant for the first half,
 then fall linearly to zero. Rates, batch and heads were chosen on dialogues of the train split that were not trained on
-(1.2 M tokens, one seed each; the changelog has the table).
+(1.2 M tokens, one seed each, table in the changelog).
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 MUON_LR, ADAM_LR = 0.005, 3e-3
 READ_WEIGHT, READ_SHARE = 0.1, 0.25
-"""Weight of the loss on what the policy only reads (results repeat values of calls, which teaches to copy), and the
-share of those tokens that it is taken of, at random: the softmax over the vocabulary is a good part of the work."""
+"""Weight of the loss on text that the policy only reads (results repeat values of calls, which teaches copying), and
+the random share of those tokens that it uses. The share saves time: the softmax over the vocabulary is expensive."""
 WARMUP = 20
 """Steps over which the learning rates rise."""
 DECAY_FROM = 0.5
@@ -37,7 +37,7 @@ def fit(
     seed: int = 0,
     echo: Callable[[str], object] = lambda line: None,
 ) -> list[float]:
-    """Train on `tokens` tokens, padding not counted; returns the loss of every step."""
+    """Train on `tokens` tokens, padding not counted, and return the loss of every step."""
     optimizers = _optimizers(model)
     torch.manual_seed(seed)
     model.train()
@@ -76,7 +76,7 @@ def _loss(model: Any, batch: list[Example]) -> torch.Tensor:
     learned = torch.tensor([example.learned + [False] * (width - len(example.ids)) for example in batch])
     real = torch.tensor([[True] * len(e.ids) + [False] * (width - len(e.ids)) for e in batch])
     with torch.autocast("cpu", torch.bfloat16):
-        hidden = model.model(input_ids=ids).last_hidden_state  # padding stands behind, where causal attention ends
+        hidden = model.model(input_ids=ids).last_hidden_state  # padding is on the right, so no token attends to it
         scored = learned[:, 1:] | (real[:, 1:] & (torch.rand(ids[:, 1:].shape) < READ_SHARE))
         logits = model.lm_head(hidden[:, :-1][scored])
     each = cross_entropy(logits.float(), ids[:, 1:][scored], reduction="none")

@@ -1,9 +1,9 @@
 """Forms: a tool, values for its arguments in any order, and the call that has them all.
 
-In: a random generator. Out: `Dialogue`s of one request, or of a request that passes through a first tool: what that
-returns goes into an argument of the second. No simulator is asked, the results are made up; nothing is learned but to
-copy values from the text to where they belong, to the digit. Half of what a form's call holds is values, against a
-fifth in other dialogues, so that copying is learned early.
+In: a random generator. Out: `Dialogue`s of one request, or of a request that passes through a first tool, whose result
+goes into an argument of the second. No simulator is asked, the results are made up. The policy only learns to copy
+values exactly from the text to where they belong. Values make up half of a form's call, but a fifth of the calls in
+other dialogues, so copying is learned early.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ WORDED = (
     "with {word} {value}",
     "use {value} as the {word}",
 )
-"""How a request gives a value."""
+"""Wordings with which a request gives a value."""
 ASKED = ("{tool} , {form}", "call {tool} with {form}", "please {tool} {form}", "{form} , {tool}")
-"""How a request names its tool."""
+"""Wordings with which a request names its tool."""
 NAMELESS = 0.3
-"""Share of requests that leave the tool to be told by its arguments."""
+"""Share of requests that do not name the tool, so that it must be inferred from its arguments."""
 OFFERED = (1, 3)
 """Least and most tools of a form."""
 RELAYED = 0.35
@@ -61,7 +61,7 @@ def _filled(rng: random.Random) -> Dialogue:
 
 
 def _relay(rng: random.Random) -> Dialogue:
-    """A first tool, once or twice, and a second one that takes what it returns."""
+    """A first tool, called once or twice, and a second one that takes its results."""
     first, second = rng.sample(_with_arguments(), 2)
     slots = [key for key, schema in _properties(second).items() if schema["type"] in _RETURNS]
     slots = rng.sample(slots, min(len(slots), rng.choice((1, 1, 2))))

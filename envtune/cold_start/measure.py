@@ -1,6 +1,6 @@
-"""What a tiny policy can do: single requests exactly, chains with and without hints. Greedy, on procedural tasks.
+"""How well a tiny policy does single requests, and chains with and without hints. Greedy, on procedural tasks.
 
-A chain is measured on tasks that hold nothing but chains, so that single requests do not flatter the number.
+Chains are measured on tasks that contain only chains, so that easy single requests do not raise the number.
 """
 
 from __future__ import annotations
@@ -21,28 +21,28 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 MESSAGE_TOKENS = 160
-"""Longest message of the tiny policy: the longest call of a procedural task has about 90 tokens."""
+"""Longest message of the tiny policy in tokens. The longest call of a procedural task has about 90."""
 CHAINS = tuple(kind.name for kind in KINDS.values() if kind.train and kind.chain and not kind.half)
 HINTS = {"none": (0.0, Strength.LIST), "list": (1.0, Strength.LIST), "one": (1.0, Strength.ONE)}
 """Name -> rate and strength of hints."""
 
 
 LIMITS = Limits(MESSAGE_TOKENS, episode_tokens=1200)
-"""Room for what a chain needs."""
+"""Enough room for a chain."""
 RULES = {
     name: Rules(max_steps_per_turn=10, temperature=0.0, hint_rate=rate, hint_strength=strength)
     for name, (rate, strength) in HINTS.items()
 }
-"""Greedy."""
+"""Setting of hints -> greedy rules with enough steps for a chain."""
 
 
 def measure(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, n: int, split: str, seed: int = 0) -> JSON:
     """Accuracies on `n` tasks of single requests and `n` tasks of chains of a split.
 
     Returns:
-        `single_exact`: share of turns whose calls are the ground truth's, all categories; and by category.
-        `chains`: per setting of hints, the share of turns right among those that expect calls, the share of tasks
-        solved, and turns right by kind.
+        `single_exact`: share of turns whose calls are exactly the ground truth's, over all categories and by category.
+        `chains`: per setting of hints, the share of turns correct among those that expect calls, the share of tasks
+        solved, and the share of turns correct by kind.
     """
     tasks = synth.load(n, split, seed, kinds=SINGLES)
     episodes = [rollout.episode for rollout in play(model, tokenizer, tasks, RULES["none"], LIMITS)]

@@ -1,12 +1,12 @@
-"""Dialogues in which a call fails for real: hints are followed, errors without a hint admitted.
+"""Dialogues in which a call really fails. Hints are followed, and errors without a hint are admitted.
 
-In: two single requests of one generated task, the *goal* and the *helper*. The goal is made to fail, either because
-the state of its simulator is changed (`_broken`) or because one of its values is replaced by the name of something
-that the helper looks up (`_value_scene`). The hint keeps the real reason of `environment.hints` for this failure; the
-tool that it names is the helper's, drawn from the requests of the task, whatever the goal is. So a tool that helps is
-named no more often than any other, and nothing about the goal tells which one it will be. Where it would help
-(`TRUE_PAIRS`), the dialogue ends with its call: what comes of it is not shown. Elsewhere the repeated goal mostly gets
-the answer that the simulators give in the intact state, so that following a hint is seen to pay.
+In: two single requests of one generated task, the *goal* and the *helper*. The goal is made to fail: either the state
+of its simulator is changed (`_broken`), or one of its values is replaced by the name of something that the helper looks
+up (`_value_scene`). The hint keeps the real reason of `environment.hints` for this failure. But the tool that it names
+is the helper's, drawn from the requests of the task, whatever the goal is. So a tool that helps is named no more often
+than any other, and the goal does not reveal which one it will be. Where it would help (`TRUE_PAIRS`), the dialogue ends
+with its call, and the outcome is not shown. Elsewhere the repeated goal mostly gets the answer that the simulators give
+in the intact state, so the policy sees that following a hint pays.
 """
 
 from __future__ import annotations
@@ -34,19 +34,19 @@ TRUE_PAIRS = frozenset(
 ) | frozenset((goal, helper) for rule in RULES for goal in rule.tools.split() for helper in rule.resolving)
 """Goal tool and a tool that it needs, in a chain of any split or by a rule of the hints."""
 LOOKUPS = ("user_id", "zipcode", "airport", "symbol", "stock_info", "user_tweets", "to_gallons", "add_contact")
-"""Kinds whose result holds a value for what they are asked about."""
+"""Kinds that look something up: their result holds a value for their argument."""
 SENTENCES = tuple(
     rule.do for rule in RULES if "{tool}" in rule.do and "repeat {call}" in rule.do and rule.do.count("{") == 2
 )
-"""How hints word their advice to call one tool."""
+"""The wording with which hints advise to call one tool."""
 HINTED = 0.8
-"""Share of failures beside which a hint stands."""
+"""Share of failures with a hint."""
 LISTED = 0.65
 """Share of hints that name three tools instead of one."""
 TWO_HINTS = 0.5
-"""Share of scenes, among those with a third request, in which the repeated goal fails under another hint."""
+"""Share of scenes, among those with a third request, in which the repeated goal fails with another hint."""
 DISGUISED, RENAMED = 0.5, 0.5
-"""Shares of tasks and dialogues, see `disguise`."""
+"""Shares of disguised tasks and dialogues, see `disguise`."""
 DETAILS = (
     "{word} {value}",
     "{value}",
@@ -56,26 +56,26 @@ DETAILS = (
     "my {word} is {value}",
     "{word} is {value}",
 )
-"""How the user words what the helper needs."""
+"""Wordings with which the user gives the details for the helper."""
 PER_TASK = 3
 """Most dialogues about one generated task."""
 TABLES = {"zipcode": "zip_city", "airport": "air_city", "symbol": "company"}
-"""Lookups that can be made twice, and the pool of what they are asked about."""
+"""Lookups that can be made twice, and the pool of their arguments."""
 TWO_LOOKUPS = 0.8
-"""Share of scenes with such a lookup in which it is made twice, where the goal has two values to replace."""
+"""Share of scenes with such a lookup, and a goal with two values to replace, in which the lookup is made twice."""
 UNKNOWN = ("Stock not found", "Unknown", "00000", "Invalid")
-"""How lookups begin to say that they know nothing."""
+"""Beginnings of results in which a lookup found nothing."""
 GIVEN_UP = 0.15
 """Share of failures whose real hint says that no tool helps, and after which the user is told so."""
 PAYS = 0.8
 """Share of repeated goals that get the answer of the intact state instead of the failure."""
 EXPLORE = 0.12
-"""Share of failures without a hint after which the helper is tried unasked."""
+"""Share of failures without a hint after which the helper is called unasked."""
 
 
 @dataclass
 class _Scene:
-    """What is played: the goal first as the user asks for it, then again with what the helpers found."""
+    """The calls to play: the goal first as the user asks for it, then again with what the helpers found."""
 
     task: Task
     goal: ToolCall
@@ -86,7 +86,7 @@ class _Scene:
     helpers: tuple[ToolCall, ...]
     """Calls of one tool, made together."""
     slots: tuple[str, ...] = ()
-    """Arguments of the goal that take what the helpers find, one each; empty: the goal is repeated as it is."""
+    """Arguments of the goal that take what the helpers find, one each. Empty: the goal is repeated unchanged."""
     types: tuple[type, ...] = ()
     later: ToolCall | None = None
     """Another tool, for when the repeated goal fails as well."""
@@ -132,7 +132,7 @@ class Pairs:
         return [scene for scene in scenes if scene is not None]
 
     def _play(self, scene: _Scene) -> Dialogue | None:
-        """The dialogue; None if the goal does not fail, or the helper does."""
+        """The dialogue. None if the goal does not fail, or the helper fails."""
         rng, env = self._rng, ToolUseEnv(scene.task)
         seen = env.reset()
         dialogue = Dialogue(seen.tools, list(seen.messages))
@@ -175,7 +175,7 @@ class Pairs:
         return dialogue
 
     def _lay(self, dialogue: Dialogue, goal: ToolCall, helper: str, result: ToolResult) -> None:
-        """Put a hint beside the failure that the dialogue ends with."""
+        """Add a hint to the failure that the dialogue ends with."""
         rng = self._rng
         real = hint(goal, result, dialogue.tools, [str(dialogue.messages[0]["content"])])
         why = real.text.split(". ", 1)[0] + "." if real else f"{goal.name} did not work like this."
@@ -193,7 +193,7 @@ class Pairs:
 def _state_scene(
     rng: random.Random, task: Task, goal: _Request, helper: ToolCall, others: list[ToolCall]
 ) -> _Scene | None:
-    """The goal asked for in a state in which it fails, beside the details of the helper, and perhaps of another."""
+    """The goal asked for in a state in which it fails, with the details of the helper, and perhaps of another."""
     later = rng.choice(others) if others and rng.random() < TWO_HINTS else None
     helpers = [call for call in (helper, later) if call is not None]
     rng.shuffle(helpers)
@@ -207,7 +207,7 @@ def _state_scene(
 
 
 def _value_scene(rng: random.Random, task: Task, goal: _Request, helper: _Request) -> _Scene | None:
-    """The goal asked for with names in place of values, one for each slot."""
+    """The goal asked for with names instead of values, one for each slot."""
     (_, text, call), (kind, _, first) = goal, helper
     slots = [key for key, value in call.arguments.items() if text.count(str(value)) == 1 and not _is_switch(value)]
     if not slots:
@@ -242,7 +242,7 @@ def _may_pair(goal: ToolCall, helper: ToolCall) -> bool:
 
 
 def _is_detail(value: Any) -> bool:
-    """Whether a user would name it: neither a switch nor a constant of the tool."""
+    """Whether a user would mention it: neither a switch nor a constant of the tool."""
     return not _is_switch(value) and value not in ("START", "read_write", "USD", "on", 1.0)
 
 
@@ -259,7 +259,7 @@ def _one_turn(task: Task, text: str, config: JSON) -> Task:
 
 
 def _broken(config: JSON, goal: ToolCall) -> JSON:
-    """The initial state changed so that many goals fail for a reason that has nothing to do with their values."""
+    """The initial state changed so that many goals fail for a reason unrelated to their values."""
     config = copy.deepcopy(config)
     for domain, changes in _BROKEN.items():
         if domain in config:
@@ -288,7 +288,7 @@ def _act(dialogue: Dialogue, env: ToolUseEnv, call: ToolCall) -> ToolResult:
 
 
 def _intact(scene: _Scene, again: ToolCall) -> str | None:
-    """What the simulators answer to the goal in the intact state, about the values of `again`; None: an error."""
+    """The simulators' answer to the goal in the intact state, about the values of `again`. None: an error."""
     env = ToolUseEnv(scene.intact)
     env.reset()
     env.step(render_calls([scene.right]))
@@ -300,7 +300,7 @@ def _intact(scene: _Scene, again: ToolCall) -> str | None:
 
 
 def _carried(scene: _Scene, found: list[str]) -> ToolCall | None:
-    """The goal with what the helpers found in its slots; None if a result holds nothing that fits."""
+    """The goal with what the helpers found in its slots. None if a result holds nothing that fits."""
     arguments = dict(scene.goal.arguments)
     for slot, wanted, text in zip(scene.slots, scene.types, found, strict=False):
         value = next((v for v in _scalars(ast.literal_eval(_python(text))) if v != arguments[slot]), None)

@@ -1,7 +1,7 @@
 """The words of the tiny policy's tokenizer: what the environment can say about procedural tasks, and the tools' names.
 
 Out: a sorted list, the same in every process. Values (names, cities, digits, ...) are words without a space before
-them, so that a value is the same token wherever it stands; other words come with and without one.
+them, so a value is the same token wherever it stands. Other words come with and without a space.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from envtune.types import JSON
 TASKS = 400
 """Tasks of each split that are played to collect what the simulators say."""
 OFTEN = 3
-"""A word of the simulators becomes a token if it was read this often."""
+"""A word of the simulators becomes a token if it was read at least this often."""
 _WORD = re.compile(r"[A-Za-z]+(?:_[A-Za-z]+)*")
 
 
@@ -53,7 +53,7 @@ def _words_of(texts: Iterable[str]) -> Iterator[str]:
 
 
 def _read_often() -> set[str]:
-    """Words of results, with and without hints, of solved tasks and of chains whose goal is asked for at once."""
+    """Words of results, with and without hints, of solved tasks and of chains whose goal is called at once."""
     counts: dict[str, int] = {}
     for split in synth.SPLITS:
         for instance in synth.generate(TASKS, split, seed=1):

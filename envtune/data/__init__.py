@@ -22,18 +22,18 @@ def load_tasks(
     """Tasks of a source.
 
     Args:
-        source: `"bfcl"`, the 800 multi-turn instances of the benchmark, in its order (by category, then id number); or
-            `"synth"`, procedural tasks over the same simulators, categories in turn; or `"chains"`, those
-            of one request each that needs several calls, kinds in turn.
-        n: procedural tasks only: how many; default: 64. The first m of n tasks do not depend on n.
-        split: for `bfcl` `all` (default), `train`, `val`, `test` or `heldout` (val + test), by id number; for
+        source: `"bfcl"`: the 800 multi-turn instances of the benchmark, in its order (by category, then id number).
+            `"synth"`: procedural tasks over the same simulators, categories in turn. `"chains"`: procedural tasks of
+            one request each that needs several calls, kinds in turn.
+        n: number of procedural tasks, by default 64. The first m of n tasks do not depend on n.
+        split: for `bfcl` `all` (default), `train`, `val`, `test` or `heldout` (val + test), by id number. For
             procedural tasks `train` (default), `val`, `test` or `ood` (kinds and domains that training never sees).
-        seed: procedural tasks only: another seed gives other tasks, with other ids.
-        categories: some of `base`, `miss_func`, `miss_param`, `long_context`; default: all four.
+        seed: for procedural tasks only. Another seed gives other tasks, with other ids.
+        categories: some of `base`, `miss_func`, `miss_param`, `long_context`. Default: all four.
 
     Raises:
         ValueError: unknown source, category or split, or a benchmark file that was changed.
-        ModuleNotFoundError: the benchmark package is missing; the message says how to install it.
+        ModuleNotFoundError: the benchmark package is missing. The message says how to install it.
     """
     wanted = _categories(categories)
     if source in ("synth", "chains"):
@@ -42,7 +42,7 @@ def load_tasks(
     if source != "bfcl":
         raise ValueError(f"unknown task source {source!r}; known: 'bfcl', 'synth', 'chains'")
     if n is not None or seed:
-        raise ValueError("n and seed are for procedural tasks ('synth', 'chains'); the benchmark's tasks are fixed")
+        raise ValueError("n and seed are for procedural tasks ('synth', 'chains'); leave them out for 'bfcl'")
     return [task for task in select(bfcl.load(), split or "all") if task.category in wanted]
 
 

@@ -2,9 +2,9 @@
 
 In: the package's own files, whose SHA-256 is checked. Out: `Task` records. Follows `utils.py`
 (`populate_test_cases_with_predefined_functions`, the Python note on tool descriptions) and `model_handler/utils.py`
-(`convert_to_tool` for OpenAI-style models) of bfcl-eval 2026.3.23, and departs from neither: a tool withheld in
-`miss_func` gets no Python note there, so it gets none here; `excluded_function` is never read there, so it is only
-carried along here.
+(`convert_to_tool` for OpenAI-style models) of bfcl-eval 2026.3.23 without any departure. A tool withheld in `miss_func`
+gets no Python note there, so it gets none here. `excluded_function` is never read there, so it is only carried along
+here.
 """
 
 from __future__ import annotations
@@ -13,12 +13,15 @@ import ast
 import hashlib
 import importlib.util
 import json
+from collections.abc import Callable
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from envtune.types import JSON, Category, Task, ToolCall
+
+MakeSchema = Callable[[JSON, str], JSON]
 
 PACKAGE_VERSION = "2026.3.23"
 INSTALL_COMMAND = f"pip install --no-deps bfcl-eval=={PACKAGE_VERSION}"
@@ -37,7 +40,7 @@ TOOL_DOCS = {
 
 PYTHON_NOTE = " Note that the provided function is in Python 3 syntax."
 
-# Data, answers, tool documents, and the code that decides a verdict: scores compare only where all of them are equal.
+# Data, answers, tool documents, and the code that decides a verdict. Scores are comparable only if all are equal.
 _ANSWERS = "data/possible_answer/BFCL_v4_multi_turn"
 _DOCS = "data/multi_turn_func_doc"
 _CHECKER = "eval_checker/multi_turn_eval"
@@ -87,7 +90,7 @@ def package_dir() -> Path:
     """Folder of the installed benchmark package.
 
     Raises:
-        ModuleNotFoundError: it is not installed; the message holds the command that installs it.
+        ModuleNotFoundError: it is not installed. The message gives the command that installs it.
     """
     spec = importlib.util.find_spec("bfcl_eval")
     if spec is None or spec.origin is None:
@@ -102,7 +105,7 @@ def check_files(root: Path | None = None) -> None:
 
     Raises:
         FileNotFoundError: a file is missing.
-        ValueError: a file differs; the message names file, expected and found hash.
+        ValueError: a file differs. The message names the file, the expected hash and the hash found.
     """
     root = root or package_dir()
     for name in SHA256:
@@ -110,7 +113,7 @@ def check_files(root: Path | None = None) -> None:
 
 
 def data_version() -> dict[str, str]:
-    """What identifies the benchmark: package version, and one hash over all file hashes."""
+    """The benchmark's identity: package version, and one hash over all file hashes."""
     try:
         installed = version("bfcl-eval")
     except PackageNotFoundError:
@@ -122,10 +125,10 @@ def data_version() -> dict[str, str]:
 def load(root: Path | None = None) -> list[Task]:
     """All 800 instances, by category and id number.
 
-    The records are read once per process and shared; treat them as constants.
+    The records are read once per process and shared. Treat them as constants.
 
     Args:
-        root: folder of the benchmark package; default: where it is installed.
+        root: folder of the benchmark package. Default: where it is installed.
 
     Raises:
         ModuleNotFoundError, FileNotFoundError, ValueError: see `package_dir` and `check_files`.
@@ -136,12 +139,24 @@ def load(root: Path | None = None) -> list[Task]:
 @cache
 def _load(root: Path) -> tuple[Task, ...]:
     check_files(root)
-    docs = tool_documents(root)
-    return tuple(make_task(entry, answer, docs) for category in Category for entry, answer in raw(category, root))
+    docs, schema = tool_documents(root), _once(tool_schema)
+    instances = (instance for category in Category for instance in raw(category, root))
+    return tuple(make_task(entry, answer, docs, schema) for entry, answer in instances)
+
+
+def _once(make: MakeSchema) -> MakeSchema:
+    """A schema is made once per document and note: 800 tasks have 22,000 tools, which are 192 different ones."""
+    made: dict[tuple[int, str], JSON] = {}
+
+    def schema(doc: JSON, note: str = "") -> JSON:
+        key = (id(doc), note)  # two simulators may have a tool of the same name
+        return made[key] if key in made else made.setdefault(key, make(doc, note))
+
+    return schema
 
 
 def raw(category: Category, root: Path | None = None) -> list[tuple[JSON, list[list[str]]]]:
-    """Entries of one category as the files have them, each with its ground truth as call strings by turn."""
+    """Entries of one category as they stand in the files, each with its ground truth as call strings by turn."""
     root = root or package_dir()
     answers = {answer["id"]: answer["ground_truth"] for answer in _read_lines(root, f"{_ANSWERS}_{category}.json")}
     return [(entry, answers[entry["id"]]) for entry in _read_lines(root, f"data/BFCL_v4_multi_turn_{category}.json")]
@@ -153,7 +168,9 @@ def tool_documents(root: Path | None = None) -> dict[str, list[JSON]]:
     return {cls: _read_lines(root, f"{_DOCS}/{stem}.json") for cls, stem in TOOL_DOCS.items()}
 
 
-def make_task(entry: JSON, ground_truth: list[list[str]], docs: dict[str, list[JSON]]) -> Task:
+def make_task(
+    entry: JSON, ground_truth: list[list[str]], docs: dict[str, list[JSON]], schema: MakeSchema | None = None
+) -> Task:
     """A `Task` from one line of a data file, its answer, and the tool documents of its simulators.
 
     Args:
@@ -161,7 +178,9 @@ def make_task(entry: JSON, ground_truth: list[list[str]], docs: dict[str, list[J
             (turn index -> tool names), `excluded_function` and `kinds` (procedural tasks only).
         ground_truth: per turn, calls such as `"cd(folder='document')"`.
         docs: per simulator class, the lines of its tool document.
+        schema: makes the schema of a tool from its document and a note; default: `tool_schema`.
     """
+    schema = schema or tool_schema
     documents = {doc["name"]: doc for cls in entry["involved_classes"] for doc in docs[cls]}
     missed = {int(turn): names for turn, names in entry.get("missed_function", {}).items()}
     held_back = {name for names in missed.values() for name in names}
@@ -172,8 +191,8 @@ def make_task(entry: JSON, ground_truth: list[list[str]], docs: dict[str, list[J
         initial_config=entry["initial_config"],
         user_turns=tuple(messages[0]["content"] if messages else "" for messages in entry["question"]),
         ground_truth=tuple(tuple(parse_call(call, documents) for call in turn) for turn in ground_truth),
-        tools=tuple(tool_schema(doc, PYTHON_NOTE) for name, doc in documents.items() if name not in held_back),
-        withheld={turn: tuple(tool_schema(documents[name]) for name in names) for turn, names in missed.items()},
+        tools=tuple(schema(doc, PYTHON_NOTE) for name, doc in documents.items() if name not in held_back),
+        withheld={turn: tuple(schema(documents[name], "") for name in names) for turn, names in missed.items()},
         excluded_functions=tuple(entry.get("excluded_function", ())),
         kinds=tuple(entry.get("kinds", ())),
     )
@@ -189,7 +208,7 @@ def _category(task_id: str) -> Category:
 
 
 def parse_call(text: str, documents: dict[str, JSON]) -> ToolCall:
-    """A `ToolCall` from a ground-truth string such as `"sort('final_report.pdf')"`; nothing is evaluated.
+    """A `ToolCall` from a ground-truth string such as `"sort('final_report.pdf')"`. Nothing is evaluated.
 
     Positional arguments get the names that the tool document gives them, in its order.
 

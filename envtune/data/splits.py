@@ -1,8 +1,8 @@
 """Which instances an agent may learn from, and which it must never see.
 
 Siblings (`multi_turn_base_17`, `multi_turn_miss_func_17`, ...) tell the same story and almost always share the ground
-truth, so a split goes by id number, across all four categories. Protocol of T3RL: numbers 0-199 shuffled with seed 42
--> 100 train, 25 validation, 75 test; "400 unseen" is validation + test. T3RL does not name its shuffle; ours is
+truth. So a split goes by id number, across all four categories. The protocol is T3RL's: numbers 0-199 shuffled with
+seed 42 -> 100 train, 25 validation, 75 test. "400 unseen" is validation + test. T3RL does not name its shuffle. Ours is
 `random.Random(42).shuffle`, so the proportions are theirs and the members may differ.
 """
 
@@ -81,7 +81,7 @@ def spread(tasks: Sequence[Task], limit: int | None) -> list[Task]:
 
 
 def row_split(tasks: Sequence[Task], seed: int = SPLIT_SEED) -> tuple[list[Task], list[Task]]:
-    """A random half by row, ignoring siblings. Only to show how much such a split leaks; never train on it."""
+    """A random half by row, ignoring siblings. It shows how much such a split leaks. Never train on it."""
     rows = list(tasks)
     random.Random(seed).shuffle(rows)
     half = len(rows) // 2
@@ -89,7 +89,7 @@ def row_split(tasks: Sequence[Task], seed: int = SPLIT_SEED) -> tuple[list[Task]
 
 
 def leak(seen: Iterable[Task], unseen: Sequence[Task]) -> float:
-    """Share of unseen tasks whose ground truth (empty turns dropped) also stands in a seen task of the same number."""
+    """Share of unseen tasks whose ground truth (empty turns dropped) is also that of a seen task of the same number."""
     answers = {(task.number, _answer(task)) for task in seen}
     return sum((task.number, _answer(task)) in answers for task in unseen) / len(unseen)
 

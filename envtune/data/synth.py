@@ -1,18 +1,18 @@
 """Procedural tasks: instances in the benchmark's own file format over the same eight simulators.
 
 In: how many, split, seed, categories. Out: `Instance`s (a data-file entry and its answer) or `Task`s. A task is a
-sequence of one to four user turns; each asks for one kind of `synth_kinds`, over worlds of `synth_worlds`, with values
-of `synth_values`. Same arguments, same tasks, in any process.
+sequence of one to four user turns. Each asks for one kind of `synth_kinds`, over worlds of `synth_worlds`, with values
+of `synth_values`. The same arguments give the same tasks in any process.
 
-Two departures from the benchmark: a task offers a few plausible tools instead of all tools of its simulators (the rest
-stand in `excluded_function`, which the official runner does not read, so official code sees them all), and an entry has
-a further key `kinds`, the kind of each turn.
+There are two departures from the benchmark. A task offers a few plausible tools instead of all tools of its simulators.
+The rest stand in `excluded_function`, which the official runner does not read, so official code sees them all. And an
+entry has a further key `kinds`, the kind of each turn.
 
-- `miss_func`: the goal tool of one request is withheld and handed over in the turn after it;
-- `miss_param`: one request leaves a value out, and the next turn gives it;
-- `long_context`: simulators load padded; only kinds whose results stay short, and at least one padded state.
+- `miss_func`: the goal tool of one request is withheld and handed over in the turn after it.
+- `miss_param`: one request leaves a value out, and the next turn gives it.
+- `long_context`: simulators load padded. Only kinds whose results stay short occur, and at least one state is padded.
 
-`load` mixes requests as users do; `chains` makes tasks of a single request that needs several calls, to practise.
+`load` mixes requests as users do. `chains` makes practice tasks of a single request that needs several calls.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ SPLITS = tuple(SPLIT_SHARES)
 SEED_STRIDE = 1_000_000
 """Ids count from `seed` times this, so that tasks of two seeds never share an id."""
 DISTINCT_TRIES = 50
-"""After so many repetitions of an earlier answer, a repetition is accepted."""
+"""After this many draws that repeat an earlier answer, a repetition is accepted."""
 MAX_TRIES = 2000
 
 
@@ -72,17 +72,17 @@ def generate(
     categories: Sequence[Category] = tuple(Category),
     kinds: Iterable[str] | None = None,
 ) -> list[Instance]:
-    """`n` instances, categories in turn; the first m of them do not depend on `n`.
+    """`n` instances, categories in turn. The first m of them do not depend on `n`.
 
     Args:
         n: how many, at most `SEED_STRIDE`.
         split: `train`, `val`, `test` or `ood`.
         seed: not negative.
         categories: at least one.
-        kinds: names of the kinds to draw from; default: all of the split but half chains.
+        kinds: names of the kinds to draw from. Default: all kinds of the split except half chains.
 
     Raises:
-        ValueError: an argument is out of range, or no task can be made of these kinds.
+        ValueError: an argument is out of range, or no task can be made from these kinds.
     """
     _check(n, split, seed)
     allowed = _allowed(split, kinds)
@@ -91,12 +91,12 @@ def generate(
 
 
 def chains(n: int, split: str = "train", seed: int = 0, categories: Sequence[Category] = tuple(Category)) -> list[Task]:
-    """`n` tasks of one request each, a chain or a half chain; categories in turn, and kinds in turn.
+    """`n` tasks of one request each, a chain or a half chain. Categories and kinds take turns.
 
-    A kind with few different answers repeats them, where `load` would pass it over. Ids differ from those of `load`.
+    A kind with few different answers repeats them here, while `load` would skip it. Ids differ from those of `load`.
 
     Raises:
-        ValueError: as there.
+        ValueError: as in `generate`.
     """
     _check(n, split, seed)
     kinds = {category: _chains(split, category) for category in categories}
@@ -108,7 +108,7 @@ def chains(n: int, split: str = "train", seed: int = 0, categories: Sequence[Cat
 
 
 def _chains(split: str, category: Category) -> list[Kind]:
-    """Those of which a task of the category can be made, with nothing beside them."""
+    """The kinds that alone suffice for a task of the category."""
     found = [kind for kind in KINDS.values() if split in kind.splits and kind.chain]
     if category is Category.MISS_PARAM:
         return [kind for kind in found if kind.hold]
@@ -126,7 +126,7 @@ def _chain(kind: Kind, split: str, category: Category, number: int) -> Task:
             continue
         if [name for name in task.kinds if name != WAIT] == [kind.name]:
             return replace(task, id=f"chain_{split}_{category}_{number}")
-    raise ValueError(f"no {category} task can be made of the kind {kind.name} alone")
+    raise ValueError(f"no {category} task can be made from the kind {kind.name} alone")
 
 
 def _check(n: int, split: str, seed: int) -> None:
@@ -147,7 +147,7 @@ def _allowed(split: str, names: Iterable[str] | None) -> list[Kind]:
 
 
 def _distinct(allowed: list[Kind], split: str, category: Category, number: int, seen: set[str]) -> Instance:
-    """An instance whose answer no earlier one has, as far as the simulators can tell (`_signature`)."""
+    """An instance whose answer differs from all earlier ones, as far as the simulators can tell (`_signature`)."""
     made = None
     for attempt in range(MAX_TRIES):
         if made is not None and attempt >= DISTINCT_TRIES:
@@ -163,16 +163,16 @@ def _distinct(allowed: list[Kind], split: str, category: Category, number: int, 
             return made
     if made is not None:
         return made
-    raise ValueError(f"no {category} task can be made of the kinds {', '.join(kind.name for kind in allowed)}")
+    raise ValueError(f"no {category} task can be made from the kinds {', '.join(kind.name for kind in allowed)}")
 
 
 def _signature(ground_truth: list[list[str]]) -> str:
-    """The answer without what no simulator looks at: who trades, passwords, the day of a fare."""
+    """The answer without what no simulator reads: the trader's name, passwords, the day of a fare."""
     return re.sub(r"trading_login\([^)]*\)|, password='\w+'|-\d\d-\d\d", "", repr(ground_truth))
 
 
 def write_jsonl(instances: Iterable[Instance], path: Path) -> None:
-    """Write entries to `path` and answers to `possible_answer/` beside it, as the benchmark's data folder does."""
+    """Write entries to `path` and answers to `possible_answer/` next to it, as in the benchmark's data folder."""
     answers = path.parent / "possible_answer" / path.name
     answers.parent.mkdir(parents=True, exist_ok=True)
     instances = list(instances)
@@ -215,10 +215,10 @@ _ATOM = re.compile(r"[A-Za-z_]+|\d|[^\w\s]")
 
 @cache
 def vocabulary() -> tuple[str, ...]:
-    """What user turns and arguments are made of, sorted: words, parts of names, digits, punctuation.
+    """The parts of user turns and arguments, sorted: words, parts of names, digits, punctuation.
 
-    Every such text splits into these by longest match, spaces aside. Names of tools and arguments, and the simulators'
-    own words in results, are not included.
+    Every such text splits into these by longest match, apart from spaces. Names of tools and arguments, and the
+    simulators' own words in results, are not included.
     """
     texts = [template for kind in KINDS.values() for split in SPLITS for template in getattr(kind, split)]
     texts += [template for templates in SUPPLY.values() for template in templates]

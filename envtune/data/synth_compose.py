@@ -1,8 +1,8 @@
 """One procedural task: from a random generator to an `Instance`.
 
-In: the kinds allowed, split, category, number. Out: an entry and its answer. First the sequence of kinds, each right in
-the state that those before it leave; then worlds and values; then the turns, with the one that the category changes;
-last the few tools that the task offers.
+In: the kinds allowed, split, category, number. Out: an entry and its answer. First comes the sequence of kinds. Each
+kind must be possible in the state that the earlier ones leave. Then come worlds and values, then the turns, with the
+one that the category changes, and last the few tools that the task offers.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from envtune.data.synth_worlds import DOMAINS, World
 from envtune.types import JSON, Category, Task
 
 WAIT = "wait"
-"""The kind of a turn in which the agent should not act: a tool or a value is missing."""
+"""The kind of a turn in which the agent should not act, because a tool or a value is missing."""
 CHAIN_SHARE = 0.7
 """Share of turns that are chains, where the state allows one."""
 SAME_DOMAIN = 0.6
 """Share of later turns that stay with the simulators already in play, where one fits."""
 REQUESTS = {1: 4, 2: 3, 3: 2, 4: 1}
-"""Number of requests -> weight. A missing tool or value makes one more turn of a request: at most three of these."""
+"""Number of requests -> weight. A missing tool or value adds a turn to a request, so there are then at most three."""
 MAX_TOOLS = 8
 
 
@@ -39,7 +39,7 @@ class Instance:
     ground_truth: list[list[str]]
     """Per turn, calls such as `"cd(folder='work3')"`."""
     naive: tuple[str, ...] = ()
-    """Per turn, for a chain the goal call without its preconditions, else empty; not part of the file format."""
+    """Per turn: for a chain the goal call without its preconditions, else empty. Not part of the file format."""
 
     def task(self) -> Task:
         """The record that the environment plays."""
@@ -54,7 +54,7 @@ def _documents() -> dict[str, list[JSON]]:
 
 
 class UnsuitedError(Exception):
-    """This sequence of kinds has no room for what the category needs; the generator starts the task anew."""
+    """This sequence of kinds has no room for what the category needs. The generator starts the task again."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class _Request:
 
 @dataclass(frozen=True)
 class _Turn:
-    """What one user turn adds to the files; `text` is None where withheld tools are handed over."""
+    """The part of the files for one user turn. `text` is None where withheld tools are handed over."""
 
     text: str | None
     calls: tuple[str, ...] = ()
@@ -107,7 +107,7 @@ def compose(rng: random.Random, allowed: list[Kind], split: str, category: Categ
     """An instance with the id number `number`.
 
     Raises:
-        UnsuitedError, ExhaustedError: this draw came to nothing; draw again.
+        UnsuitedError, ExhaustedError: this draw gave no task. Draw again.
     """
     kinds, starts = _sequence(rng, allowed, category)
     values = Values(rng, split)
@@ -129,7 +129,7 @@ def compose(rng: random.Random, allowed: list[Kind], split: str, category: Categ
 
 
 def _sequence(rng: random.Random, allowed: list[Kind], category: Category) -> tuple[list[Kind], dict[str, str]]:
-    """Different kinds, each right in the state that those before it leave; and the label each simulator starts from."""
+    """Different kinds, each possible in the state that the earlier ones leave, and each simulator's start label."""
     padded = category is Category.LONG_CONTEXT
     pool = [kind for kind in allowed if kind.long or not padded]
     longest = 4 if category in (Category.BASE, Category.LONG_CONTEXT) else 3
@@ -165,7 +165,7 @@ def _fits(kind: Kind, labels: dict[str, str]) -> bool:
 
 
 def _starts(kind: Kind) -> tuple[str, ...]:
-    """Labels from which a task may start with the kind; a half chain may have one of its own."""
+    """Labels from which a task may start with the kind. A half chain may have its own."""
     if kind.half and kind.before:
         return kind.before
     return tuple(label for label in DOMAINS[kind.domain].starts if not kind.before or label in kind.before)

@@ -2,8 +2,8 @@
 
 A row says how users word the request (by split), the calls that fulfil it, and where the values come from. Wordings and
 calls are format strings over the domain's world (`synth_worlds`) and the row's `draws`. The part of a wording between
-`<` and `>` is what a `miss_param` task leaves out; `hold` says how the user then supplies it. Adding a kind is adding a
-row. Words of `val` and `test` wordings all occur in `train` wordings: what is new is the sentence, not the vocabulary.
+`<` and `>` is what a `miss_param` task leaves out. `hold` says how the user then supplies it. To add a kind, add a row.
+Words of `val` and `test` wordings all occur in `train` wordings: what is new is the sentence, not the vocabulary.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Kind:
     name: str
     domain: str
     calls: tuple[str, ...]
-    """What fulfils it, goal call last. Formatted twice, so that a value may name another one."""
+    """The calls that fulfil it, goal call last. Formatted twice, so that a value may name another one."""
     train: tuple[str, ...] = ()
     val: tuple[str, ...] = ()
     test: tuple[str, ...] = ()
@@ -42,15 +42,15 @@ class Kind:
     naive: str = ""
     """For a chain: the goal asked for at once, with what the user said. The simulator answers with an error."""
     before: tuple[str, ...] = ()
-    """Labels of the domain's state in which the row is right; empty: any."""
+    """Labels of the domain's state in which the row is possible. Empty: any."""
     after: str = ""
-    """Label of the state that it leaves; empty: unchanged."""
+    """Label of the state that it leaves. Empty: unchanged."""
     hold: tuple[str, str] | None = None
-    """What `<...>` leaves out: label and value."""
+    """The value inside `<...>` that can be left out: its label and the value."""
     long: bool = False
     """Every result stays short when the simulator loads padded."""
     half: bool = False
-    """Another chain with half of its preconditions met: a rung on the way to it, found in `synth.chains` only."""
+    """Another chain with half of its preconditions met: an easier step towards it, used in `synth.chains` only."""
     also: tuple[str, ...] = ()
     """Further domains."""
 

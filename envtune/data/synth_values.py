@@ -1,13 +1,13 @@
 """Values of the procedural tasks: pools, and which split may draw what.
 
 In: a random generator and a split. Out: values, each at most once per task. Values are made of few pieces (name parts,
-two words, digits), so that a small tokenizer covers them and a value of the test split is a new combination of known
+two words, digits). So a small tokenizer covers them, and a value of the test split is a new combination of known
 pieces. A pool is divided in one of three ways:
 
-- *open* pools (names, texts, files, numbers, ...) are divided once: no value of one split ever stands in another;
-- *closed* pools are tables that the simulators fix (cities, companies, routes, ...): divided anew for each task kind,
-  so that a kind never repeats a value over splits, while every member is drawn somewhere in training;
-- pools with fewer than five members (flight classes, buy or sell, currencies, parts of a car) are shared by all splits.
+- *Open* pools (names, texts, files, numbers, ...) are divided once: no value of one split ever occurs in another.
+- *Closed* pools are tables that the simulators fix (cities, companies, routes, ...). They are divided separately for
+  each task kind. So a kind never repeats a value over splits, while every member is drawn somewhere in training.
+- Pools with fewer than five members (flight classes, buy or sell, currencies, parts of a car) are shared by all splits.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from itertools import combinations, product
 from typing import Any, NamedTuple
 
 SPLIT_SHARES: dict[str, tuple[int, ...]] = {"train": (0, 1, 2), "val": (3,), "test": (4,), "ood": (3, 4)}
-"""Split -> fifths of a pool. What is out of distribution is new in kind; its values are those of val and test."""
+"""Split -> fifths of a pool. `ood` tasks are new in kind. Their values are those of val and test."""
 PARTS = 5
 
 
@@ -42,7 +42,7 @@ class Route(NamedTuple):
 
 
 class Flight(NamedTuple):
-    """Two cities with a route that `get_flight_cost` knows; no two cost the same in any class on any day."""
+    """Two cities with a route that `get_flight_cost` knows. No two cost the same in any class on any day."""
 
     start: City
     end: City
@@ -56,7 +56,7 @@ class Company(NamedTuple):
 
 
 class Liters(NamedTuple):
-    """More liters than the tank holds gallons, and what `liter_to_gallon` makes of them."""
+    """A number of liters larger than the tank's capacity in gallons, and what `liter_to_gallon` returns for it."""
 
     n: int
     gallons: float
@@ -70,7 +70,7 @@ class Side(NamedTuple):
 
 
 class Conversion(NamedTuple):
-    """`n` of unit `a`, what it is in unit `b`, and a unit `c` that only `b` converts to."""
+    """`n` of unit `a`, its value in unit `b`, and a unit `c` that only `b` converts to."""
 
     n: int
     a: str
@@ -128,7 +128,7 @@ ROUTES = {
     (3,): _routes("Silverpine,Oakendale,1053"),
     (4,): _routes("Rivermist,Stonebrook,750; San Francisco,Silverpine,780"),
 }
-"""Every city of a held-out route stands in another route of training."""
+"""Every city of a held-out route also occurs in another route of training."""
 
 _FLIGHTS = (
     ("San Francisco", "Maplecrest Shadowridge Sunset_Valley Willowbend Crescent_Hollow Autumnville Rome"),
@@ -145,7 +145,7 @@ _IMPERIAL |= {("m", "yd"): 1.09361, ("yd", "m"): 0.9144, ("miles", "km"): 1.6093
 
 
 def convert(n: float, a: str, b: str) -> float:
-    """What `imperial_si_conversion` or `si_unit_conversion` answers, operation by operation."""
+    """The answer of `imperial_si_conversion` or `si_unit_conversion`, operation by operation."""
     return n * _IMPERIAL[a, b] if (a, b) in _IMPERIAL else n * _METERS[a] * (1 / _METERS[b])
 
 
@@ -163,7 +163,7 @@ def _digit_sum(item: Any) -> int:
 
 @dataclass(frozen=True)
 class Pool:
-    """Values of one sort. `parts[i]` is the fifth of `items[i]`; a closed pool is turned by the kind's name."""
+    """Values of one sort. `parts[i]` is the fifth of `items[i]`. A closed pool is rotated by the kind's name."""
 
     items: tuple[Any, ...]
     parts: tuple[int, ...]
@@ -187,7 +187,7 @@ class Pool:
 
 
 def _open(items: Iterable[Any]) -> Pool:
-    """Divided by position: in a product whose last factor is no multiple of five, every piece is in every part."""
+    """Divided by position. If a product's last factor is no multiple of five, every piece is in every part."""
     items = tuple(items)
     return Pool(items, tuple(i % PARTS for i in range(len(items))))
 
@@ -247,7 +247,7 @@ def _members(pool: str, split: str, kind: str) -> list[Any]:
 
 @cache
 def _places(pool: str, split: str, kind: str) -> dict[Any, list[int]]:
-    """Which of them each value makes collide."""
+    """Part of a value -> positions of the members that contain it."""
     places: dict[Any, list[int]] = {}
     if not POOLS[pool].shared:
         for place, item in enumerate(_members(pool, split, kind)):
@@ -257,11 +257,11 @@ def _places(pool: str, split: str, kind: str) -> dict[Any, list[int]]:
 
 
 class ExhaustedError(Exception):
-    """A split has no unused value left for this task; the generator starts the task anew."""
+    """A split has no unused value left for this task. The generator starts the task again."""
 
 
 class Values:
-    """The values of one task. Nothing is drawn twice, so that no turn asks for what an earlier one has answered."""
+    """The values of one task. Nothing is drawn twice, so no turn asks for what an earlier one has answered."""
 
     def __init__(self, rng: random.Random, split: str) -> None:
         self.rng = rng
@@ -291,7 +291,7 @@ class Values:
 
 
 def _atoms(item: Any) -> tuple[Any, ...]:
-    """What makes two values collide: a city inside a route counts."""
+    """The parts that make two values collide. A city inside a route counts."""
     if isinstance(item, Route | Flight):
         return item[0], item[1]
     return (tuple(item),) if isinstance(item, list) else (item,)

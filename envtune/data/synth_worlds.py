@@ -1,4 +1,4 @@
-"""Worlds of the procedural tasks: the initial state of a simulator, small and with answers to what the kinds ask.
+"""Worlds of the procedural tasks: small initial states of the simulators that can answer what the kinds ask.
 
 In: `Values` and, later, the label of the state to start from. Out: a world (name -> value, or list of values to draw
 from) and its `initial_config`, in the benchmark's format. A label says how far the preconditions are met: `out` and
@@ -17,7 +17,7 @@ from envtune.data.synth_values import DOORS, POOLS, Values
 from envtune.types import JSON
 
 World = dict[str, Any]
-"""A list holds values to draw from; all else is there for every kind of the domain."""
+"""A list holds values to draw from. All other entries are there for every kind of the domain."""
 
 
 class User(NamedTuple):

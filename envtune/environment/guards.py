@@ -1,16 +1,16 @@
 """Guards: no call that a model writes can hang, exhaust or change the process.
 
 In: a call and the simulator it goes to. Out: nothing, or an `ExceededError` whose message names the argument, the bound
-and the way out; `environment.simulator` returns it as the call's result, marked `guarded`. Every guard looks at sizes,
-all but the last two before the simulator runs. So there is no timer: nothing is interrupted half-way, and nothing
-depends on signals, threads or the speed of the machine. `studies.fuzz` searches for calls that get past.
+and the way out. `environment.simulator` returns it as the call's result, marked `guarded`. Every guard looks at sizes,
+all but the last two before the simulator runs. So no timer is needed, nothing is interrupted half-way, and nothing
+depends on signals, threads or the speed of the machine. `studies.fuzz` searches for calls that get past the guards.
 
 | what | bound | why |
 |---|---|---|
 | tool name | 200 characters | it is parsed to word the error |
 | one call's arguments | JSON, 64 levels, 100,000 characters (4 more per item) | the simulator keeps and prints them |
 | all arguments of an episode | 1,000,000 characters (50 more per call) | total size of the simulators |
-| an integer, given or computed by `power` | 4,300 digits | Python prints no longer one |
+| an integer, given or computed by `power` | 4,300 digits | Python does not print longer ones |
 | `power` of a negative base | whole exponents | the result would be complex |
 | `round_number` of an integer | -4,300 places | the power of ten is computed |
 | `precision` of `logarithm`, `square_root` | 1,000 digits | time grows faster than precision |
@@ -22,9 +22,9 @@ depends on signals, threads or the speed of the machine. `studies.fuzz` searches
 | one result | 200,000 characters | the agent must read it |
 | all results of an episode | 10,000,000 characters | the episode's record |
 
-Measured against that, over all 800 ground truths: arguments of one call at most 6,701 characters, of one result 31,706,
-of an episode 70,454; the longest result of a reading tool is 84,503 (long_context, `get_transaction_history`); trees
-hold at most 125 entries on 3 levels; `precision` at most 10. No guard touches a ground truth (tested).
+For comparison, the 800 ground truths need at most: 6,701 characters for the arguments of one call, 31,706 for one
+result, 70,454 for an episode, trees of 125 entries on 3 levels, and a `precision` of 10. The longest result of a
+reading tool has 84,503 characters (long_context, `get_transaction_history`). No guard stops a ground truth (tested).
 
 `environment.isolation` is the other half: tools that change process-wide state.
 """
@@ -42,7 +42,7 @@ MAX_EPISODE = 1_000_000
 PER_ITEM, PER_CALL = 4, 50
 MAX_DIGITS = 4_300
 MAX_BITS = 14_284
-"""Every integer of so many bits has at most `MAX_DIGITS` digits."""
+"""Every integer of this many bits has at most `MAX_DIGITS` digits."""
 MAX_PRECISION = 1_000
 MAX_NUMBER_TEXT = 40
 MAX_WORD = 300
@@ -53,18 +53,18 @@ MAX_RESULT = 200_000
 MAX_RESULTS = 10_000_000
 
 PREFIX = "limit exceeded: "
-"""How the message of every guard begins, after the executor's own `Error during execution: `."""
+"""Beginning of every guard's message, after the executor's `Error during execution: `."""
 
 
 class ExceededError(Exception):
-    """A bound was exceeded; the message is what the agent reads."""
+    """A bound was exceeded. The agent reads the message."""
 
     def __init__(self, what: str, way_out: str) -> None:
         super().__init__(f"{PREFIX}{what}; {way_out}")
 
 
 def exceeded(text: str) -> str | None:
-    """What a guard said, if `text` is the result of a call that one stopped: what was too much, and the way out."""
+    """The bound and the way out as a guard words them, if `text` is the result of a call that a guard stopped."""
     _, found, message = text.partition(PREFIX)
     return message if found and text.startswith(("Error during execution: ", PREFIX)) else None
 
@@ -72,7 +72,7 @@ def exceeded(text: str) -> str | None:
 def measure(arguments: Any) -> tuple[int, bool]:
     """Size of a call's arguments, and whether every number in them is finite.
 
-    Shared parts count as often as they would be written, so the walk ends after `MAX_CALL` items, cycle or not.
+    Shared parts count as often as they would be written, so the walk ends after `MAX_CALL` items, even in a cycle.
 
     Raises:
         ExceededError: not JSON, too deep, too large, or an integer too long.
@@ -127,7 +127,7 @@ def _digits(number: int) -> int:
 
 
 class Meter:
-    """What one episode has used up: characters given to its simulators, and characters they returned."""
+    """Counts the characters that one episode gave to its simulators, and those that they returned."""
 
     __slots__ = ("given", "returned")
 
@@ -160,7 +160,7 @@ class Meter:
 
 
 Guard = Callable[[Any, dict[str, Any]], None]
-"""(live simulator, arguments) -> nothing, or raises `ExceededError`. It reads, and leaves wrong types to the tool."""
+"""(live simulator, arguments) -> nothing, or raises `ExceededError`. It only reads, and ignores wrong types."""
 
 
 def _power(simulator: Any, arguments: dict[str, Any]) -> None:
@@ -214,7 +214,7 @@ def _mkdir(system: Any, arguments: dict[str, Any]) -> None:
 
 
 def _copy(system: Any, arguments: dict[str, Any]) -> None:
-    """`cp` copies a directory's contents one level deep and `mv` none: copies share their children."""
+    """`cp` copies a directory's contents one level deep, `mv` copies nothing. So copies share their children."""
     here = system._current_dir
     source, destination = arguments.get("source"), arguments.get("destination")
     if not isinstance(source, str) or not isinstance(destination, str) or source not in here.contents:
@@ -249,10 +249,10 @@ def _walk(top: Any, path: int) -> Iterator[Any]:
 
     Args:
         top: where to begin.
-        path: length of its path; those below it are longer.
+        path: length of the path of `top`.
 
     Raises:
-        ExceededError: more nodes, levels or characters than allowed; a directory within itself is endless levels.
+        ExceededError: more nodes, levels or characters than allowed. A directory within itself has endless levels.
     """
     nodes = characters = 0
     pending = [(top, path, 1)]

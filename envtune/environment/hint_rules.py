@@ -1,14 +1,14 @@
-"""The rules of the eight domains: one table. Adding a rule is adding a row.
+"""The rules of the eight domains, in one table. To add a rule, add a row.
 
 A row says: when one of `tools` answers with a text in which `fails` is found, tell the agent `why`, and to `do` what
 resolves it, with the first tool of `by` that is in its list. Rows are tried in their order, after the rules from the
-schemas (`hint_schema`). Written from the simulators' sources (`func_source_code/*.py` of bfcl-eval 2026.3.23); every
-site there that can fail is in `failures.py`, with the hint it gets.
+schemas (`hint_schema`). They were written from the simulators' sources (`func_source_code/*.py` of bfcl-eval
+2026.3.23). Every site there that can fail is in `failures.py`, with the hint it gets.
 
-`why` and `do` are one sentence each and end with a full stop. In both, `{call}` is the tool that failed; in `do`,
-`{tool}` is the one that resolves it, and any other tool that is named stands in braces as well, so that a hint whose
-tools are not all in the list falls back to a shorter sentence. No row holds a value: the agent knows its own call, and
-the error says the rest.
+`why` and `do` are one sentence each and end with a full stop. In both, `{call}` is the tool that failed. In `do`,
+`{tool}` is the tool that resolves it. Any other tool that is named stands in braces as well, so a hint whose tools are
+not all in the list falls back to a shorter sentence. No row holds a value: the agent knows its own call, and the error
+says the rest.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ class Rule:
     why: str
     do: str
     by: str = ""
-    """Tools that resolve the failure, the best first; empty if the failed call only has to be made differently."""
+    """Tools that resolve the failure, the best first. Empty if the failed call only has to be made differently."""
     given: str = ""
     """Pattern in the arguments of the call, as JSON."""
     seen: str = ""
     """Pattern in a text that the agent was shown before."""
     soft: bool = False
-    """The result is no error for the benchmark, but the call did not do what it was made for."""
+    """The result is no error for the benchmark, but the call did not do its job."""
     absent: str = ""
     """Argument whose value is missing in a result that should hold it."""
 
@@ -51,7 +51,7 @@ class Rule:
         return tuple(self.by.split())
 
     def matches(self, call: ToolCall, text: str, error: bool, observed: Sequence[str]) -> bool:
-        """Whether this row is about such a result of this call; `call.name` is one of `tools`."""
+        """Whether this row applies to this result of this call. `call.name` is one of `tools`."""
         return (
             error is not self.soft
             and re.search(self.fails, text) is not None

@@ -1,8 +1,8 @@
-"""What the tool schemas alone say about a failed call: the generic rules, which come before any rule of a domain.
+"""The generic rules for failed calls. They follow from the tool schemas alone and come before any rule of a domain.
 
-In: a call and the schema of its tool. Out: an `Advice`, or None if the call fits its schema. Beside types and required
-names, BFCL writes constraints into the descriptions of parameters: `[Enum]: [...]`, `Options are: ...`, `'l' for
-lines`, `from 1 to 5`, `a multiple of 5`, `YYYY-MM-DD`. They are read from there, so a new tool needs no new rule.
+In: a call and the schema of its tool. Out: an `Advice`, or None if the call fits its schema. In addition to types and
+required names, BFCL writes constraints into the descriptions of parameters: `[Enum]: [...]`, `Options are: ...`, `'l'
+for lines`, `from 1 to 5`, `a multiple of 5`, `YYYY-MM-DD`. They are read from there, so a new tool needs no new rule.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from envtune.types import JSON, ToolCall
 
 @dataclass(frozen=True, slots=True)
 class Advice:
-    """One piece of advice: `why` is what the call violates, `do` the next action, both one sentence."""
+    """One piece of advice: `why` is what the call violates, `do` the next action, one sentence each."""
 
     rule: str
     why: str
@@ -94,7 +94,7 @@ def _object_violations(name: str, value: JSON, properties: dict[str, JSON]) -> I
 
 
 def _described_violations(name: str, value: Any, schema: JSON) -> Iterator[tuple[str, str]]:
-    """What the description of a parameter says about its values."""
+    """Violations of what the description of a parameter says about its values."""
     text = schema.get("description", "")
     allowed = list(schema.get("enum", ())) or allowed_values(text)
     if allowed and any(item not in allowed for item in (value if isinstance(value, list) else [value])):
@@ -111,8 +111,8 @@ def _described_violations(name: str, value: Any, schema: JSON) -> Iterator[tuple
 
 
 DEFERRED = frozenset({"enum", "range", "multiple", "date_format", "name_for_number"})
-"""Rules that give way to a domain's rule which names the tool to call first: those from the words of a description, and
-a name where the ID should stand that such a tool would find."""
+"""Rules that give way to a domain's rule that names the tool to call first. They are the rules from the words of a
+description, and the rule for a name instead of an ID that such a tool would find."""
 _ENUM = re.compile(r"\[Enum\]: *\[([^\]]*)\]|\[Enum\]: *([^\[\]]+)|[Oo]ptions(?: are)?: ([^.]+)")
 _CODES = re.compile(r"'(\w+)' for ")
 _RANGE = re.compile(r"(?:from|between) (-?\d+)(?: \([^)]*\))? (?:to|and) (-?\d+)")
@@ -120,7 +120,7 @@ _MULTIPLE = re.compile(r"multiple of (\d+)")
 
 
 def allowed_values(description: str) -> list[str]:
-    """The values that a description lists, in its order; empty if it lists none."""
+    """The values that a description lists, in its order. Empty if it lists none."""
     if (found := _ENUM.search(description)) is not None:
         return [item.strip().strip("\"'.") for item in next(filter(None, found.groups()), "").split(",")]
     codes = _CODES.findall(description)
@@ -162,7 +162,7 @@ def listed(items: Sequence[str], last: str = "and") -> str:
 
 
 def shown(name: str) -> str:
-    """A name that the agent made up, if it is short and plain; otherwise words for it."""
+    """A name that the agent made up, if it is short and plain. Otherwise words for it."""
     return name if re.fullmatch(r"[\w.-]{1,40}", name) else "of that name"
 
 

@@ -1,14 +1,14 @@
-"""Hints: a vague failure becomes a correction that can be acted on.
+"""Hints: they turn a vague failure into a correction that can be acted on.
 
 `hint(call, result, tools, observed)` is a pure function of what the agent did and could see: the call, its raw result,
 the tool schemas now available, and the texts shown so far. It never sees the ground truth or a simulator's private
-state, so a hint can only tell what a careful reader of the schemas and the error could have found out. Source: arXiv
-2510.10197, section 3 (actionable environment augmentation); the released code edits copies of the simulators instead,
-which cannot be switched off and also changes the ground truth's responses.
+state. So a hint only says what a careful reader of the schemas and the error could have found out. Source: arXiv
+2510.10197, section 3 (actionable environment augmentation). The released code edits copies of the simulators instead.
+Those edits cannot be switched off and also change the ground truth's responses.
 
-Rules that follow from the schemas alone come first (`hint_schema`), then one table of rules by domain (`hint_rules`);
-only where the error asks for another tool first (log in, start the engine, look up an ID) is a value left for later.
-A hint is at most two sentences: what is wrong, and what to do next. It names only tools in the current list.
+Rules that follow from the schemas alone come first (`hint_schema`), then one table of rules by domain (`hint_rules`).
+A wrong value waits only where the error asks for another tool first (log in, start the engine, look up an ID). A hint
+is at most two sentences: what is wrong, and what to do next. It names only tools in the current list.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ from envtune.types import JSON, ToolCall
 
 
 class Strength(StrEnum):
-    """How much a hint gives away about the tool that resolves a failure; corrections of arguments do not depend on it.
+    """How much a hint gives away about the tool that resolves a failure. Corrections of arguments do not depend on it.
 
-    The stage of training chooses: who is told the one tool can follow without learning when to use it.
+    The stage of training chooses it. An agent that is told the one tool can follow without learning when to use it.
     """
 
     ONE = "one"
     """It names the tool, and how to call it."""
     LIST = "list"
-    """It lists three tools, one of which is the right one, in an order that says nothing."""
+    """It lists three tools, one of them the right one, in an uninformative order."""
 
 
 LIST_LENGTH = 3
@@ -75,10 +75,10 @@ def hint(
     *,
     strength: Strength = Strength.ONE,
 ) -> Hint | None:
-    """The correction for a failed call, or None if the call did not fail or no rule has anything to say.
+    """The correction for a failed call, or None if the call did not fail or no rule applies.
 
-    A call that did not end in an error may have failed all the same ("soft": a login refused, a city unknown); only
-    rules of the domains that say so apply then.
+    A call without an error may have failed all the same ("soft": a login refused, a city unknown). Then only those
+    rules of the domains apply that are marked soft.
 
     Args:
         call: what the agent asked for.
@@ -105,7 +105,7 @@ def hint(
 
 
 def _guarded(call: ToolCall, text: str) -> Hint:
-    """The bound that was exceeded and the way out, as the guard words them."""
+    """The exceeded bound and the way out, as the guard words them."""
     if (said := exceeded(text)) is None:
         return Hint("guarded", f"The call was stopped before it ran. Repeat {call.name} with plain names and values.")
     bound, _, way_out = said.partition("; ")
@@ -113,7 +113,7 @@ def _guarded(call: ToolCall, text: str) -> Hint:
 
 
 def hinted_text(text: str, found: Hint) -> str:
-    """The result that the agent reads: the original with the hint beside it, as JSON."""
+    """The result that the agent reads: the original and the hint, as JSON."""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
@@ -152,7 +152,7 @@ _NO_TOOL = "There is no tool of that name in the list."
 
 
 def _from_rules(matching: Sequence[Rule], call: ToolCall, schemas: dict[str, JSON], strength: Strength) -> Hint:
-    """What the first rule says whose tool is available; if none is, that it is missing."""
+    """The hint of the first rule whose tool is available. If none is, a hint that the tool is missing."""
     available = schemas.keys() - {call.name}
     usable = (rule for rule in matching if not rule.resolving or available & set(rule.resolving))
     rule = next(usable, None)
@@ -179,7 +179,7 @@ def _named(template: str) -> set[str]:
 
 
 def _candidates(rule: Rule, right: str, call: ToolCall, schemas: dict[str, JSON]) -> tuple[str, ...]:
-    """The right tool and others of its domain, those first that resolve other failures of the same tool; shuffled."""
+    """The right tool and others of its domain, preferring those that resolve other failures of this tool, shuffled."""
     domain = _domain(schemas[right])
     same = [name for name in schemas if _domain(schemas[name]) == domain and name not in (right, call.name)]
     here = {name for row in RULES_BY_TOOL[call.name] for name in row.resolving}
@@ -189,11 +189,11 @@ def _candidates(rule: Rule, right: str, call: ToolCall, schemas: dict[str, JSON]
 
 
 def _domain(function: JSON) -> str:
-    """The first sentence of a description: BFCL says there to which system a tool belongs."""
+    """The first sentence of a description. There BFCL says to which system a tool belongs."""
     return str(function.get("description", "")).split(". ", 1)[0]
 
 
 def _shuffled(names: Sequence[str], call: ToolCall, purpose: str) -> list[str]:
-    """The same order for the same call in every process. Who is drawn and who comes first must not depend on one draw:
-    else the right tool, which is not drawn, would come last."""
+    """The same order for the same call in every process. Choosing the other tools and ordering the list must be two
+    draws: with one draw the right tool, which is not drawn, would come last."""
     return sorted(names, key=lambda name: hashlib.sha256(f"{purpose} {name} {canonical(call)}".encode()).digest())

@@ -1,7 +1,7 @@
-"""Three tools change process-wide state; here each works on a copy that nobody else sees, on any thread.
+"""Three tools change process-wide state. Here each works on a private copy, on any thread.
 
-In: a simulator's method. Out: a callable with the same results. Nothing is set and set back: `logarithm` and the
-weather run with other module globals, `square_root` in a decimal context of its own.
+In: a simulator's method. Out: a callable with the same results. No global state is set and restored: `logarithm` and
+the weather run with other module globals, `square_root` in a decimal context of its own.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from types import FunctionType, MethodType, SimpleNamespace
 from typing import Any
 
 Isolation = Callable[[MethodType], Callable[..., Any]]
-"""A method, made to leave the process as it was. Its result must become text before the next call: an mpmath number is
-printed with the precision it was computed with."""
+"""A method that leaves the process unchanged. Its result must become text before the next call, because an mpmath
+number is printed with the precision it was computed with."""
 
 
 def _with_globals(method: MethodType, **private: Any) -> MethodType:
@@ -48,7 +48,7 @@ def _own_weather(method: MethodType) -> MethodType:
 
 @cache
 def _weather() -> dict[str, Any]:
-    """The padding as the benchmark's source has it, before anybody called the tool."""
+    """The padding as in the benchmark's source, before any call of the tool."""
     source = importlib.import_module("bfcl_eval.eval_checker.multi_turn_eval.func_source_code.long_context")
     return {k: v for k, v in source.LONG_WEATHER_EXTENSION.items() if k != "outsideTemperature"}
 

@@ -2,26 +2,26 @@
 
 In: a `Task`, then `ToolCall`s one by one. Out: for each call the text that the official executor would return
 (`multi_turn_utils.py`, `execute_multi_turn_func_call`), byte for byte, its messages for unknown tools and wrong
-arguments included. The official executor builds a Python expression and evaluates it; nothing is evaluated here: a
-call runs only if its name is a public method of an involved simulator and its argument names are identifiers, and then
-as a plain method call.
+arguments included. The official executor builds a Python expression and evaluates it. Here nothing is evaluated. A call
+runs only if its name is a public method of an involved simulator and its argument names are identifiers, and then as a
+plain method call.
 
-Named departures, each a defect of the official executor:
+Named departures, each because of a defect of the official executor:
 
-- *rewritten text*: its regular expression, meant to prefix method names, also fires inside string arguments: `"note
-  (a)"` becomes `"note(a)"`, and a tool name before a parenthesis gets an instance name in front. Arguments arrive
-  untouched here.
-- *evaluated names*: a call of a Python builtin or of a name in the executor's own module is executed there. Here it is
-  an unknown tool.
+- *rewritten text*: the official regular expression, meant to prefix method names, also matches inside string arguments.
+  `"note (a)"` becomes `"note(a)"`, and a tool name before a parenthesis gets an instance name in front. Here arguments
+  arrive unchanged.
+- *evaluated names*: the official executor runs a call of a Python builtin or of a name in its own module. Here it is an
+  unknown tool.
 - *shared defaults*: `post_tweet` has list defaults that `mention` then extends, for every later episode of the process.
-  Here every call gets fresh ones.
-- *guarded calls*: what would hang, exhaust or change the process is stopped or isolated: `environment.guards`,
-  `environment.isolation`.
+  Here every call gets fresh lists.
+- *guarded calls*: a call that would hang, exhaust or change the process is stopped or isolated (`environment.guards`,
+  `environment.isolation`).
 
-What is saved: the ground truth runs once per task and its results are recorded. As long as an episode makes exactly its
-calls in its order, whatever the turns, it reads the record; at the first other call the simulators are taken from the
-task's store and make up for the calls so far. What a caller sees is the same (tested), because a simulator depends on
-nothing but its scenario and its calls.
+To save time, the ground truth runs once per task and its results are recorded. As long as an episode makes exactly
+these calls in this order, in whatever turns, it reads the record. At the first other call the simulators are taken from
+the task's store and run the calls made so far. The caller sees the same (tested), because a simulator depends only on
+its scenario and its calls.
 """
 
 from __future__ import annotations
@@ -51,14 +51,14 @@ EXECUTOR_NAMES = frozenset(
     {"copy", "importlib", "inspect", "json", "re", "CLASS_FILE_PATH_MAPPING", "STATELESS_CLASSES"}
     | {"execute_multi_turn_func_call", "is_empty_execute_response", "_process_method_calls"}
 )
-"""What the official executor's module defines, and hence would run."""
+"""Names that the official executor's module defines, and that it would therefore run."""
 
 State = dict[str, dict[str, Any]]
 """Simulator class -> public attribute -> value."""
 
 
 class RawResult(NamedTuple):
-    """What the simulator answered, before any hint."""
+    """The simulator's answer, before any hint."""
 
     text: str
     error: bool
@@ -67,7 +67,7 @@ class RawResult(NamedTuple):
 
 
 class Simulators:
-    """The simulators of one task, in their initial state. They belong to one episode and die with it."""
+    """The simulators of one task, in their initial state. They belong to one episode and end with it."""
 
     def __init__(self, task: Task) -> None:
         self._store = store(task)
@@ -78,7 +78,7 @@ class Simulators:
         self._followed = 0
 
     def call(self, call: ToolCall) -> RawResult:
-        """Run one call. Never raises: whatever goes wrong is text that the agent reads."""
+        """Run one call. Never raises: a failure is text that the agent reads."""
         if self._followed < len(self._record):
             recorded = self._record[self._followed]
             if recorded.call is call or recorded.same(call):
@@ -123,7 +123,7 @@ class Simulators:
         return found
 
     def _catch_up(self) -> None:
-        """Stop following the record: run what was only read so far."""
+        """Stop following the record: run the calls whose results were only read so far."""
         if self._record:
             calls = [recorded.call for recorded in self._record[: self._followed]]
             self._record = ()
@@ -142,7 +142,7 @@ class Simulators:
         return {cls: self._instance(cls) for cls in self._store.pickled}
 
     def state(self) -> State:
-        """The public attributes by simulator; live objects, not copies."""
+        """The public attributes by simulator, as live objects, not copies."""
         return {
             cls: {name: value for name, value in vars(instance).items() if not name.startswith("_")}
             for cls, instance in self._instances.items()
@@ -192,7 +192,7 @@ def _as_text(value: Any) -> str:
 
 
 def _json(value: dict[Any, Any]) -> str:
-    """`json.dumps`, where the lists that pad every result of a tool in long_context are written once per process."""
+    """`json.dumps`, except that the lists that pad results in long_context are written once per process."""
     if not _PADDED.isdisjoint(value):
         padding = _padding()
         if any(id(item) in padding for item in value.values()):
@@ -207,14 +207,14 @@ _PADDED = frozenset({"MA(5)", "MA(20)", "intermediaryCities"})
 
 @cache
 def _padding() -> dict[int, str]:
-    """id -> JSON text of the long lists that tools put into their results as they are."""
+    """id -> JSON text of the long lists that tools put into their results unchanged."""
     source = importlib.import_module(f"{SOURCES}.long_context")
     constants = (source.MA_5_EXTENSION, source.MA_20_EXTENSION, source.INTERMEDIARY_CITIES)
     return {id(constant): _encode(constant) for constant in constants}
 
 
 def _is_error(value: Any) -> bool:
-    """Simulators say `{"error": ...}`, some inside a list, and the watch list says `["Error: ..."]`."""
+    """Simulators return `{"error": ...}`, some of them inside a list. The watch list returns `["Error: ..."]`."""
     if isinstance(value, list) and len(value) == 1:
         value = value[0]
         if isinstance(value, str):
@@ -227,7 +227,7 @@ def _failed(message: str, *, guarded: bool = False, unknown_tool: bool = False) 
 
 
 def _rejected(name: str, arguments: dict[str, Any], known: bool) -> RawResult:
-    """What the official executor says of a call it cannot make: found by parsing the expression."""
+    """The official executor's message for a call it cannot make, found by parsing the expression."""
     first, *rest = name.split("(")[0].split(".")
     refused = rest[0] if rest else first
     if refused in FORBIDDEN:
@@ -249,7 +249,7 @@ def _rejected(name: str, arguments: dict[str, Any], known: bool) -> RawResult:
 
 
 _LITERAL = re.compile(r"""['"\\]|\b\d""")
-"""What makes Python's parser print warnings about a text or a number that should be a name."""
+"""Expressions for which Python's parser prints warnings about a text or a number that should be a name."""
 
 
 def _first_name(node: ast.AST) -> str | None:
@@ -273,7 +273,7 @@ def _unnamed_constants(value: Any) -> Iterator[str]:
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What the ground truth of one turn leaves behind."""
+    """The responses and the state after one turn of the ground truth."""
 
     responses: tuple[str, ...]
     counts: tuple[tuple[str, int], ...]
@@ -292,7 +292,7 @@ class Recorded:
     result: RawResult
 
     def same(self, call: ToolCall) -> bool:
-        """Whether `call` is this one to the letter: `1`, `1.0` and `True` are equal, but read differently."""
+        """Whether `call` is exactly this one: `1`, `1.0` and `True` are equal, but read differently."""
         return (
             call.name == self.call.name
             and call.arguments == self.call.arguments
@@ -307,7 +307,7 @@ _RECORDS: WeakKeyDictionary[Task, tuple[Recorded, ...]] = WeakKeyDictionary()
 def ground_truth_run(task: Task) -> tuple[Expected, ...]:
     """Responses and state after each turn of the ground truth, executed once per task and cached.
 
-    Turns with an empty ground truth are included: the official checker skips them, the environment compares them.
+    Turns with an empty ground truth are included. The official checker skips them, the environment compares them.
     """
     found = _EXPECTED.get(task)
     if found is None:

@@ -1,7 +1,7 @@
-"""Where episodes take their simulators from: per task, each simulator with its scenario loaded, ready to be copied.
+"""The source of an episode's simulators: per task, each simulator with its scenario loaded, ready to be copied.
 
-In: a `Task`. Out: its `Store`. A store lives as long as its task and is never changed; `environment.simulator` is its
-only user.
+In: a `Task`. Out: its `Store`. A store lives as long as its task and is never changed. Only `environment.simulator`
+uses it.
 """
 
 from __future__ import annotations
@@ -42,19 +42,19 @@ def _tools(cls: str) -> frozenset[str]:
 
 
 class Tool(NamedTuple):
-    """What a call needs to know of its tool."""
+    """The facts about a tool that a call needs."""
 
     cls: str
     parameters: frozenset[str]
     defaults: dict[str, Any]
-    """The mutable ones: every call gets fresh copies."""
+    """Mutable defaults: every call gets fresh copies."""
     guard: guards.Guard | None
     isolate: isolation.Isolation | None
 
 
 @cache
 def _table(classes: tuple[str, ...]) -> dict[str, Tool]:
-    """Tool name -> tool; where two simulators have the same, the later one wins."""
+    """Tool name -> tool. Where two simulators have a tool of the same name, the later one wins."""
     return {name: _tool(cls, name) for cls in classes for name in _tools(cls)}
 
 
@@ -66,7 +66,7 @@ def _tool(cls: str, name: str) -> Tool:
 
 
 class _Dice:
-    """The random generator of a fresh simulator, made when first rolled: its state is 625 numbers."""
+    """The random generator of a fresh simulator. It is made when first used, because its state is 625 numbers."""
 
     __slots__ = ("_random", "_state")
 
@@ -89,7 +89,7 @@ class Store:
     def __init__(self, task: Task) -> None:
         self.tools = _table(task.involved_classes)
         self.initial: dict[str, Any] = {}
-        """Read only: what a simulator is as long as no call went to it."""
+        """Read only: the simulators before any call."""
         self.dice: dict[str, tuple[Any, ...]] = {}
         self.pickled: dict[str, bytes] = {}
         """Unpickling is the cheapest deep copy."""
@@ -114,7 +114,7 @@ class Store:
 
 
 def _share_time(directory: Any, now: datetime) -> None:
-    """One time of last change for all files: nothing reads it, and it makes the copy cheaper."""
+    """Give all files one time of last change. Nothing reads it, and the copy is cheaper."""
     for item in directory.contents.values():
         if hasattr(item, "contents"):
             _share_time(item, now)
@@ -126,7 +126,7 @@ _STORES: WeakKeyDictionary[Task, Store] = WeakKeyDictionary()
 
 
 def store(task: Task) -> Store:
-    """The task's store, made when first asked for."""
+    """The task's store, made on first use."""
     found = _STORES.get(task)
     if found is None:
         found = _STORES[task] = Store(task)

@@ -1,4 +1,4 @@
-"""Which kind of mistake lost a turn: read from the episode and the task's ground truth, no tool is run."""
+"""Which kind of mistake lost a turn, read from the episode and the task's ground truth, without running a tool."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Mistake(StrEnum):
     NEEDLESS = "a needless call", "all calls of the ground truth were made, or none was due, and others did harm"
 
     meaning: str
-    """What it says of the turn."""
+    """The meaning in words."""
 
     def __new__(cls, name: str, meaning: str) -> Self:
         """A string that knows its meaning."""
@@ -48,7 +48,7 @@ class Mistake(StrEnum):
 
 
 def lost_by(task: Task, episode: Episode, index: int) -> Mistake | None:
-    """What lost turn `index`; None if it is right."""
+    """The mistake that lost turn `index`. None if the turn is correct."""
     if index >= len(episode.turns):
         return Mistake.NOT_PLAYED
     turn = episode.turns[index]
@@ -71,7 +71,7 @@ def lost_by(task: Task, episode: Episode, index: int) -> Mistake | None:
 
 
 def mistake_frame(episodes: Sequence[Episode], tasks: Sequence[Task]) -> pd.DataFrame:
-    """User turns by what lost them: a row per category and `all`, a column per kind of mistake, and `turns`.
+    """User turns by the mistake that lost them: a row per category and `all`, a column per mistake, and `turns`.
 
     Args:
         episodes: of an evaluation on `tasks`.
@@ -90,7 +90,7 @@ def mistake_frame(episodes: Sequence[Episode], tasks: Sequence[Task]) -> pd.Data
 
 
 def explained(counts: pd.DataFrame) -> pd.DataFrame:
-    """A table with a row per mistake, with a column that says what it means; empty for other rows."""
+    """The table, one row per mistake, with a column that says what it means, empty for other rows."""
     meanings = {str(mistake): mistake.meaning for mistake in Mistake}
     return counts.assign(meaning=[meanings.get(name, "") for name in counts.index])
 
@@ -106,7 +106,7 @@ class Failure:
 
 
 def failure(task: Task, episode: Episode) -> Failure | None:
-    """What lost an episode: the mistake in the first turn that the verdict counts and that is not right.
+    """The failure of an episode: the mistake in the first turn that the verdict counts and that is not correct.
 
     The verdict counts the turns that expect calls, and a turn that the agent did not end.
     """
@@ -120,11 +120,11 @@ def failure(task: Task, episode: Episode) -> Failure | None:
 
 
 def instructive(episodes: Sequence[Episode], tasks: Sequence[Task], n: int = 10) -> list[Failure]:
-    """The failed episodes from which most is learned, at most `n`.
+    """The most instructive failed episodes, at most `n`.
 
-    The rule: of every mistake in every category one episode, preferring some progress before it, then the fewest
-    messages, then task order. The kinds of mistake take turns, the commonest first, each with its commonest category
-    first.
+    The rule takes one episode for every mistake in every category. It prefers some progress before the mistake, then
+    the fewest messages, then task order. The kinds of mistake take turns, the commonest first, each with its commonest
+    category first.
     """
     by_id = {task.id: task for task in tasks}
     failed = [found for e in episodes if (found := failure(by_id[e.task_id], e))]

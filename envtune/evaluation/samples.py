@@ -1,4 +1,4 @@
-"""Several samples of one run: how often a policy succeeds, and how often every time.
+"""Several samples of one run: how often a policy solves a task, and how often it does so in every sample.
 
 In: how to load the policy with a seed, tasks, a folder. Out: a `Result` per sample, each with its own JSONL
 `sample-<i>.jsonl` as `evaluate` writes it, so that a killed run goes on where it stopped.
@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from envtune.evaluation.evaluate import evaluate, load_result
 from envtune.evaluation.result import METRICS, Result, differences
 from envtune.evaluation.stats import cluster_means
 from envtune.policy.base import Policy
 from envtune.types import Category, Task, id_number
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def evaluate_samples(
@@ -30,15 +31,15 @@ def evaluate_samples(
     """Play every task `samples` times, with the seeds `seed`, `seed + 1`, ...
 
     Args:
-        load: the policy with a given seed.
+        load: gives the policy with a given seed.
         tasks: what to play.
-        path: a folder that gets a file per sample; for one sample that file; None: nothing is written.
-        samples: how often.
+        path: a folder for a file per sample, or, for one sample, that file. None: nothing is written.
+        samples: how often each task is played.
         seed: of the first sample.
         options: of `evaluate`.
 
     Raises:
-        ValueError: the policy does not depend on its seed, so that all samples would be the same.
+        ValueError: the policy does not depend on its seed, so all samples would be the same.
     """
     policy = load(seed)
     if samples > 1 and "seed" not in policy.settings:
@@ -51,7 +52,7 @@ def evaluate_samples(
 
 
 def load_runs(path: Path | str) -> list[Result]:
-    """What `evaluate` left at `path`, or the samples that `evaluate_samples` left in that folder.
+    """The result that `evaluate` wrote to `path`, or the samples that `evaluate_samples` wrote to that folder.
 
     Raises:
         FileNotFoundError: there is nothing.
@@ -73,9 +74,11 @@ def load_runs(path: Path | str) -> list[Result]:
 def sample_table(results: Sequence[Result]) -> pd.DataFrame:
     """One line per category and a total, over all samples, each measure with its 95 % interval by id number.
 
-    Columns: `n` tasks and `samples` of each; `pass@1` (the mean accuracy), `pass^k` (tasks solved in all k samples) and
-    `pass@k` (in at least one) for k = `samples`; `strict_task_accuracy` and `progress`, means over samples.
+    Columns: `n` tasks and `samples` of each, `pass@1` (the mean accuracy), `pass^k` (tasks solved in all k samples) and
+    `pass@k` (in at least one) for k = `samples`, and `strict_task_accuracy` and `progress`, means over samples.
     """
+    import pandas as pd
+
     k = len(results)
     tables = [[[float(getattr(row, field)) for row in run.rows] for run in results] for field in METRICS.values()]
     success, strict, progress = ([sum(task) / k for task in zip(*table, strict=True)] for table in tables)

@@ -43,7 +43,7 @@ def arm_means(
 
 
 def arm_differences(summary: pd.DataFrame, arm: str, metric: str = "turn_accuracy") -> pd.DataFrame:
-    """How much better `arm` is than each other arm, seed by seed, all categories together; rows without a seed (a
+    """How much better `arm` is than each other arm, seed by seed, all categories together. Rows without a seed (a
     policy that was not trained) are left out.
 
     Returns:

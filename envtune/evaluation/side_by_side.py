@@ -1,7 +1,7 @@
-"""Several policies over several sets of tasks, in processes side by side: a tiny model uses one core well, not two.
+"""Several policies over several sets of tasks, in parallel processes, because a tiny model uses one core well, not two.
 
 In: what `load_policy` and `load_tasks` take. Out: a `Result` per policy and set, each with its JSONL, as `evaluate`
-writes them; killed anywhere, the same call goes on.
+writes them. After a kill at any point, the same call goes on.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from envtune.types import Task
 
 @dataclass(frozen=True)
 class TaskSet:
-    """Tasks by description, so that a process can load them itself."""
+    """A description of tasks, from which a process can load them itself."""
 
     source: str
     split: str
     n: int | None = None
-    """How many: so many made (`synth`), or so many evenly spread (`bfcl`); None: all of the split (`bfcl`)."""
+    """How many tasks are made (`synth`), or taken evenly from the split (`bfcl`). None: the whole split (`bfcl`)."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """Further arguments of `load_tasks`."""
     rules: Rules = DEFAULT
-    """How they are played; default: the benchmark's limits."""
+    """How they are played. Default: the benchmark's limits."""
 
     def load(self) -> list[Task]:
         """The tasks."""
@@ -59,10 +59,10 @@ def evaluate_all(
     Args:
         policies: name -> what `load_policy` takes.
         sets: name -> tasks.
-        folder: gets `<policy>-<set>.jsonl`, blanks in names as `_`.
+        folder: for the files `<policy>-<set>.jsonl`. Blanks in names become `_`.
         batch_size: see `evaluate`.
         threads: of torch, in each process.
-        jobs: processes; 1: in this one.
+        jobs: number of processes. 1: in this one.
 
     Returns:
         Set -> policy -> result.
@@ -85,7 +85,7 @@ def _in_processes(works: Sequence[tuple[Any, ...]], jobs: int) -> None:
         try:
             for done in tqdm(as_completed(running), total=len(running), desc="evaluations"):
                 done.result()
-        except BaseException:  # what has not begun shall not begin
+        except BaseException:  # start no further evaluation
             pool.shutdown(wait=False, cancel_futures=True)
             raise
 
@@ -99,6 +99,6 @@ def _evaluate_one(
 
 
 def _begin_process() -> None:
-    """A process whose parent was killed must not go on writing to files that the next run wants."""
+    """End with the parent: a process must not go on writing to files that the next run uses."""
     end_with_parent()
     os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"

@@ -1,12 +1,12 @@
 """How sure are we? Intervals and paired tests that respect siblings.
 
-The four categories tell the same story under the same id number, so their outcomes are not independent: an id number is
-one *cluster*, and clusters, not tasks, are resampled. Intervals are 95 % percentile bootstrap intervals; every number
-depends on the data and `SEED` only.
+The four categories tell the same story under the same id number, so their outcomes are not independent. An id number is
+one *cluster*, and clusters, not tasks, are resampled. Intervals are 95 % percentile bootstrap intervals. Every number
+depends only on the data and `SEED`.
 
-Degenerate cases. One cluster says nothing about the spread between clusters: `low` and `high` are NaN. If all clusters
-agree, the interval has no width: a bootstrap cannot see beyond its sample, so 0 of 100 successes gives [0, 0], while a
-binomial bound ("rule of three") would still allow 3 %.
+Degenerate cases: One cluster says nothing about the spread between clusters, so `low` and `high` are NaN. If all
+clusters agree, the interval has no width, because a bootstrap cannot see beyond its sample. So 0 of 100 successes gives
+[0, 0], while a binomial bound ("rule of three") would still allow 3 %.
 """
 
 from __future__ import annotations
@@ -17,13 +17,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 CONFIDENCE = 0.95
 RESAMPLES = 9_999
 SEED = 0
 ROUNDING = 1e-9
-"""What floating point may leave of a cluster's sum that is zero."""
+"""Rounding error up to which a cluster's sum counts as zero."""
 
 Floats = NDArray[np.float64]
 
@@ -86,9 +85,9 @@ def cluster_means(columns: Sequence[Sequence[float]], clusters: Sequence[int]) -
 def paired_difference(a: Sequence[float], b: Sequence[float], clusters: Sequence[int]) -> Difference:
     """How much better `a` is than `b` on the same tasks.
 
-    The interval is `cluster_mean`'s, of the differences task by task. The p-value is two-sided, from flipping the sign
-    of whole clusters: were there no difference, each cluster's would be as likely the other way round. Exact up to 13
-    clusters that differ, else from 9,999 random flips; with one or none that differs it is 1.
+    The interval is that of `cluster_mean` for the differences task by task. The p-value is two-sided, from flipping the
+    sign of whole clusters: without a difference, either sign would be equally likely. It is exact for up to 13 clusters
+    that differ, else from 9,999 random flips. If at most one cluster differs, it is 1.
 
     Args:
         a, b: one number per task, in the same order.
@@ -110,7 +109,7 @@ def _per_cluster(columns: Floats, clusters: Sequence[int]) -> tuple[Floats, Floa
     """Sums (columns, clusters) and task counts (clusters) from columns (columns, tasks)."""
     n = columns.shape[-1]
     if n == 0 or len(clusters) != n:
-        raise ValueError(f"{n} values with {len(clusters)} cluster numbers; there must be as many, and at least one")
+        raise ValueError(f"{n} values with {len(clusters)} cluster numbers; give one number per value, at least one")
     _, index = np.unique(np.asarray(clusters), return_inverse=True)
     counts = np.bincount(index).astype(np.float64)
     return np.stack([np.bincount(index, weights=column) for column in columns]), counts
@@ -121,6 +120,8 @@ def _interval(sums: Floats, counts: Floats) -> tuple[Floats, Floats]:
     if len(counts) < 2:
         unknown = np.full(len(sums), math.nan)
         return unknown, unknown
+    from scipy import stats  # takes a second
+
     result = stats.bootstrap(
         (sums, np.broadcast_to(counts, sums.shape)),
         lambda s, c, axis: s.sum(axis=axis) / c.sum(axis=axis),
@@ -137,10 +138,12 @@ def _interval(sums: Floats, counts: Floats) -> tuple[Floats, Floats]:
 
 
 def _sign_flip_test(sums: Floats) -> float:
-    """Two-sided p-value of "the cluster sums are symmetric around zero"; zero sums say nothing and are left out."""
+    """Two-sided p-value of "the cluster sums are symmetric around zero". Zero sums say nothing and are left out."""
     informative = sums[np.abs(sums) > ROUNDING]
     if len(informative) < 2:
         return 1.0
+    from scipy import stats
+
     result = stats.permutation_test(
         (informative,),
         lambda x, axis: x.sum(axis=axis),

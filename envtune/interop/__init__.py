@@ -1,3 +1,3 @@
-"""The same tools and tasks behind other people's interfaces: `mcp_server` (Model Context Protocol), `gym_env`
-(gymnasium). Both need `pip install envtune[interop]`.
+"""The same tools and tasks behind standard interfaces: `mcp_server` (Model Context Protocol) and `gym_env` (gymnasium).
+Both need `pip install 'envtune[interop]'`.
 """

@@ -1,14 +1,14 @@
 """Tool use over MCP as a gymnasium environment: `gymnasium.make("envtune/MCP-v0")` once this module is imported.
 
-In: the agent's message, a text as `chat` reads it. Out: what the agent reads next, as a text; the step's
-execution reward (qwen-tool's five rows, `rewards.ExecutionReward`); whether the episode has ended. The turn loop and
-the verdict are those of `ToolUseEnv`; its calls go through an MCP client session to a server of the environment's own,
-one session an episode, so what the agent reads has passed the protocol. Same task and actions, same results and
-verdict as without it (tested).
+In: the agent's message, a text as `chat` reads it. Out: the next text that the agent reads, the step's execution reward
+(qwen-tool's five rows, `rewards.ExecutionReward`), and whether the episode has ended. The turn loop and the verdict are
+those of `ToolUseEnv`. Its calls go through an MCP client session to the environment's own server, one session per
+episode, so the agent's texts have passed through the protocol. The same task and actions give the same results and
+verdict as without MCP (tested).
 
 `info` holds `task_id`, `turn` (0-based), `success`, `calls` and `results` of the step, and, for a policy with a chat
 template, `messages` (the observation as chat messages) and `tools` (schemas now available). Vectorise with
-`gymnasium.make_vec`; texts have no fixed size, so `vectorization_mode="async"` needs `shared_memory=False`.
+`gymnasium.make_vec`. Texts have no fixed size, so `vectorization_mode="async"` needs `shared_memory=False`.
 """
 
 from __future__ import annotations
@@ -27,24 +27,23 @@ from anyio.from_thread import BlockingPortal
 from envtune.data import load_tasks
 from envtune.environment import Observation, ToolUseEnv
 from envtune.environment.simulator import Expected, RawResult
+from envtune.extras import naming_extra
 from envtune.interop.mcp_server import ToolSession, from_mcp, tool_server
 from envtune.rewards import execution_steps
 from envtune.types import JSON, StopReason, Task, ToolCall
 
-try:
+with naming_extra():
     import gymnasium
     from mcp import Client
-except ModuleNotFoundError as error:
-    raise ModuleNotFoundError(f"{error}; install it with: pip install 'envtune[interop]'") from error
 
 ENV_ID = "envtune/MCP-v0"
 MAX_ACTION, MAX_OBSERVATION = 1_000_000, 20_000_000
-"""Longest texts, in characters: `chat` reads no longer message, the guards let no longer result pass."""
+"""Longest texts, in characters: `chat` reads no longer message, and the guards let no longer result pass."""
 SAMPLE_LENGTH = 64
 
 
 class AnyText(gymnasium.Space[str]):
-    """All texts up to a length, in any script; gymnasium's own `Text` wants every character listed."""
+    """All texts up to a length, in any script. gymnasium's own `Text` wants every character listed."""
 
     def __init__(self, max_length: int, seed: int | None = None) -> None:
         self.max_length = max_length
@@ -72,10 +71,10 @@ class AnyText(gymnasium.Space[str]):
 
 
 class LoopThread:
-    """An event loop in a thread of its own; blocking code calls into it through `portal`.
+    """An event loop in its own thread. Blocking code calls into it through `portal`.
 
     anyio's `start_blocking_portal` waits for its thread when it is collected. At the end of a program that is too late:
-    the thread runs no more, so a program that forgot to close would never exit.
+    the thread no longer runs, so a program that forgot to close it would never exit.
     """
 
     def __init__(self) -> None:
@@ -99,7 +98,7 @@ class LoopThread:
 class MCPTools:
     """The tools of one episode behind an MCP client session (`environment.env.Tools`).
 
-    The judge looks at the server's simulators directly; the agent's calls do not.
+    The verdict reads the server's simulators directly. The agent's calls go through the protocol.
     """
 
     def __init__(self, portal: BlockingPortal, task: Task) -> None:
@@ -126,9 +125,9 @@ class MCPGymEnv(gymnasium.Env[str, str]):
     """One task per episode: that of `reset(options={"task_id": ...})`, or one drawn at random.
 
     Args:
-        tasks: what to draw from; default: `load_tasks(source, split=split)`.
+        tasks: the tasks to draw from. Default: `load_tasks(source, split=split)`.
         source, split: see `load_tasks`.
-        max_steps_per_turn: tool steps allowed in one turn; an episode that goes beyond is truncated.
+        max_steps_per_turn: tool steps allowed in one turn. A longer episode is truncated.
         settings: others of `ToolUseEnv`, such as `hints`.
     """
 
@@ -154,13 +153,13 @@ class MCPGymEnv(gymnasium.Env[str, str]):
 
     @property
     def env(self) -> ToolUseEnv:
-        """The environment of the current episode; `env.episode` is its record.
+        """The environment of the current episode. `env.episode` is its record.
 
         Raises:
-            RuntimeError: no episode was begun.
+            RuntimeError: no episode has begun.
         """
         if self._env is None:
-            raise RuntimeError("no episode was begun; call reset() first")
+            raise RuntimeError("no episode has begun; call reset() first")
         return self._env
 
     def reset(self, *, seed: int | None = None, options: JSON | None = None) -> tuple[str, JSON]:
@@ -185,7 +184,7 @@ class MCPGymEnv(gymnasium.Env[str, str]):
         return observation, float(execution_steps(episode)[-1]), self.env.done and not truncated, truncated, info
 
     def close(self) -> None:
-        """End the session and its thread; done at the end of the program if not before."""
+        """End the session and its thread. It happens at the end of the program if not before."""
         loop, self._loop = self._loop, None
         if loop is not None:
             atexit.unregister(self.close)
@@ -226,7 +225,7 @@ class MCPGymEnv(gymnasium.Env[str, str]):
             "messages": observation.messages,
             "tools": observation.tools,
         }
-        info = copy.deepcopy(info)  # whoever keeps it may change it
+        info = copy.deepcopy(info)  # the caller may keep and change it
         return "\n".join(str(message["content"]) for message in observation.messages), cast(JSON, info)
 
 

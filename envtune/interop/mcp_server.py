@@ -1,15 +1,15 @@
 """The simulators behind the Model Context Protocol, with the official `mcp` SDK, over stdio and streamable HTTP.
 
-In: a `Task`, which says which simulators there are and how they begin. Out: a server whose tools are those of the
-task's domains, with names, descriptions and JSON schemas from the benchmark's tool documents. A result is one text,
-byte for byte what `ToolUseEnv` returns; a failed call is a tool error with that text. `_meta` of a result says
-`envtune/guarded` or `envtune/unknown_tool` where that is so. Output schemas are left out: the documents describe
-results, but the simulators do not keep to them.
+In: a `Task`, which names the simulators and their initial states. Out: a server whose tools are those of the task's
+domains, with names, descriptions and JSON schemas from the benchmark's tool documents. A result is one text, byte for
+byte what `ToolUseEnv` returns. A failed call is a tool error with that text. `_meta` of a result holds
+`envtune/guarded` or `envtune/unknown_tool` where they apply. Output schemas are left out, because the simulators do not
+keep to the results that the documents describe.
 
-One simulator set per client session, made at its first call and freed when it ends. A session needs a connection that
-lasts, so the server speaks the handshake revisions of the protocol (up to 2025-11-25) and refuses the sessionless one
-(2026-07-28); clients that know both fall back. Calls run one after the other, in the server's own thread:
-`environment.guards` bounds each, so none needs a timer and no two can meet in one simulator.
+Every client session has its own simulators, made at its first call and freed when it ends. A session needs a lasting
+connection. So the server supports the handshake revisions of the protocol (up to 2025-11-25) and refuses the
+sessionless one (2026-07-28). Clients that know both fall back. Calls run one after the other, in the server's own
+thread. `environment.guards` bounds each call, so no timer is needed, and no two calls meet in one simulator.
 """
 
 from __future__ import annotations
@@ -25,9 +25,10 @@ from typing import TYPE_CHECKING, Any
 from envtune.data.bfcl import TOOL_DOCS, make_task, tool_documents, tool_schema
 from envtune.environment.hints import Strength, hint, hinted_text
 from envtune.environment.simulator import Expected, Simulators
+from envtune.extras import naming_extra
 from envtune.types import JSON, Task, ToolCall, ToolResult
 
-try:
+with naming_extra():
     import anyio
     from mcp import MCPError, types
     from mcp.server import Server, ServerRequestContext
@@ -36,8 +37,6 @@ try:
     from mcp_types import UNSUPPORTED_PROTOCOL_VERSION
     from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
     from starlette.responses import Response
-except ModuleNotFoundError as error:
-    raise ModuleNotFoundError(f"{error}; install it with: pip install 'envtune[interop]'") from error
 
 if TYPE_CHECKING:
     from mcp.server.context import CallNext, HandlerResult
@@ -51,15 +50,15 @@ LOOPBACK = "127.0.0.1"
 
 @dataclass(frozen=True)
 class Limits:
-    """What clients over HTTP may use."""
+    """Limits for clients over HTTP."""
 
     sessions: int = 64
-    """Open sessions; a further client is told to come back later (503)."""
+    """Open sessions. A further client is told to come back later (503)."""
     idle_seconds: float = 600.0
-    """A session without a request for so long is closed, its simulators freed; its client gets 404 and begins anew. No
-    request may take longer."""
+    """A session without a request for this long is closed, and its simulators are freed. Its client gets 404 and starts
+    again. No request may take longer."""
     body_bytes: int = 1 << 20
-    """Largest request (413 above); the guards bound the arguments of a call to 100,000 characters."""
+    """Largest request (413 above). The guards bound the arguments of a call to 100,000 characters."""
 
     def __post_init__(self) -> None:
         if self.sessions < 1 or self.idle_seconds <= 0 or self.body_bytes < 1:
@@ -67,12 +66,12 @@ class Limits:
 
 
 class ToolSession:
-    """What one client plays with: simulators of its own.
+    """The simulators of one client.
 
     Args:
-        task: which simulators, and how they begin.
-        hints: lay corrections over failed results, as in `ToolUseEnv`; what the user says is not known here, so hints
-            go by the call, the schemas and the results so far.
+        task: names the simulators and their initial states.
+        hints: lay corrections over failed results, as in `ToolUseEnv`. The user's messages are not known here, so hints
+            depend on the call, the schemas and the results so far.
         strength: how much a hint gives away.
     """
 
@@ -92,15 +91,15 @@ class ToolSession:
         return ToolResult(text, raw.error, advice, raw.guarded, raw.unknown_tool)
 
     def reached(self, expected: Expected) -> bool:
-        """Whether the simulators are as the ground truth leaves them: for the judge, not for a client."""
+        """Whether the simulators are as the ground truth leaves them. Used for the verdict, not by a client."""
         return self._simulators.reached(expected)
 
 
 def domains_task(domains: Iterable[str]) -> Task:
-    """A task without a script: these simulators, each empty as it is made.
+    """A task without a script: these simulators, each empty.
 
     Args:
-        domains: simulator classes, such as `GorillaFileSystem`; where two have the same tool, the later one wins.
+        domains: simulator classes, such as `GorillaFileSystem`. Where two have the same tool, the later one wins.
 
     Raises:
         ValueError: an unknown domain, or none.
@@ -131,7 +130,7 @@ def tool_server(task: Task, open_session: Callable[[], ToolSession] | None = Non
 
     Args:
         task: whose simulators to serve.
-        open_session: makes what a client plays with, called once per client; default: `ToolSession(task)`.
+        open_session: makes a client's session, called once per client. Default: `ToolSession(task)`.
     """
     open_session = open_session or (lambda: ToolSession(task))
     functions = [schema["function"] for schema in schemas(task)]
@@ -163,7 +162,7 @@ def tool_server(task: Task, open_session: Callable[[], ToolSession] | None = Non
 
 
 async def _sessions_only(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
-    """Refuse what comes without a session, naming the revisions that have one."""
+    """Refuse requests without a session, naming the revisions that have one."""
     if ctx.protocol_version not in HANDSHAKE_PROTOCOL_VERSIONS:
         supported = {"supported": list(HANDSHAKE_PROTOCOL_VERSIONS), "requested": ctx.protocol_version}
         message = "these tools keep state per session; open one with the initialize handshake"
@@ -182,7 +181,7 @@ def to_mcp(result: ToolResult) -> types.CallToolResult:
 
 
 def from_mcp(result: types.CallToolResult) -> ToolResult:
-    """The inverse of `to_mcp`; a hint is part of the text by then."""
+    """The inverse of `to_mcp`, except that a hint stays part of the text."""
     text = "".join(part.text for part in result.content if isinstance(part, types.TextContent))
     marks = result.meta or {}
     return ToolResult(text, result.is_error, None, bool(marks.get(GUARDED)), bool(marks.get(UNKNOWN_TOOL)))
@@ -194,19 +193,19 @@ async def serve_stdio(server: Server[Any]) -> None:
         async with stdio_server() as (read, write), server.lifespan(server) as state:
             await serve_loop(server, read, write, lifespan_state=state)
     except* BrokenPipeError:
-        pass  # it left before its answer
+        pass  # the client left before its answer
 
 
 def http_app(server: Server[Any], limits: Limits | None = None, host: str = LOOPBACK) -> Starlette:
     """Serve many clients at `/mcp`, as an ASGI application.
 
-    The server never speaks first, so there is no GET stream: 405, which the protocol provides for. Clients would keep
-    it open as long as they live, and to the SDK no session is idle that has a request in flight.
+    The server never speaks first, so it has no GET stream and answers 405, as the protocol allows. Clients would keep
+    the stream open all the time, and for the SDK a session with a request in flight is not idle.
 
     Args:
         server: of `tool_server`.
         limits: see `Limits`.
-        host: where it will listen; on loopback, requests that a web page sends under another name are refused.
+        host: where it will listen. On loopback, requests that a web page sends under another name are refused.
     """
     limits = limits or Limits()
     app = server.streamable_http_app(
@@ -220,7 +219,7 @@ def http_app(server: Server[Any], limits: Limits | None = None, host: str = LOOP
 
 
 class _ShortRequests:
-    """Lets no request stay in flight: no GET stream, no body that never ends, no answer that nobody reads."""
+    """Lets no request stay in flight: no GET stream, no endless body, no answer that is never read."""
 
     def __init__(self, app: ASGIApp, seconds: float) -> None:
         self._app = app
@@ -248,7 +247,7 @@ def serve_http(server: Server[Any], port: int, host: str = LOOPBACK, limits: Lim
     try:
         listener = socket.create_server((host, port), family=family)
     except OSError as error:
-        raise OSError(f"cannot serve at {host}, port {port}: {error.strerror}; choose another") from error
+        raise OSError(f"cannot serve at {host}, port {port}: {error.strerror}; choose another port or host") from error
     print(f"envtune: serving http://{host}:{port}/mcp", file=sys.stderr, flush=True)
     config = uvicorn.Config(http_app(server, limits, host), log_level="warning", timeout_graceful_shutdown=2)
     with listener, suppress(KeyboardInterrupt):

@@ -1,4 +1,4 @@
-"""What every agent has in common: it is shown chats and answers each with text."""
+"""The interface of every agent: it is shown chats and answers each with text."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ class Chat:
     """For scripted agents and for bookkeeping."""
     messages: list[Message]
     tools: tuple[JSON, ...]
-    """Schemas to render at the head of the chat; schemas handed over in a message are not repeated here."""
+    """Schemas to render at the head of the chat. Schemas handed over in a message are not repeated here."""
     turn: int = 0
-    """Index of the user turn now played."""
+    """Index of the current user turn."""
     step: int = 0
     """Assistant messages so far in this turn."""
 
 
 class Policy(Protocol):
-    """Whoever acts. Episodes are played side by side, so `reply` answers many chats at once."""
+    """An agent. Episodes are played in parallel, so `reply` answers many chats at once."""
 
     @property
     def name(self) -> str:
@@ -34,7 +34,9 @@ class Policy(Protocol):
 
     @property
     def settings(self) -> JSON:
-        """What, beside the name, decides the replies: seed, rates, checkpoint hash; an evaluation's identity."""
+        """All that decides the replies in addition to the name, such as seed, rates, checkpoint hash. Name and settings
+        identify an evaluation.
+        """
         ...
 
     def reply(self, chats: Sequence[Chat]) -> list[str]:
@@ -47,7 +49,7 @@ class Streaming(Policy, Protocol):
     """A policy whose short messages need not wait for long ones."""
 
     def reply_some(self, chats: Sequence[Chat]) -> list[str | None]:
-        """As `reply`, but returns once the message of one chat or more has ended; None for the others, which the caller
-        asks for again.
+        """As `reply`, but returns once the message of at least one chat has ended. None for the others, which the
+        caller asks for again.
         """
         ...

@@ -1,10 +1,10 @@
 """Keys and values of many sequences of different lengths, in one store that is written in place.
 
-A forward pass works on a contiguous window of slots, so neither decoding nor ingesting copies the cache, and a slot
-that is not needed costs nothing. transformers' own caches cannot do this: `DynamicCache` copies everything for every
-token and pads rows to a common length, `StaticCache` has one length for all rows.
+A forward pass works on a contiguous window of slots, so neither decoding nor reading copies the cache, and an unused
+slot costs nothing. transformers' own caches cannot do this: `DynamicCache` copies everything for every token and pads
+rows to a common length, and `StaticCache` has one length for all rows.
 
-Shapes: L layers, S slots, T positions, H key/value heads, D head size; n rows of a window, q new tokens per row.
+Shapes: L layers, S slots, T positions, H key/value heads, D head size, n rows of a window, q new tokens per row.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 
 
 class SlotCache:
-    """What a transformers model takes as `past_key_values`. Position t of slot s holds token t of its sequence.
+    """The `past_key_values` of a transformers model. Position t of slot s holds token t of its sequence.
 
     Set the window with `select`, then call the model: it writes the q new tokens of each row at the row's own start and
     attends to the slots' first `width` positions. The caller masks what lies beyond each row's length.
@@ -26,11 +26,11 @@ class SlotCache:
         """(L, 2, S, H, T, D). Zeros, not `empty`: a masked position still enters a product, and 0 * NaN is NaN."""
 
     def reserve(self, slots: int, length: int) -> None:
-        """Make room for `slots` sequences of `length` tokens; keeps what is stored in the first `slots`."""
+        """Make room for `slots` sequences of `length` tokens. The first `slots` keep their content."""
         _, _, s, _, t, _ = self._store.shape
         if slots <= s and length <= t:
             return
-        new_s = slots if slots <= s else max(slots, s + s // 2)  # moving what nobody uses is the larger part of it
+        new_s = slots if slots <= s else max(slots, s + s // 2)  # unused slots are not copied
         new_t = t if length <= t else max(length, t + t // 2)
         shape = list(self._store.shape)
         shape[2], shape[4] = new_s, new_t
@@ -66,7 +66,7 @@ class SlotCache:
         return views[0], views[1]
 
     def get_seq_length(self, layer: int = 0) -> int:
-        """Longest sequence before the current call; the model asks only if it is given no position ids."""
+        """Longest sequence before the current call. The model asks only if it is given no position ids."""
         return self._width - self._positions.shape[1]
 
     def swap(self, a: int, b: int, length: int) -> None:

@@ -1,9 +1,9 @@
-"""Checkpoints: a folder as transformers or PEFT writes it, the name of one on the hub, or `tiny`, which is shipped.
+"""Checkpoints: a folder as transformers or PEFT writes it, a model's name on the hub, or `tiny`, which is shipped.
 
-In: one of these. Out: model, tokenizer and what identifies them. A hub name is downloaded to the cache and then is a
-folder like any other. An adapter is merged into the base that its `adapter_config.json` names, in float32. Files are
-checked before they are loaded, so that an error names the file, and weights that lack a parameter are refused: the
-libraries would fill it with random numbers and warn.
+In: one of these. Out: model, tokenizer and what identifies them. A hub name is downloaded to the cache, which gives a
+folder like any other. An adapter is merged in float32 into the base that its `adapter_config.json` names. Files are
+checked before they are loaded, so that an error names the file. Weights that lack a parameter are refused, because the
+libraries would fill it with random numbers and only warn.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 TINY = "tiny"
 MODEL, TOKENIZER = ("config.json",), ("tokenizer.json", "tokenizer_config.json")
 ADAPTER = "adapter_config.json"
-"""What makes a folder an adapter."""
+"""The file that marks a folder as an adapter."""
 PATTERNS = ("*.json", "*.safetensors", "*.jinja", "*.txt")
-"""What is downloaded from the hub."""
+"""Patterns of the files that are downloaded from the hub."""
 
 
 class CheckpointError(ValueError):
-    """A checkpoint that is missing, incomplete or damaged; the message is one line and names the file."""
+    """A checkpoint that is missing, incomplete or damaged. The message is one line and names the file."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class _Files:
     weights: tuple[Path, ...]
     adapter: Path | None = None
     base: str | None = None
-    """What an adapter calls its base."""
+    """The base as an adapter names it."""
     config: JSON | None = None
     """An adapter's settings, without the name of its base."""
 
@@ -61,8 +61,8 @@ class _Files:
 
 
 def local_folder(spec: str) -> Path | None:
-    """The folder of that name, here or in a folder above; None: there is none, or `tiny` or a hub name is meant."""
-    if spec == TINY:  # also beside a run of that name
+    """The folder of that name, here or in a folder above. None: there is none, or `tiny` or a hub name is meant."""
+    if spec == TINY:  # also if there is a run of that name
         return None
     here = Path.cwd()
     return next((folder / spec for folder in (here, *here.parents) if (folder / spec).is_dir()), None)
@@ -86,7 +86,7 @@ def folder_of(spec: str, revision: str | None = None) -> Path:
 
 
 def load_checkpoint(spec: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, JSON]:
-    """Model (in evaluation mode; bfloat16 on the GPU if there is one, else float32), tokenizer, and identity.
+    """Model (in evaluation mode, bfloat16 on the GPU if there is one, else float32), tokenizer, and identity.
 
     Raises:
         CheckpointError: as in `folder_of`, a file is missing or damaged, or an adapter does not fit its base.
@@ -101,7 +101,7 @@ def load_checkpoint(spec: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase
 
 
 def load_tokenizer(spec: str) -> PreTrainedTokenizerBase:
-    """The tokenizer alone, of what `load_checkpoint` takes; no weights are needed or downloaded.
+    """The tokenizer alone, from the same `spec` as `load_checkpoint`. No weights are needed or downloaded.
 
     Raises:
         CheckpointError: it is missing or cannot be read.
@@ -117,7 +117,7 @@ def load_tokenizer(spec: str) -> PreTrainedTokenizerBase:
 
 
 def fingerprint(folder: Path) -> str:
-    """What `load_checkpoint` says of these weights under `sha256`.
+    """The identity of these weights that `load_checkpoint` gives under `sha256`.
 
     Raises:
         CheckpointError: a file is missing or damaged.
@@ -126,14 +126,14 @@ def fingerprint(folder: Path) -> str:
 
 
 def placement() -> tuple[str, torch.dtype]:
-    """Where a policy is loaded, and in which format: the GPU in bfloat16 if there is one, else the CPU in float32."""
+    """Device and number format of a policy: the GPU in bfloat16 if there is one, else the CPU in float32."""
     import torch
 
     return ("cuda", torch.bfloat16) if torch.cuda.is_available() else ("cpu", torch.float32)
 
 
 def _name(spec: str, folder: Path) -> str:
-    """Where a folder lies does not matter, its hash does."""
+    """The place of a folder does not matter, its hash does."""
     return folder.name if folder == local_folder(spec) else spec
 
 
@@ -145,8 +145,8 @@ def _download(spec: str, revision: str | None) -> str:
         return str(snapshot_download(spec, revision=revision, allow_patterns=list(PATTERNS)))
     except (OSError, HfHubHTTPError, HFValidationError, ValueError) as error:
         raise CheckpointError(
-            f"the model {spec!r} cannot be had from the Hugging Face hub ({type(error).__name__}): check the name and "
-            "the connection, or give a local folder"
+            f"the model {spec!r} cannot be loaded from the Hugging Face hub ({type(error).__name__}); check the name "
+            "and the connection, or give a local folder"
         ) from None
 
 
@@ -191,7 +191,7 @@ def _read_json(path: Path) -> Any:
 
 
 def _weights(folder: Path, name: str) -> tuple[Path, ...]:
-    """The files with weights, `name` if there is only one."""
+    """The files with weights. If there is only one, it is called `name`."""
     from safetensors import SafetensorError, safe_open
 
     weights = sorted(folder.glob("*.safetensors"))
@@ -222,14 +222,14 @@ def _load_model(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
     try:
         model, info = kind.from_pretrained(folder, dtype=dtype, attn_implementation="sdpa", output_loading_info=True)
     except (RuntimeError, ValueError, KeyError, OSError) as error:
-        raise CheckpointError(f"{folder} does not hold a causal language model: {_first_line(error)}") from None
+        raise CheckpointError(f"{folder} does not contain a causal language model: {_first_line(error)}") from None
     if missing := sorted(info["missing_keys"]):
         raise CheckpointError(f"the weights in {folder} lack {len(missing)} parameters, such as {missing[0]}")
     return model
 
 
 def _merge(model: PreTrainedModel, adapter: Path) -> PreTrainedModel:
-    """The model that an adapter makes of its base."""
+    """The base with the adapter merged in."""
     from peft import PeftConfig, get_peft_model
 
     try:
@@ -240,7 +240,7 @@ def _merge(model: PreTrainedModel, adapter: Path) -> PreTrainedModel:
         raise CheckpointError(f"the adapter {adapter} does not fit its base model: {_first_line(error)}") from None
     if not hasattr(whole, "merge_and_unload"):
         raise CheckpointError(
-            f"the adapter {adapter} is of type {config.peft_type.value}, which cannot be merged; LoRA can"
+            f"the adapter {adapter} is of type {config.peft_type.value}, which cannot be merged; use a LoRA adapter"
         )
     for what, names in (("lacks", found.missing_keys), ("has, unlike its base,", found.unexpected_keys)):
         if names:

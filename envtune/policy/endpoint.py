@@ -1,16 +1,16 @@
 """A model behind an OpenAI-compatible server (vLLM, SGLang, `transformers serve`, a hosted one) as a `Policy`.
 
-In: chats. Out: one message each, asked for side by side over HTTP. Two modes:
+In: chats. Out: one message each, requested in parallel over HTTP. There are two modes:
 
-- completions, if a tokenizer is given: the chat template is rendered here and the server continues the text, as the
-  benchmark's own handler does (`local_inference/base_oss_handler.py`). The model reads exactly what we say it does.
-- chat, otherwise: the server renders. Tools go as JSON schemas; calls go and come as structures, and are turned into
-  the text that `parse_reply` reads. What the model really read and wrote is the server's affair.
+- completions, if a tokenizer is given: the chat template is rendered here and the server continues the text, as for the
+  benchmark's own handler (`local_inference/base_oss_handler.py`). So it is known exactly what the model reads.
+- chat, otherwise: the server renders. Tools are sent as JSON schemas. Calls are sent and received as structures, and
+  turned into the text that `parse_reply` reads. Only the server knows what the model really read and wrote.
 
-A failure that may pass (429, 5xx, a time-out, a dropped connection) is tried again: with exponential back-off and
-jitter, or after the time that the server names. One that does not pass is an `EndpointError`; what was evaluated before
-it is kept and the same command goes on from there. A chat that no longer fits into the model is data: an empty message,
-cut off. The key goes into the request's header and nowhere else; the address is not recorded either.
+After a failure that may pass (429, 5xx, a time-out, a dropped connection), the request is tried again, with exponential
+back-off and jitter, or after the time that the server names. A lasting failure is an `EndpointError`. Finished episodes
+are kept, and the same command goes on from there. A chat that no longer fits into the model is data: an empty message,
+cut off. The key goes into the request's header and nowhere else. The address is not recorded either.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from envtune.policy.base import Chat
 from envtune.types import JSON, Message, ToolCall
 
 KEY_VARIABLE = "ENVTUNE_API_KEY"
-"""Environment variable that holds the key. Not `OPENAI_API_KEY`: that one must not go to whatever host is named."""
+"""Environment variable that holds the key. Not `OPENAI_API_KEY`, which must not be sent to an arbitrary host."""
 MESSAGE_TOKENS = 4096
 """Longest message, as in the benchmark's handler."""
 
@@ -43,17 +43,17 @@ _BACK_OFF = wait_random_exponential(multiplier=0.5, max=30)
 
 
 class EndpointError(OSError):
-    """The server cannot be used; the message is one line and names the way out."""
+    """The server cannot be used. The message is one line and names the way out."""
 
 
 class _PassingError(EndpointError):
-    """A failure worth another try, after `wait` seconds if the server said so."""
+    """A failure after which to try again, after `wait` seconds if the server said so."""
 
     wait: float | None = None
 
 
 class _TooLongError(Exception):
-    """The prompt and the message asked for do not fit into the model; never leaves this module."""
+    """The prompt and the message do not fit into the model together. It never leaves this module."""
 
 
 class Endpoint:
@@ -62,18 +62,18 @@ class Endpoint:
     Args:
         url: where the API begins, such as `http://localhost:8000/v1`.
         model: its name, as the server knows it.
-        tokenizer: folder or hub name; if given, the chat template is rendered here (mode `completions`).
+        tokenizer: folder or hub name. If given, the chat template is rendered here (mode `completions`).
         temperature: 0 is greedy.
-        message_tokens: longest message; a longer one is cut off and counts as a format error.
-        seed: sent along with each request together with the task and the number of its message. Unused if greedy.
+        message_tokens: longest message. A longer one is cut off and counts as a format error.
+        seed: each request is sent a seed made from this one, the task and the number of the message. Unused if greedy.
         concurrency: most requests at once.
         timeout: seconds that one request may take.
         patience: seconds over which a failing request is tried again, counted from its first failure.
-        key_variable: environment variable that holds the API key; no key is sent if it is unset.
+        key_variable: environment variable that holds the API key. No key is sent if it is unset.
 
     Raises:
-        ValueError: a URL that is none, no model, a key that is not one line of ASCII, or a number out of its range.
-        CheckpointError: the tokenizer cannot be had.
+        ValueError: an invalid URL, no model, a key that is not one line of ASCII, or a number out of its range.
+        CheckpointError: the tokenizer cannot be loaded.
     """
 
     def __init__(
@@ -91,11 +91,11 @@ class Endpoint:
         key_variable: str = KEY_VARIABLE,
     ) -> None:
         if not model:
-            raise ValueError(f"which model of {url}? name it, as the server does: model=..., or --model")
+            raise ValueError(f"no model of {url} is named; give its name on the server: model=..., or --model")
         if min(concurrency, message_tokens, timeout) <= 0 or temperature < 0:
             raise ValueError(
                 f"concurrency {concurrency}, message_tokens {message_tokens} and timeout {timeout} must be above 0, "
-                f"temperature {temperature} not below"
+                f"temperature {temperature} at least 0"
             )
         key = os.environ.get(key_variable, "").strip()
         if not (key.isascii() and key.isprintable()):
@@ -114,7 +114,7 @@ class Endpoint:
 
     @property
     def settings(self) -> JSON:
-        """Model, mode, sampling, and a hash of the template if it is rendered here."""
+        """Model, mode, sampling, and a hash of the chat template if it is rendered here."""
         return {
             "model": self._model,
             "temperature": self._sampling["temperature"],
@@ -124,7 +124,7 @@ class Endpoint:
         }
 
     def reply(self, chats: Sequence[Chat]) -> list[str]:
-        """The next message of each chat; an empty one, cut off, where the chat no longer fits into the model.
+        """The next message of each chat. Where the chat no longer fits into the model, it is empty and cut off.
 
         Raises:
             EndpointError: wrong key, unknown model, or a server that stays away or keeps failing.
@@ -145,7 +145,7 @@ class Endpoint:
                 task.cancel()
 
     async def _reply(self, chat: Chat) -> str:
-        """The message; where the server finds prompt and message too long together, a shorter one is asked for."""
+        """The message. If prompt and message are too long together for the server, a shorter message is requested."""
         path, body = self._request(chat)
         longest = self._sampling["max_tokens"]
         for tokens in (longest, longest // 4, longest // 16):
@@ -183,7 +183,7 @@ class Endpoint:
                 response = await self._client.post(self._url + path, json=body)
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
             kind = _PassingError if self._met else EndpointError
-            raise kind(f"{self._url} cannot be reached ({_words(error)}): check the address; is it running?") from None
+            raise kind(f"{self._url} cannot be reached ({_words(error)}): check the address and the server") from None
         except (httpx.TransportError, TimeoutError) as error:
             raise _PassingError(f"{self._url} failed for {self._patience:g} s, last by {_words(error)}") from None
         self._met = True
@@ -194,11 +194,11 @@ class Endpoint:
         except ValueError:
             answer = None
         if not isinstance(answer, dict):
-            raise EndpointError(f"{self._url}{path} does not answer with JSON: does the address end in /v1?")
+            raise EndpointError(f"{self._url}{path} does not answer with JSON; check that the address ends in /v1")
         return answer
 
     def _failure(self, response: httpx.Response) -> Exception:
-        """What a status that is not 200 means."""
+        """The error for a status other than 200."""
         status, said = response.status_code, self._said(response)
         if status in _PASSING or status >= httpx.codes.INTERNAL_SERVER_ERROR:
             error = _PassingError(f"{self._url} failed for {self._patience:g} s, last with {status}: {said}")
@@ -210,8 +210,8 @@ class Endpoint:
             )
         if status == httpx.codes.NOT_FOUND:
             return EndpointError(
-                f"{self._url} knows no model {self._model!r}, or the address is wrong (404: {said}): "
-                f"{self._url}/models lists what it serves"
+                f"{self._url} has no model {self._model!r}, or the address is wrong (404: {said}); "
+                f"{self._url}/models lists its models"
             )
         if status in (400, 413, 422) and _TOO_LONG.search(said):
             return _TooLongError()
@@ -234,12 +234,12 @@ class _Template:
         self._tokenizer: Any = load_tokenizer(spec)
         if not self._tokenizer.chat_template:
             raise CheckpointError(
-                f"the tokenizer of {spec!r} has no chat template; leave it out to let the server render"
+                f"the tokenizer of {spec!r} has no chat template; give no tokenizer, and the server renders"
             )
         self.digest = hashlib.sha256(str(self._tokenizer.chat_template).encode()).hexdigest()[:16]
 
     def render(self, messages: Sequence[Message], tools: Sequence[JSON]) -> str:
-        """The text up to where the assistant writes, without the token of the beginning: the server adds it."""
+        """The text up to where the assistant writes, without the beginning-of-text token, which the server adds."""
         text: str = self._tokenizer.apply_chat_template(
             list(messages), tools=list(tools) or None, add_generation_prompt=True, tokenize=False
         )
@@ -265,14 +265,14 @@ def _client(url: str, key: str, concurrency: int, timeout: float) -> tuple[str, 
 
 
 def _background_loop() -> asyncio.AbstractEventLoop:
-    """An event loop in a thread of its own: notebooks run one already in theirs."""
+    """An event loop in its own thread, because notebooks already run one in theirs."""
     loop = asyncio.new_event_loop()
     threading.Thread(target=loop.run_forever, name="endpoint", daemon=True).start()
     return loop
 
 
 def _failing_for(patience: float) -> Callable[[RetryCallState], bool]:
-    """Whether one request has failed for that many seconds, the time before its first failure not counted."""
+    """Whether a request has failed for that many seconds, counted from its first failure."""
     first: float | None = None
 
     def stop(state: RetryCallState) -> bool:
@@ -292,7 +292,7 @@ def _wait(state: RetryCallState) -> float:
 
 
 def _seconds(retry_after: str | None) -> float | None:
-    """A `Retry-After` in seconds, at most ten minutes; the form with a date is not read."""
+    """A `Retry-After` in seconds, at most ten minutes. The form with a date is not read."""
     return min(600.0, float(retry_after)) if retry_after and retry_after.isdigit() else None
 
 
@@ -335,13 +335,13 @@ def _text_of(answer: JSON, url: str) -> str:
         cut = choice.get("finish_reason") == "length"
     except (KeyError, IndexError, TypeError, AttributeError) as error:
         raise EndpointError(
-            f"{url} does not answer as the OpenAI API does ({_words(error)}): is it a model server?"
+            f"{url} does not answer as the OpenAI API does ({_words(error)}); check that it is a model server"
         ) from None
     return text + CUT_OFF if cut else text
 
 
 def _written(message: JSON) -> str:
-    """The message of the chat API as one text. Arguments come as JSON text and stay as they are: the parser judges."""
+    """The message of the chat API as one text. Arguments are JSON text and stay unchanged: the parser checks them."""
     blocks = [message["content"]] if message.get("content") else []
     for call in message.get("tool_calls") or ():
         name, arguments = call["function"]["name"], call["function"].get("arguments") or "{}"

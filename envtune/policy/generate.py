@@ -1,18 +1,18 @@
-"""Sample many conversations side by side, keeping the key/value cache from message to message.
+"""Sample many conversations in parallel, keeping the key/value cache from message to message.
 
 In: a causal language model of transformers and token ids. Out: one assistant message per row at a time. A row is in one
-of three states, and the slots of the cache are kept in this order, so that each group is a contiguous window:
+of three states. The slots of the cache are kept in this order, so that each group is a contiguous window:
 
     writing  every token but the last is cached: one forward pass gives its next token
-    reading  several tokens are not cached yet (a prompt, tool results): they wait to be ingested together
-    idle     its message has ended; the caller decides what follows
+    reading  several tokens are not cached yet (a prompt, tool results): they wait to be read together
+    idle     its message has ended: the caller decides what follows
 
-`step` ingests, in one padded forward pass, what enough rows wait to read, then decodes one token for all rows that
-write, and returns those whose message has ended; they leave the batch at once. Rows with the same prompt (the rollouts
-of a group) share its computation. Each row draws its own random numbers, so what is sampled does not depend on who else
-is in the batch, except for the last bits of floating-point sums.
+Once enough rows wait to read, `step` reads their tokens in one padded forward pass. Then it decodes one token for all
+rows that write, and returns the rows whose message has ended, which leave the batch at once. Rows with the same prompt
+(the rollouts of a group) share its computation. Each row draws its own random numbers, so its tokens do not depend on
+the other rows in the batch, except through the last bits of floating-point sums.
 
-Departs from `model.generate`, and from TRL's tool loop, which re-reads the whole conversation at every step.
+Departs from `model.generate`, and from TRL's tool loop, which reads the whole conversation again at every step.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 READ_TOKENS = 16_384
-"""Most tokens, padding included, in one forward pass that reads; bounds memory."""
+"""Most tokens, padding included, in one forward pass that reads. It bounds memory."""
 READ_SHARE = 4
-"""Rows that wait are read once they are a 1/READ_SHARE part of those that write: a forward pass has a fixed cost."""
+"""Waiting rows are read once they are 1/READ_SHARE of the writing rows, because a forward pass has a fixed cost."""
 
 
 class State(IntEnum):
-    """What a row does; also the order of the slots."""
+    """What a row does. The order is also that of the slots."""
 
     WRITING = 0
     READING = 1
@@ -51,38 +51,38 @@ class Row:
     ids: list[int]
     """All its tokens: prompt, sampled, environment."""
     end: int
-    """The message now written must end when `ids` reaches this length."""
+    """The current message must end when `ids` reaches this length."""
     rng: random.Random
     slot: int
     state: State = State.READING
     cached: int = 0
-    """Tokens of `ids` whose keys and values are stored; at most all but the last."""
+    """Number of tokens of `ids` whose keys and values are stored, at most all but the last."""
     start: int = 0
-    """Where the message now written begins in `ids`."""
+    """Where the current message begins in `ids`."""
     logprobs: list[float] = field(default_factory=list)
-    """Log-probabilities of the tokens of this message."""
+    """Log-probabilities of the current message's tokens."""
     cut: bool = False
-    """The message reached `end` without a stop token."""
+    """Whether the message reached `end` without a stop token."""
 
     @property
     def message(self) -> list[int]:
-        """Ids of the message now or last written."""
+        """Ids of the current or last message."""
         return self.ids[self.start :]
 
     @property
     def unread(self) -> int:
-        """Tokens to ingest before the next one can be sampled."""
+        """Number of tokens to read before the next one can be sampled."""
         return len(self.ids) - 1 - self.cached
 
 
 class Sampler:
-    """Decodes rows that come and go. See the module's docstring; `open`, then `step` until the row is returned, then
-    `feed` or `close`.
+    """Decodes rows that come and go, see the module's docstring. Call `open`, then `step` until the row is returned,
+    then `feed` or `close`.
 
     Args:
-        model: every layer must attend to the whole sequence; attention `sdpa` or `eager`.
+        model: every layer must attend to the whole sequence, with attention `sdpa` or `eager`.
         stop_ids: ids that end a message.
-        temperature: 0 is greedy; log-probabilities are then those of temperature 1.
+        temperature: 0 is greedy. Log-probabilities are then those of temperature 1.
 
     Raises:
         ValueError: the model cannot be used, or a setting is out of its range.
@@ -90,7 +90,7 @@ class Sampler:
 
     def __init__(self, model: PreTrainedModel, stop_ids: Iterable[int], *, temperature: float = 1.0) -> None:
         if temperature < 0:
-            raise ValueError(f"temperature {temperature}: expected at least 0")
+            raise ValueError(f"temperature is {temperature}; it must be at least 0")
         self._model: Any = model
         self._stop = frozenset(stop_ids)
         self._temperature = temperature
@@ -98,7 +98,7 @@ class Sampler:
         self._cache = _cache_for(model)
         self.max_length = int(model.config.get_text_config().max_position_embeddings)
         self.tokens_read = 0
-        """Computed, padding and shared prompts not counted."""
+        """Tokens computed, padding and shared prompts not counted."""
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -131,7 +131,7 @@ class Sampler:
         self._rows.pop()
 
     def step(self) -> list[Row]:
-        """Advance by one token; returns the rows whose message has ended (perhaps none)."""
+        """Advance by one token. Returns the rows whose message has ended (perhaps none)."""
         with torch.no_grad():
             writing, reading = self._count(State.WRITING), self._count(State.READING)
             if reading and reading * READ_SHARE >= writing:
@@ -139,7 +139,7 @@ class Sampler:
             return self._write()
 
     def run(self) -> list[Row]:
-        """`step` until a message has ended; empty only if no row has anything to write."""
+        """`step` until a message has ended. Empty only if no row has anything to write."""
         while self._count(State.WRITING) or self._count(State.READING):
             if ended := self.step():
                 return ended
@@ -147,7 +147,7 @@ class Sampler:
 
     def _check_room(self, length: int, room: int) -> None:
         if length < 1 or room < 1 or length + room > self.max_length:
-            raise ValueError(f"{length} tokens and room for {room} more, but the model reads 1 to {self.max_length}")
+            raise ValueError(f"{length} tokens and room for {room} more: the model reads 1 to {self.max_length} in all")
 
     def _count(self, state: State) -> int:
         return sum(row.state is state for row in self._rows)
@@ -164,12 +164,12 @@ class Sampler:
             row.logprobs.append(logprob)
             row.cut = len(row.ids) >= row.end and token not in self._stop
         ended = [row for row in rows if row.cut or row.ids[-1] in self._stop]
-        for row in reversed(ended):  # the last first, and in order of slots below: fewer rows change places
+        for row in reversed(ended):  # last slot first here, in order of slots below: fewer rows are swapped
             self._move(row, State.IDLE)
         return sorted(ended, key=lambda row: row.slot)
 
     def _choose(self, logits: torch.Tensor, uniforms: list[float]) -> tuple[list[int], list[float]]:
-        """Token and log-probability per row: the inverse of the cumulative distribution at a uniform number."""
+        """Token and log-probability per row, from the inverse cumulative distribution at a uniform number."""
         logprobs = torch.log_softmax(logits.float() / (self._temperature or 1.0), dim=-1)
         if self._temperature == 0:
             chosen = logprobs.argmax(-1)
@@ -183,7 +183,7 @@ class Sampler:
         return chosen.tolist(), picked.tolist()
 
     def _read(self) -> None:
-        """Ingest what the reading rows have not read, in as few forward passes as memory and raggedness allow."""
+        """Read the unread tokens of the reading rows, in as few forward passes as memory and padding allow."""
         rows = [row for row in self._rows if row.state is State.READING]
         followers = _same_prompts(rows)
         order = [row for row in rows if row not in followers]
@@ -205,15 +205,15 @@ class Sampler:
             row.state = State.WRITING
 
     def _forward(self, rows: list[Row], new: int) -> torch.Tensor:
-        """Logits (n, 1, V) behind the last of `new` tokens per row; rows stand in neighbouring slots. A row with fewer
-        unread tokens is padded: what the padding writes lies beyond its length and is overwritten later.
+        """Logits (n, 1, V) after the last of `new` tokens per row. Rows stand in neighbouring slots. A row with fewer
+        unread tokens is padded. The padding is stored beyond the row's length and overwritten later.
         """
         starts = [row.cached for row in rows]
         self._cache.reserve(len(self._rows), max(starts) + new)
         positions, mask = self._cache.select(rows[0].slot, starts, new)
         ids = [row.ids[row.cached : row.cached + new] for row in rows]
         padded = torch.tensor([i + [0] * (new - len(i)) for i in ids], device=positions.device)
-        smallest = torch.finfo(self._model.dtype).min  # added to the scores; a boolean mask is slower
+        smallest = torch.finfo(self._model.dtype).min  # added to the scores, because a boolean mask is slower
         output = self._model(
             input_ids=padded,
             attention_mask=torch.where(mask, 0.0, smallest).to(self._model.dtype),
@@ -225,7 +225,7 @@ class Sampler:
         return output.logits
 
     def _move(self, row: Row, state: State) -> None:
-        """Change a row's state by exchanging it, state by state, with the row at the border."""
+        """Change a row's state by swapping it, state by state, with the row at the border."""
         while row.state < state:
             last = max((r for r in self._rows if r.state is row.state), key=lambda r: r.slot)
             self._swap(row, last)
@@ -246,20 +246,20 @@ class Sampler:
 
 
 def _same_prompts(rows: Sequence[Row]) -> dict[Row, Row]:
-    """Rows that have read nothing yet, each with an earlier row of the same tokens that will read for it."""
+    """Rows that have read nothing yet, each with an earlier row with the same tokens that reads for it."""
     first: dict[tuple[int, ...], Row] = {}
     pairs = {row: first.setdefault(tuple(row.ids), row) for row in rows if row.cached == 0}
     return {row: leader for row, leader in pairs.items() if row is not leader}
 
 
 def _even(rows: Sequence[Row]) -> bool:
-    """Whether padding all rows to the longest wastes little."""
+    """Whether padding all rows to the longest one wastes little."""
     lengths = [row.unread for row in rows]
     return max(lengths) <= 2 * min(lengths) + 16
 
 
 def _batches(rows: Sequence[Row]) -> list[list[Row]]:
-    """Neighbouring rows, cut where the padding would waste much or the batch take too much memory."""
+    """Neighbouring rows, split where padding would waste much or the batch would take too much memory."""
     batches: list[list[Row]] = []
     for row in rows:
         wider = [*batches[-1], row] if batches else [row]
@@ -273,8 +273,8 @@ def _batches(rows: Sequence[Row]) -> list[list[Row]]:
 def _cache_for(model: PreTrainedModel) -> SlotCache:
     config = model.config.get_text_config()
     if any(kind != "full_attention" for kind in getattr(config, "layer_types", None) or []):
-        raise ValueError(f"{config.model_type}: some layers do not attend to the whole sequence; this sampler needs it")
+        raise ValueError(f"{config.model_type}: some layers do not attend to the whole sequence; use another model")
     if (attention := config._attn_implementation) not in ("sdpa", "eager"):
-        raise ValueError(f"attention {attention!r}: load the model with attn_implementation='sdpa' to sample from it")
+        raise ValueError(f"attention {attention!r} cannot be sampled; load the model with attn_implementation='sdpa'")
     head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     return SlotCache(config.num_hidden_layers, config.num_key_value_heads, head_dim, model.dtype, model.device)

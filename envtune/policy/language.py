@@ -1,7 +1,7 @@
 """A language model as a `Policy`: it answers chats with text, and keeps each chat's key/value cache between messages.
 
-In: chats. Out: one message each. A chat is known by identity; what it holds beyond what was read last time is appended
-as tokens. If its tools were recompiled, or its history is not what this policy wrote, it is rendered and read anew.
+In: chats. Out: one message each. A chat is recognised by identity, and its new messages are appended as tokens. If its
+tools have changed, or its history is not what this policy wrote, the whole chat is rendered and read again.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ if TYPE_CHECKING:
 
 @dataclass
 class _Reading:
-    """What this policy has read of one chat."""
+    """The state of one chat: what this policy has read and written."""
 
     chat: weakref.ref[Chat]
     row: Row
     tools: tuple[JSON, ...]
     messages: list[Message]
-    """Those read, and the one written once the caller has it."""
+    """Messages read, and the one written once the caller has it."""
     told: bool = False
-    """The caller has the message last written."""
+    """Whether the caller has the message last written."""
 
     @property
     def ended(self) -> bool:
-        """Nothing is left to write."""
+        """Whether nothing is left to write."""
         return self.row.state is State.IDLE
 
 
@@ -43,12 +43,12 @@ class LanguagePolicy:
     """A causal language model of transformers, answering from its cache.
 
     Args:
-        model, tokenizer: what acts; the chat template must keep prefixes, see `ChatTokens`.
+        model, tokenizer: the model and its tokenizer. The chat template must keep prefixes, see `ChatTokens`.
         name: for tables and file names.
         temperature: 0 is greedy.
-        message_tokens: longest message; a longer one is cut off and counts as a format error.
+        message_tokens: longest message. A longer one is cut off and counts as a format error.
         seed: of the sampling, together with the task and the number of its message. Unused if greedy.
-        identity: what else decides the replies, such as a hash of the weights; goes into `settings`.
+        identity: what else decides the replies, such as a hash of the weights. It is part of `settings`.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class LanguagePolicy:
         return self._settings
 
     def reply(self, chats: Sequence[Chat]) -> list[str]:
-        """The next message of each chat; an empty one, cut off, where the model has no room left to read it."""
+        """The next message of each chat. Where the model has no room left, the message is empty and cut off."""
         replies: dict[int, str] = {}
         while waiting := [number for number in range(len(chats)) if number not in replies]:
             some = self.reply_some([chats[number] for number in waiting])
@@ -90,8 +90,8 @@ class LanguagePolicy:
         return [replies[number] for number in range(len(chats))]
 
     def reply_some(self, chats: Sequence[Chat]) -> list[str | None]:
-        """As `reply`, but returns once a message has ended; None for chats whose message is still being written. Those
-        are asked for again, together with chats that go on: short messages do not wait for long ones.
+        """As `reply`, but returns once a message has ended. None for chats whose message is still being written. The
+        caller asks for those again, together with chats that go on, so short messages do not wait for long ones.
         """
         self._forget_the_dead()
         readings = [self._read(chat) for chat in chats]
@@ -103,7 +103,7 @@ class LanguagePolicy:
         ]
 
     def _read(self, chat: Chat) -> _Reading | None:
-        """Let the chat's row read what is new, if it does not write already; None if it does not fit."""
+        """Let the chat's row read what is new, if it does not write already. None if it does not fit."""
         if reading := self._known(chat):
             if not reading.told:
                 return reading
@@ -121,7 +121,7 @@ class LanguagePolicy:
         return reading
 
     def _known(self, chat: Chat) -> _Reading | None:
-        """The chat's reading, if the chat only grew since the last message, or is as it was when that was asked for."""
+        """The chat's reading, if the chat only grew since the last message or did not change since the last request."""
         reading = self._readings.get(id(chat))
         if reading is None or reading.chat() is not chat or reading.tools != chat.tools:
             return None

@@ -1,8 +1,8 @@
-"""A model of a real architecture, made on the spot with random weights: for tests, benchmarks and dry runs.
+"""A small model of a real architecture with random weights, for tests, benchmarks and dry runs.
 
 In: nothing, or texts to learn a vocabulary from. Out: a Qwen3 (or Qwen2, or Llama) and a byte-level tokenizer with the
-special tokens of its family and a chat template as TRL ships it, by default that of Qwen3-Instruct-2507. It knows
-nothing; the tiny policy of the package is another one.
+special tokens of its family and a chat template as TRL ships it, by default that of Qwen3-Instruct-2507. The model is
+untrained. The tiny policy of the package is another one.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ def miniature_tokenizer(
     """A small Qwen-style tokenizer.
 
     Args:
-        texts: what the vocabulary is learned from, beside a few lines of its own.
-        vocab_size: at most so many ids; at least 265 are bytes and special tokens.
+        texts: what the vocabulary is learned from, in addition to a few built-in lines.
+        vocab_size: most ids, of which at least 265 are bytes and special tokens.
         template: file name of one of TRL's chat templates.
     """
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers

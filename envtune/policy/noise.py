@@ -1,11 +1,11 @@
 """Almost-right behaviour: the ground truth with the mistakes that language models make.
 
 In: a task, rates, a seed. Out: call trajectories, turns of steps of calls, for `envtune.replay`, for the comparison
-with the official checker, and for `NoisyOracle`. A pure function of (task, rates, seed): it does not see results, so it
-plays on after an error as if nothing had happened, or repeats the call rightly.
+with the official checker, and for `NoisyOracle`. A pure function of (task, rates, seed). It does not see results, so it
+either goes on after an error as if nothing had happened, or makes the correct call as well.
 
-The mistakes stay harmless on purpose, because the official executor evaluates them: numbers stay near the ground
-truth's, nothing is copied or moved onto itself, no made-up tool name means anything to Python.
+The mistakes stay harmless on purpose, because the official executor evaluates them. Numbers stay near the ground
+truth's, nothing is copied or moved onto itself, and no made-up tool name means anything to Python.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ Calls = list[list[list[ToolCall]]]
 """Turns of steps of calls."""
 
 _WORDS = ("notes.txt", "temp", "alice", "ABC", "USD", "2024-05-01", "engage", "Rivermist", "90210", "None", "")
-"""Strings for arguments that nobody asked for."""
+"""Strings for arguments that were not asked for."""
 _LARGE = 1000
-"""A number above this is never repeated as a string or a list: `5000 * "5000"` would be a long answer."""
+"""A number above this is never turned into a string or a list: `5000 * "5000"` would be a long answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,17 +47,17 @@ class Noise:
     """Per turn: two neighbouring calls change places."""
     skip_call: float = 0.02
     needless_call: float = 0.02
-    """A call of some tool of the task, with plausible arguments, before the right one."""
+    """A call of some tool of the task, with plausible arguments, before the correct call."""
     act_unasked: float = 0.02
-    """Per turn with empty ground truth: a call all the same, the next turn's first or a needless one."""
+    """Per turn with empty ground truth: a call nevertheless, the next turn's first or a needless one."""
     broken_json: float = 0.02
-    """Per message; of no effect on `perturb`, which makes no text."""
+    """Per message. No effect on `perturb`, which makes no text."""
     cut_off: float = 0.02
-    """Per message: cut inside its last call; of no effect on `perturb`."""
+    """Per message: cut inside its last call. No effect on `perturb`."""
     recover: float = 0.5
-    """After a call that was changed: make the right one as well. No mistake, so `level` leaves it alone."""
+    """After a changed call: make the correct one as well. This is no mistake, so `level` does not set it."""
     parallel: float = 0.2
-    """A call joins the one before it in the same message. No mistake, so `level` leaves it alone."""
+    """A call joins the one before it in the same message. This is no mistake, so `level` does not set it."""
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -74,14 +74,14 @@ class Noise:
 
 
 def seeded(task: Task, seed: int, purpose: str) -> random.Random:
-    """A generator that depends on its arguments only, not on the process or on what was drawn before."""
+    """A generator that depends only on its arguments, not on the process or on earlier draws."""
     return random.Random(f"{seed}/{task.id}/{purpose}")
 
 
 def perturb(task: Task, noise: Noise, seed: int) -> Calls:
     """The ground truth of `task` with mistakes: turns of steps of calls, as many turns as the task has.
 
-    Same arguments, same trajectory, in every process.
+    The same arguments give the same trajectory in every process.
     """
     rng = seeded(task, seed, "calls")
     return [_turn(task, turn, noise, rng) for turn in range(task.n_turns)]
@@ -121,7 +121,7 @@ def _hit(rate: float, rng: random.Random) -> bool:
 
 
 def _change(call: ToolCall, task: Task, turn: int, noise: Noise, rng: random.Random) -> ToolCall:
-    """`call` with the mistakes that befall one call; `call` itself if they would not be harmless."""
+    """`call` with mistakes, or `call` itself if they would not be harmless."""
     mistakes = (
         (noise.drop_argument, _drop_argument),
         (noise.rename_argument, _rename_argument),
@@ -230,6 +230,6 @@ def _seen(task: Task, name: str) -> list[Any]:
 
 
 def _harmless(call: ToolCall) -> bool:
-    """A directory copied into itself contains itself, and the benchmark then recurses for ever."""
+    """Whether no directory is copied into itself: it would contain itself, and the benchmark would recurse forever."""
     arguments = call.arguments
     return call.name not in ("cp", "mv") or arguments.get("source") != arguments.get("destination")

@@ -1,7 +1,7 @@
 """Agents without a language model: the reference points of every table, and the test load of the environment.
 
-`Oracle` plays the ground truth, `Silent` never acts, `NoisyOracle` makes the mistakes of `policy.noise` and garbles its
-own text. All are pure functions of (task, turn, step) and a seed, so a resumed or a parallel run gives the same
+`Oracle` plays the ground truth, `Silent` never acts, and `NoisyOracle` makes the mistakes of `policy.noise` and garbles
+its own text. All are pure functions of (task, turn, step) and a seed, so a resumed or a parallel run gives the same
 episodes.
 """
 
@@ -21,21 +21,21 @@ from envtune.types import JSON, Task, ToolCall
 __all__ = ["DEFAULT_NOISE", "Noise", "NoisyOracle", "Oracle", "Silent", "perturb"]
 
 DEFAULT_NOISE = Noise()
-"""About every fifth call disturbed."""
+"""About every fifth call has a mistake."""
 
 MAX_STEPS = 20
 """The official limit of steps in a turn."""
 
 ANSWER = "Done."
-"""What a scripted agent says when it has made all calls of a turn."""
+"""A scripted agent's message when it has made all calls of a turn."""
 
 
 class Oracle:
     """Plays the ground truth, one call per message.
 
     Args:
-        max_steps: most messages with calls in a turn. Longer turns (two tasks of the benchmark have one of 34 calls)
-            put several calls into each message; 1 makes all calls of a turn at once.
+        max_steps: most messages with calls in a turn. In longer turns (two tasks of the benchmark have one of 34
+            calls) each message holds several calls. 1: one message holds all calls of a turn.
 
     Raises:
         ValueError: `max_steps` is below 1.
@@ -74,7 +74,7 @@ class NoisyOracle:
 
     Args:
         noise: rates of the mistakes.
-        seed: which mistakes; every task draws its own from (seed, task id).
+        seed: of the mistakes. Every task draws its own from (seed, task id).
     """
 
     def __init__(self, noise: Noise = DEFAULT_NOISE, seed: int = 0) -> None:
@@ -101,13 +101,13 @@ def _script(task: Task, noise: Noise, seed: int) -> list[list[str]]:
 
 
 def _squeeze(steps: list[list[ToolCall]], limit: int) -> list[list[ToolCall]]:
-    """The same calls in at most `limit` steps: neighbours are merged where there are more."""
+    """The same calls in at most `limit` steps. Where there are more, neighbours are merged."""
     size = max(1, math.ceil(len(steps) / limit))
     return [[call for step in steps[i : i + size] for call in step] for i in range(0, len(steps), size)]
 
 
 def _garble(message: str, noise: Noise, rng: random.Random) -> str:
-    """`message` with, perhaps, broken JSON in its last call, or cut off inside it."""
+    """`message`, perhaps with broken JSON in its last call or cut off inside it."""
     start = message.rindex("<tool_call>") + len("<tool_call>")
     if rng.random() < noise.broken_json:
         brace = message.rindex("}")

@@ -1,17 +1,17 @@
-"""Token bookkeeping: what the model reads and writes stays one growing list of token ids.
+"""Token bookkeeping: a conversation stays one growing list of token ids.
 
-`prompt` renders the first messages and the tools; `continuation` gives the ids that follow an assistant message (the
+`prompt` renders the first messages and the tools. `continuation` gives the ids that follow an assistant message (the
 results of a step, all at once, or the next user message) up to where the model writes again. A conversation is
 
     prompt + sampled + continuation + sampled + continuation + ... + sampled
 
-and sampled ids are never decoded and encoded again on their way to the loss (token in, token out): a tokenizer may
+Sampled ids are never decoded and encoded again on their way to the loss (token in, token out), because a tokenizer may
 split the same text differently. The continuation is computed from the chat template by difference: a short dummy
-conversation is rendered with the messages behind it, and what stands behind the dummy's assistant message is encoded.
+conversation is rendered with the messages after it, and the text after the dummy's assistant message is encoded.
 
-That is right only for templates that keep prefixes: rendering one more message must not change what stands before it.
-Qwen3-Instruct-2507, Qwen2.5 and Llama 3 do; the thinking template of Qwen3 does not (it drops the reasoning of earlier
-turns). The check runs once, when a `ChatTokens` is made.
+This is correct only for templates that keep prefixes: rendering one more message must not change the text before it.
+Qwen3-Instruct-2507, Qwen2.5 and Llama 3 keep them. The thinking template of Qwen3 does not, because it drops the
+reasoning of earlier turns. The check runs once, when a `ChatTokens` is made.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _CALL = '<tool_call>\n{"name": "dummy", "arguments": {"x": "1"}}\n</tool_call>'
 
 
 class TemplateError(ValueError):
-    """The chat template refuses a conversation, or does not keep prefixes, so that tokens alone cannot continue it."""
+    """The chat template refuses a conversation, or does not keep prefixes, so tokens alone cannot continue it."""
 
 
 class ChatTokens:
@@ -49,14 +49,14 @@ class ChatTokens:
         stop_ids: further ids that end a message, such as those of the model's generation config.
 
     Raises:
-        TemplateError: the template changes what stands before a new message, ends messages without a special token, or
-            refuses the role of a message, `tool` among them.
+        TemplateError: the template changes the text before a new message, ends messages without a special token, or
+            refuses the role of a message, such as `tool`.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, stop_ids: Sequence[int] = ()) -> None:
         self.tokenizer: Any = tokenizer
         if not getattr(tokenizer, "chat_template", None):
-            raise TemplateError(f"the tokenizer {tokenizer.name_or_path!r} has no chat template; set one")
+            raise TemplateError(f"the tokenizer {tokenizer.name_or_path!r} has no chat template; set its chat_template")
         self._dummy: list[Message] = [{"role": "user", "content": "dummy"}, _assistant(0)]
         before, said, _ = self._render(self._dummy).partition(_SAID.format(0))
         if not said:
@@ -74,15 +74,15 @@ class ChatTokens:
         """Ids that follow a sampled message: its closing, `messages`, and the start of the next assistant message.
 
         Args:
-            messages: what the environment says; all of it at once.
-            last_id: the last sampled id. If it closed the message, the closing is not repeated; a message that was cut
+            messages: all that the environment says.
+            last_id: the last sampled id. If it closed the message, the closing is not repeated. A message that was cut
                 off, or ended otherwise, is closed here.
         """
         ids = self._encode(self._tail(messages))
         return ids[1:] if last_id == self.end_id else ids
 
     def text(self, ids: Sequence[int], cut: bool = False) -> str:
-        """The text of a sampled message, without its end token; marked if it was `cut` off by the length limit."""
+        """The text of a sampled message, without its end token. It is marked if the length limit `cut` it off."""
         end = len(ids)
         while end and ids[end - 1] in self.stop_ids:
             end -= 1
@@ -104,7 +104,7 @@ class ChatTokens:
         return str(text)
 
     def _encode(self, text: str) -> list[int]:
-        # verbose warns of a prompt that is too long; the sampler and its callers keep count of the room themselves
+        # verbose would warn of a prompt that is too long, but the sampler and its callers check the room themselves
         return list(self.tokenizer.encode(text, add_special_tokens=False, verbose=False))
 
     def _tail(self, messages: Sequence[Message]) -> str:
@@ -122,7 +122,7 @@ class ChatTokens:
         return ids[0]
 
     def _check_prefixes(self) -> None:
-        """Put a conversation together from its parts and compare it with the template's own rendering."""
+        """Build a conversation from its parts and compare it with the template's own rendering."""
         user: Message = {"role": "user", "content": "user"}
         result: Message = {"role": "tool", "name": "dummy", "content": "[1]"}
         messages: list[Message] = [{"role": "system", "content": "system"}, user]
@@ -132,7 +132,7 @@ class ChatTokens:
             messages += [assistant, *said]
             text += assistant["content"] + self._tail(said)
             if text != self._render(messages, [_TOOL], True):
-                self._fail("a conversation put together message by message is not what it renders as a whole")
+                self._fail("a conversation built message by message differs from the conversation rendered as a whole")
 
     def _fail(self, why: str) -> NoReturn:
         raise TemplateError(

@@ -1,1 +1,1 @@
-"""Measurements of the environment: how calls fail, what hints say of it, what hostile calls do, what a step costs."""
+"""Studies of the environment: how calls fail, what hints say then, what hostile calls do, what a step costs."""

@@ -1,9 +1,9 @@
 """The catalogue: an example of every way in which the eight simulators can fail, each reachable by calls alone.
 
 In: nothing. Out: `CATALOGUE`, one `Failure` per failing site of the simulators' sources (bfcl-eval 2026.3.23), and
-`play`, which runs one. Written by reading the sources; `evaluation.hint_study` traces the runs and finds no line that
-says `"error"` or raises and is not here, but for `UNREACHABLE`. Wrong types are a site of almost every line; the table
-holds a few, and `ill_typed` makes the others from the schemas.
+`play`, which runs one. The entries were written from the sources. `studies.hint_coverage` traces the runs: every line
+that says `"error"` or raises is reached or stands in `UNREACHABLE`. Wrong types can fail at almost every line. The
+table holds a few of them, and `ill_typed` makes the others from the schemas.
 
 An entry without a hint says why none can help (`no_hint`).
 """
@@ -23,14 +23,14 @@ from envtune.types import JSON, Task, ToolCall
 
 
 class Kind(StrEnum):
-    """How a failure shows itself."""
+    """The form of a failure."""
 
     ERROR = "error"
     """The simulator answers with an error."""
     EXCEPTION = "exception"
     """It raises, and the executor answers `Error during execution: ...`."""
     SOFT = "soft"
-    """It answers as if nothing had happened, but has not done what it was asked for."""
+    """It answers as if it had succeeded, but has not done what it was asked for."""
 
 
 @dataclass(frozen=True)
@@ -46,14 +46,14 @@ class Failure:
     config: JSON = field(default_factory=dict)
     """Attributes of the scenario that differ from `SCENARIOS`."""
     no_hint: str = ""
-    """Why no hint can help; empty if there is one."""
+    """Why no hint can help. Empty if there is one."""
     said: str = "Please help."
-    """What the user asked for."""
+    """The user's request."""
 
 
 @dataclass(frozen=True)
 class Played:
-    """What happened: the failing call, its raw result, the tools, and what the agent had seen before."""
+    """A played failure: the failing call, its raw result, the tools, and the texts that the agent had seen before."""
 
     call: ToolCall
     result: RawResult
@@ -175,7 +175,7 @@ SCENARIOS: dict[str, JSON] = {
     },
     VEHICLE: {},
 }
-"""Per domain, a scenario just large enough to fail in; what is absent has the simulator's default."""
+"""Per domain, a scenario just large enough to fail in. What is absent has the simulator's default."""
 
 _LOGGED_IN: JSON = {"authenticated": True}
 _USER: JSON = {"current_user": "ann"}
@@ -482,4 +482,4 @@ UNREACHABLE: dict[tuple[str, int], str] = {
     (TRADING, 306): "The texts that are formatted have no other field than the symbol.",
     (TRAVEL, 543): "The cost has just been stored under the key that is looked up.",
 }
-"""(domain, first line of the statement) -> why no call gets there. The sources' hashes are checked, so lines stay."""
+"""(domain, first line of the statement) -> why no call reaches it. The sources' hashes are checked, so lines stay."""

@@ -1,9 +1,9 @@
 """A search for calls that get past the guards: `python -m envtune.studies.fuzz --calls 200000`.
 
 In: a number of calls and a seed. Out: a `Fuzzed` report: calls tried, hangs, crashes, worst time and worst memory of
-one call. Episodes of up to 400 hostile calls run on all eight simulators at once (128 tools), so that state grows and
-the calls meet what earlier ones left behind: wrong types, huge numbers and texts, deep nesting, cycles, copies of
-copies, results written back. They run in child processes with limited memory; a parent counts those that hang or die.
+one call. Episodes of up to 400 hostile calls run on all eight simulators at once (128 tools). So state grows, and the
+calls meet what earlier ones left behind: wrong types, huge numbers and texts, deep nesting, cycles, copies of copies,
+results written back. They run in child processes with limited memory. A parent counts those that hang or die.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from envtune.studies.hostile import Writer, all_simulators
 from envtune.types import JSON, Task, ToolCall
 
 SECONDS, MEGABYTES = 1.0, 200.0
-"""What one call may take: processor time, so that other work on the machine does not count, and memory."""
+"""Limits for one call: processor time, in which other work on the machine does not count, and memory."""
 MAX_CALLS = 400
 """Longest episode."""
 CHUNK = 20_000
@@ -36,7 +36,7 @@ ADDRESS_SPACE = 3 << 30
 
 @dataclass
 class Fuzzed:
-    """What a search found; `hangs`, `crashes` and `failures` should be empty."""
+    """The findings of a search. `hangs`, `crashes` and `failures` should be empty."""
 
     calls: int = 0
     episodes: int = 0
@@ -92,8 +92,8 @@ def fuzz(calls: int = CHUNK, seed: int = 0, tasks: Sequence[Task] | None = None)
 
     Args:
         calls: how many.
-        seed: of the search; chunk `i` uses `seed + i`.
-        tasks: where scenarios and plausible arguments come from; default: the benchmark.
+        seed: of the search. Chunk `i` uses `seed + i`.
+        tasks: source of scenarios and plausible arguments. Default: the benchmark.
     """
     tasks = tasks or load()
     report = Fuzzed()
@@ -177,7 +177,7 @@ def _short(call: ToolCall) -> str:
 
 
 def main() -> int:
-    """Run a search and print its numbers; exit code 1 if a call got past the guards."""
+    """Run a search and print its numbers. The exit code is 1 if a call got past the guards."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--calls", type=int, default=200_000)
     parser.add_argument("--seed", type=int, default=0)

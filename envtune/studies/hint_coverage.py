@@ -1,12 +1,12 @@
-"""Does every way to fail get a hint? The simulators' sources against the catalogue of failures, line by line.
+"""Does every way to fail get a hint? Compares the simulators' sources with the catalogue of failures, line by line.
 
-In: nothing. Out: `coverage()`, one row per example, and `coverage_table()`, one row per domain. Two kinds of sites are
-told apart:
+In: nothing. Out: `coverage()`, one row per example, and `coverage_table()`, one row per domain. There are two kinds of
+sites:
 
-- *statements*: lines of a source that say `"error"` or raise. `statements()` finds them in the syntax tree; whatever
+- *Statements*: lines of a source that say `"error"` or raise. `statements()` finds them in the syntax tree. A line that
   the catalogue does not reach must stand in `UNREACHABLE`, with the reason.
-- *raising lines*: lines that nobody wrote to fail, but that raise on arguments of a wrong type or size. Only a run
-  finds them: the catalogue's and, for every argument of every tool, `ill_typed`'s.
+- *Raising lines*: lines that were not written to fail, but raise on arguments of a wrong type or size. Only a run finds
+  them: a run of the catalogue's calls and, for every argument of every tool, of those of `ill_typed`.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Statement:
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """What one failing call did inside the simulators."""
+    """The lines that one failing call ran inside the simulators."""
 
     played: Played
     lines: frozenset[int]
@@ -135,7 +135,7 @@ def coverage_table() -> pd.DataFrame:
 
     Columns: `statements` that report an error, `reached` by the catalogue, `listed as unreachable`, `raising lines`
     found by the catalogue and by ill-typed calls, `soft` failures, `sites` (reached, raising and soft together), sites
-    `hinted` and `without hint`: a site counts as hinted if every example that ends there gets a hint.
+    `hinted` and `without hint`. A site counts as hinted if every example that ends there gets a hint.
     """
     rows = [_domain_row(domain) for domain in bfcl.TOOL_DOCS]
     table = pd.DataFrame(rows)

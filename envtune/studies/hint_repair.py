@@ -1,7 +1,7 @@
-"""Can a hint be acted on? An agent that repairs itself by reading plays the same tasks under several texts.
+"""Can a hint be acted on? An agent that repairs its mistakes by reading plays the same tasks under several texts.
 
-In: tasks. Out: one row per episode and domain, and the share of solved tasks by domain with its interval. See
-`studies.repairer` for what the agent can do; the arms differ in nothing but the hints.
+In: tasks. Out: one row per episode and domain, and the share of solved tasks by domain with its interval.
+`studies.repairer` says what the agent can do. The arms differ only in the hints.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from envtune.studies.repairer import Repairer
 from envtune.types import Episode, Task
 
 ARMS: dict[str, Strength | None] = {"no hints": None, "a list of three": Strength.LIST, "the one tool": Strength.ONE}
-"""What the agent reads beside an error."""
+"""Arm -> strength of the hint that the agent reads next to an error."""
 
 
 def play_repairer(
     task: Task, strength: Strength | None, *, forget: float = 0.4, spoil: float = 0.4, seed: int = 0
 ) -> Episode:
-    """One episode of the repairing agent; `strength` None: without hints. No limit of steps."""
+    """One episode of the repairing agent, without a limit of steps. `strength` None: without hints."""
     env = ToolUseEnv(task, hints=strength is not None, hint_strength=strength or Strength.ONE, max_steps_per_turn=None)
     policy = Repairer(forget, spoil, seed)
     chat = Chat(task, list(env.reset().messages), task.tools)
@@ -63,7 +63,7 @@ def repair_frame(
 def repair_rates(frame: pd.DataFrame) -> pd.DataFrame:
     """Share of solved tasks by domain and arm: `domain`, `arm`, `n`, `rate`, `low`, `high` (95 %, by id number).
 
-    Sorted by domain, `all` last; within a domain the arms stand in the order of `ARMS`.
+    Sorted by domain, `all` last. Within a domain the arms stand in the order of `ARMS`.
     """
     table = rates(frame, ["domain", "arm"], "solved")
     last = table.domain == "all"

@@ -1,7 +1,8 @@
 """Hostile calls for `studies.fuzz`: what a model could write, at its worst.
 
-In: a random generator, and the last result. Out: `ToolCall`s for the eight simulators: right calls with one argument
-replaced by a wrong type, a huge number or text, a nest or a cycle; and runs of right calls that make state grow.
+In: a random generator, and the last result. Out: `ToolCall`s for the eight simulators. Some are correct calls with one
+argument replaced by a wrong type, a huge number or text, a nest or a cycle. Others are series of correct calls that
+make state grow.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ def all_simulators(tasks: Sequence[Task], rng: random.Random) -> Task:
 
 
 class Writer:
-    """Writes the calls of one episode after the other."""
+    """Writes the calls of episodes, one episode after the other."""
 
     def __init__(self, tasks: Sequence[Task], rng: random.Random) -> None:
         self.rng = rng
@@ -64,7 +65,7 @@ class Writer:
             n -= len(run)
 
     def informed(self, call: ToolCall, last: str) -> ToolCall:
-        """The call with what the last result told: the token, and sometimes all of it as an argument."""
+        """The call with the token from the last result, and sometimes the whole result as an argument."""
         if (found := re.match(r'{"expires_in": 2, "access_token": "(\d+)"', last)) is not None:
             self.token = found[1]
         arguments = dict(call.arguments)
@@ -111,7 +112,7 @@ class Writer:
         return int(10 ** self.rng.uniform(0, 5.1))
 
     def _growth(self) -> list[ToolCall]:
-        """Some right calls again and again, then a look at what has become of the state."""
+        """Some correct calls repeated many times, then calls that read the state."""
         rng = self.rng
         a, b = rng.choice(_FILES), rng.choice(_FILES)
         text = rng.choice(("x", "é", "\U0010ffff", "\n", "a b\n")) * self._size()

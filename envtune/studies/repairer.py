@@ -1,18 +1,19 @@
-"""An agent that errs and repairs itself by reading: the test of whether a hint can be acted on.
+"""An agent that makes mistakes and repairs them by reading: the test of whether a hint can be acted on.
 
-`Repairer` knows what each turn should come to: the calls of the ground truth. But it slips: it forgets calls that
-others need first (a login, a look-up, a folder, locked doors, the brake), takes a wrong name, forgets or misnames an
-argument, or gives it a wrong type. It learns of that only from the text of the result, which it reads with this skill:
+`Repairer` knows the ground truth of each turn. But it makes mistakes: it forgets calls that others need first (a login,
+a look-up, a folder, locked doors, the brake), uses a wrong name, forgets or misnames an argument, or gives it a wrong
+type. It learns of the mistake only from the text of the result, which it reads with this skill:
 
-- a name of a tool reminds it of the calls of that tool that it forgot; it makes them and repeats what failed. A tool of
-  which it forgot nothing it calls only if that needs no argument;
-- the name of the tool that it meant, or of an argument, reminds it of the right one; an argument that is named and does
-  not belong there is dropped; a word for a type makes it correct arguments that are of another type.
+- The name of a tool reminds it of the calls of that tool that it forgot. It makes them and repeats the failed call. If
+  it forgot no call of that tool, it calls the tool only if it needs no argument.
+- The name of the tool that it meant, or of an argument, reminds it of the correct one.
+- It drops an argument that is named and does not belong there.
+- A word for a type makes it correct arguments of another type.
 
-Where a hint stands beside the error it reads the hint, else the error. Text that names nothing helps it nothing: then
-it goes on with the next call. So the share of tasks that it solves measures what the text of the results is worth.
+It reads the hint if there is one, else the error. If the text names nothing, it goes on with the next call. So the
+share of tasks that it solves measures what the text of the results is worth.
 
-A pure function of (messages, task, seed): what it did before is played again from the messages.
+A pure function of (messages, task, seed): its earlier moves are replayed from the messages.
 """
 
 from __future__ import annotations
@@ -34,29 +35,30 @@ FORGETTABLE = frozenset(
     | {"get_zipcode_based_on_city", "get_nearest_airport_by_city", "get_symbol_by_name", "get_user_id"}
     | {"lockDoors", "pressBrakePedal", "startEngine", "cd", "touch", "register_credit_card"}
 )
-"""Calls that others need first, forgotten if a call follows in the turn. A text that names the tool reminds of them."""
+"""Calls that others need first. They can be forgotten if a call follows in the turn. A text that names the tool reminds
+the agent of them."""
 LOOKUPS = {
     "get_zipcode_based_on_city": ("city", r"\d{5}"),
     "get_nearest_airport_by_city": ("location", r"[A-Z]{3}"),
     "get_symbol_by_name": ("name", r"[A-Z]{2,5}"),
     "get_user_id": ("user", r"USR\d+"),
 }
-"""Look-up -> its argument, and the form of the value it returns. Who forgets it must make do with the argument."""
+"""Look-up -> its argument, and the form of its result. An agent that forgets the look-up uses the argument instead."""
 PATIENCE = 4
 """Repairs of one call before the agent gives it up."""
 ANSWER = "Done."
 
 Playing = Generator[ToolCall | None, str, None]
-"""Yields a call, or None to end the turn; is sent the result, or the next user message."""
+"""Yields a call, or None to end the turn. It is sent the result, or the next user message."""
 
 
 class Repairer:
     """Plays the ground truth with mistakes, and repairs them from the texts it reads.
 
     Args:
-        forget: probability that a call is forgotten that others may need.
-        spoil: probability that a call is made with a wrong name or a wrong argument.
-        seed: which mistakes; every task draws its own from (seed, task id).
+        forget: probability of forgetting a call that others may need.
+        spoil: probability of making a call with a wrong name or a wrong argument.
+        seed: of the mistakes. Every task draws its own from (seed, task id).
 
     Raises:
         ValueError: a rate is not a probability.
@@ -87,7 +89,7 @@ class Repairer:
 
 @dataclass
 class _Mind:
-    """What the agent remembers in one episode."""
+    """The agent's memory in one episode."""
 
     task: Task
     forget: float
@@ -100,7 +102,7 @@ class _Mind:
     """Name -> parameters, of the tools now available."""
 
     def meant(self, goal: ToolCall) -> ToolCall:
-        """The call as far as the agent knows it: what a forgotten look-up returns, it lacks."""
+        """The call as far as the agent knows it: the result of a forgotten look-up is missing."""
         return ToolCall(goal.name, {name: self._known(value) for name, value in goal.arguments.items()})
 
     def _known(self, value: Any) -> Any:
@@ -128,7 +130,7 @@ def _forgettable(goal: ToolCall, mind: _Mind) -> bool:
 
 
 def _found_by(goals: Sequence[ToolCall]) -> dict[str, ToolCall]:
-    """Which value of a turn's calls each of its look-ups returns: as many values as look-ups, in the same order."""
+    """Value of a turn's calls -> the look-up that returns it: as many values as look-ups, in the same order."""
     found: dict[str, ToolCall] = {}
     for name, (_, shape) in LOOKUPS.items():
         lookups = [goal for goal in goals if goal.name == name]
@@ -159,7 +161,7 @@ def _attempt(goal: ToolCall, tried: ToolCall, mind: _Mind) -> Playing:
 
 
 def _advice(text: str) -> str | None:
-    """What the agent reads in a result: the hint, else the error, None if nothing failed."""
+    """The part of a result that the agent reads: the hint, else the error. None if nothing failed."""
     try:
         value = json.loads(text)
     except ValueError:
@@ -185,7 +187,7 @@ _TYPE_WORDS = {
 
 
 def _correct(tried: ToolCall, meant: ToolCall, advice: str, mind: _Mind) -> ToolCall:
-    """`tried` with the name and the arguments set right of which the text reminds the agent."""
+    """`tried` with those parts corrected of which the text reminds the agent."""
     words = set(_words(advice))
     name = meant.name if meant.name in words else tried.name
     arguments = dict(tried.arguments)

@@ -1,11 +1,11 @@
-"""What the environment costs: `replay` against the benchmark's own checker, on the same trajectories in the same run.
+"""How fast the environment is: `replay` against the benchmark's own checker, on the same trajectories in the same run.
 
 In: tasks. Out: tables. The two sides take turns on small groups of trajectories, so that other work on the machine
-slows both; ratios are medians over repetitions. Both produce a verdict; `replay` also records the episode.
+slows both. Ratios are medians over repetitions. Both sides produce a verdict, and `replay` also records the episode.
 
-Two kinds of trajectories, because an episode that follows the ground truth to the letter reads its recorded results
-(`environment.simulator`): the ground truths, where no tool runs on our side, and perturbed ones, where tools run from
-the first difference on.
+There are two kinds of trajectories, because an episode that follows the ground truth exactly reads its recorded results
+(`environment.simulator`). On ground truths, no tool runs on our side. On perturbed trajectories, tools run from the
+first difference on.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Trajectory = tuple[Task, official.Calls]
 GROUP = 25
 """Trajectories played by one side before the other has its turn."""
 NOISE = 0.3
-"""Share of disturbed calls in the perturbed trajectories."""
+"""Share of changed calls in the perturbed trajectories."""
 
 
 def bench_env(tasks: Sequence[Task], seconds: float = 60.0) -> pd.DataFrame:
@@ -53,13 +53,13 @@ def bench_env(tasks: Sequence[Task], seconds: float = 60.0) -> pd.DataFrame:
 
 
 def step_cost(speed: pd.DataFrame) -> pd.DataFrame:
-    """The cost of one call on this machine beside that of one token of Qwen3-4B on an H200, in microseconds.
+    """The cost of one call on this machine and of one token of Qwen3-4B on an H200, in microseconds.
 
     A token decoded alone reads every weight once: parameters x 2 bytes / memory bandwidth. A token in a full batch
     needs 2 x parameters operations at the peak of the arithmetic. Both are lower bounds.
 
     Args:
-        speed: what `bench_env` returned; its slowest perturbed row counts.
+        speed: what `bench_env` returned. Its slowest perturbed row counts.
     """
     call = 1e6 / speed[speed.trajectories == "perturbed"]["calls/s"].min()
     alone = 1e6 * PARAMETERS * 2 / BANDWIDTH
@@ -74,7 +74,7 @@ def step_cost(speed: pd.DataFrame) -> pd.DataFrame:
 
 
 PARAMETERS, BANDWIDTH, ARITHMETIC = 4.0e9, 4.8e12, 989e12
-"""Weights of Qwen3-4B; bytes/s and bf16 operations/s of an H200 by its data sheet."""
+"""Weights of Qwen3-4B, and bytes/s and bf16 operations/s of an H200 by its data sheet."""
 
 
 def memory_growth(tasks: Sequence[Task], episodes: int = 100_000, warm_up: int = 1_000) -> dict[str, float]:
@@ -83,7 +83,7 @@ def memory_growth(tasks: Sequence[Task], episodes: int = 100_000, warm_up: int =
     Args:
         tasks: the instances.
         episodes: how many to play after the warm-up.
-        warm_up: episodes before the first look, at least one per task, for what is cached once per task.
+        warm_up: episodes before the first measurement, at least one per task, to fill what is cached once per task.
     """
     warm_up = max(warm_up, len(tasks))
     before = 0.0

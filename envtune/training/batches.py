@@ -1,9 +1,9 @@
 """From one generated batch to micro-batches, without rows that teach nothing and without the batch's padding.
 
-TRL pads all rows to the longest prompt and the longest completion, shuffles them and cuts. With a loss that is a mean
-over the tokens of the whole batch, neither the order of the rows nor padding changes the gradient (of an entropy bonus
-the order does, as TRL takes its mean per micro-batch), so rows of similar length go together and each micro-batch is
-trimmed to its own longest row. Shapes: B rows, P prompt and C completion positions.
+TRL pads all rows to the longest prompt and the longest completion, shuffles them and splits them. If the loss is a mean
+over the tokens of the whole batch, neither the order of the rows nor padding changes the gradient. (An entropy bonus is
+the exception: the order matters, because TRL takes its mean per micro-batch.) So rows of similar length go together and
+each micro-batch is trimmed to its own longest row. Shapes: B rows, P prompt and C completion positions.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ def loss_mask(batch: Batch) -> torch.Tensor:
 def micro_batches(batch: Batch, n: int, live: torch.Tensor, total: torch.Tensor, rows: int = 0) -> list[Batch]:
     """`n` micro-batches of the rows that are `live` (B), their loss divided by `total` tokens.
 
-    Rows are sorted by length. Every process must run the same number of passes over the same number of rows, since TRL
-    gathers numbers from each pass; where there are fewer live rows, the shortest row of all fills in, without loss.
+    Rows are sorted by length. Every process must run the same number of passes over the same number of rows, because
+    TRL gathers numbers from each pass. Where there are fewer live rows, the shortest row of all fills in, without loss.
 
     Args:
         batch: B generated rows.
         n: micro-batches.
         live: (B), rows that enter the loss.
         total: tokens of all processes that enter the loss.
-        rows: the most live rows that any process has; at least as many as here.
+        rows: the most live rows that any process has, at least as many as here.
     """
     lengths = batch["prompt_mask"].sum(1) + batch["completion_mask"].sum(1)
     order = sorted(torch.nonzero(live)[:, 0].tolist(), key=lambda row: int(lengths[row]))
@@ -67,7 +67,7 @@ def without_padding(
         width: C.
 
     Yields:
-        The numbers of up to `size` rows, the columns that they use, and how many of those are completion.
+        The numbers of up to `size` rows, the columns that they use, and how many of these are completion.
     """
     for rows in order.split(size):
         used = attention_mask[rows].any(0).nonzero()[:, 0]

@@ -1,11 +1,11 @@
 """How fast are rollouts? Ours against TRL's own tool loop, on the same weights and tasks.
 
-`bench_rollout` makes a Qwen3 of about a million random parameters, teaches it in some seconds to write a given number
-of files one call at a time (so that episodes have about six tool rounds), and lets both loops play the same single-turn
-tasks: TRL through `environment_factory`, which reads the whole conversation again for every message, and
-`training.rollout`, which keeps the cache. Counted are sampled tokens per second of wall time, environment included.
+`bench_rollout` makes a Qwen3 of about a million random parameters. It teaches the model in some seconds to write a
+given number of files one call at a time, so that episodes have about six tool rounds. Then both loops play the same
+single-turn tasks: TRL through `environment_factory`, which reads the whole conversation again for every message, and
+`training.rollout`, which keeps the cache. The measure is sampled tokens per second of wall time, environment included.
 
-The share of a training step that the environment takes is measured on one step of `training.grpo` over the same tasks;
+The environment's share of a training step is measured on one step of `training.grpo` over the same tasks.
 `training.bench_step` measures the other phases.
 """
 
@@ -35,7 +35,7 @@ from envtune.training.rollout import play
 from envtune.types import Category, Task, ToolCall
 
 FILES = (5, 6, 7)
-"""Files to write, and so tool rounds, of the three tasks."""
+"""Number of files to write, and so of tool rounds, in the three tasks."""
 STAGE = Stage(
     "bench",
     "progress",
@@ -51,14 +51,14 @@ STAGE = Stage(
 
 @dataclass(frozen=True)
 class RolloutBench:
-    """What was measured."""
+    """The measurements."""
 
     ours: float
     """Sampled tokens per second, `training.rollout`."""
     trl: float
-    """The same, TRL's tool loop."""
+    """Sampled tokens per second, TRL's tool loop."""
     tool_rounds: float
-    """Per episode, in ours."""
+    """Tool rounds per episode, in ours."""
     environment_share: float
     """Seconds in the environment over seconds of a training step."""
     parameters: int
@@ -74,12 +74,12 @@ class RolloutBench:
 def bench_rollout(
     rounds: int = 3, echo: Callable[[str], None] = lambda line: None, threads: int | None = None
 ) -> RolloutBench:
-    """Measure. The best of `rounds` runs of each counts, taken in turns, so that both see the same machine.
+    """Measure both loops. The best of `rounds` runs of each counts. They run in turns, so both see the same machine.
 
     Args:
         rounds: runs of each loop.
-        echo: takes a line per run.
-        threads: torch's; None: as they are.
+        echo: gets a line per run.
+        threads: torch's threads. None: unchanged.
     """
     if threads is not None:
         torch.set_num_threads(threads)
@@ -144,7 +144,7 @@ def _tokenizer(tasks: list[Task]) -> Any:
 
 
 def _teach(model: Any, tokens: ChatTokens, tasks: list[Task], steps: int = 100) -> None:
-    """Learn the scripts by heart: cross entropy on what the assistant writes."""
+    """Memorise the scripts: cross entropy on the assistant's tokens."""
     rows = [_transcript(tokens, task) for task in tasks]
     width = max(len(ids) for ids, _ in rows)
     ids = torch.tensor([row + [0] * (width - len(row)) for row, _ in rows])

@@ -1,13 +1,13 @@
-"""What a stage will cost, on paper: memory of a GPU by part, arithmetic and hours of a step.
+"""The calculated cost of a stage: memory of a GPU by part, arithmetic and seconds of a step.
 
-In: the sizes of a model, a stage, a machine, the processes. Out: bytes, floating-point operations, seconds. N are all
-parameters, T those in training, L tokens of the longest sequence, W processes, of which S share the weights (S = W if
-they are sharded, else 1).
+In: the sizes of a model, a stage, a machine, the processes. Out: bytes, floating-point operations, seconds. N is the
+number of all parameters, T of those in training, L of tokens in the longest sequence, W of processes, of which S share
+the weights (S = W if they are sharded, else 1).
 
     weights      4 T/S bytes (float32), frozen ones 2 (bfloat16) or 0.52 (NF4 with its constants; embeddings 2)
     gradients    4 T/S           Adam  8 T/S, in 8 bits 2 T/S
     reference    4 N/S, if there is a KL term and no adapter
-    cast         2 N for the weights' bfloat16 copies under autocast; sharded: two layers and the head
+    cast         2 N for the weights' bfloat16 copies under autocast, or two layers and the head if sharded
     activations  b per number (2 in bfloat16, else 4), B rows: checkpointed B L b hidden (layers + 1) and one layer's
                  insides, B L b (8 hidden + 4 heads d + 4 kv d + 4 mlp); without checkpoints that of every layer
     logits       8 C_t C_v: probabilities and their gradient for a tile of tokens and words (TRL never makes all of
@@ -18,7 +18,7 @@ they are sharded, else 1).
     update       3 forwards, 2 with an adapter (frozen weights need no gradient), one more with checkpoints;
                  reference and importance correction one forward each
 
-Measure what it really takes with `envtune bench step`; the formulas leave out fragmentation (add a tenth).
+`envtune bench step` measures the real cost. The formulas leave out fragmentation (add a tenth).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from envtune.training.machine import Machine
 
 NF4_BYTES = 0.52
 TILE = 4096 * 32_768
-"""Tokens times words whose logits exist at once, at most (`trl/kernels/chunked_logprob.py`)."""
+"""Most logits that exist at once, tokens times words (`trl/kernels/chunked_logprob.py`)."""
 EFFICIENCY = 0.35
 """Share of the peak arithmetic that an update reaches: our assumption, until `envtune bench step` has measured it."""
 DECODING = 0.5
@@ -42,7 +42,7 @@ FILL = 0.4
 
 @dataclass(frozen=True)
 class Architecture:
-    """Sizes of a causal language model, and which of TRL's chat templates is its own."""
+    """Sizes of a causal language model, and the name of its chat template in TRL."""
 
     family: str
     """`qwen3`, `qwen2` or `llama`."""
@@ -59,7 +59,7 @@ class Architecture:
 
     @property
     def linear(self) -> int:
-        """Weights of the linear layers inside the blocks; biases and norms are left out."""
+        """Weights of the linear layers inside the blocks, without biases and norms."""
         attention = 2 * self.hidden * self.head_dim * (self.heads + self.kv_heads)
         return self.layers * (attention + 3 * self.hidden * self.mlp)
 
@@ -109,7 +109,7 @@ ARCHITECTURES = {
 
 
 def architecture(policy: str) -> Architecture | None:
-    """Sizes of a policy: of a folder by its configuration, of a hub name if it is one of `ARCHITECTURES`."""
+    """Sizes of a policy, from the configuration in its folder, or for a hub name in `ARCHITECTURES`."""
     from transformers import AutoConfig
 
     from envtune.policy.checkpoint import TINY, folder_of, local_folder
@@ -135,7 +135,7 @@ def architecture(policy: str) -> Architecture | None:
 
 @dataclass(frozen=True)
 class Device:
-    """What a GPU can do, from its maker's data sheet."""
+    """Speed and memory of a GPU, from its data sheet."""
 
     name: str
     memory: float
@@ -157,7 +157,7 @@ DEVICES = {
 def memory(
     model: Architecture, stage: Stage, machine: Machine, processes: int = 1, sharded: bool = False
 ) -> dict[str, float]:
-    """Bytes per GPU by part, at the longest sequence; `sampling` and `update` are what is there at once then."""
+    """Bytes per GPU by part, at the longest sequence. `sampling` and `update` are the totals of these two phases."""
     shared = processes if sharded else 1
     training = model.adapter(stage.lora_rank) if stage.lora_rank else model.parameters
     length, element = PROMPT_TOKENS + stage.episode_tokens, 2 if machine.bf16 else 4
@@ -190,14 +190,14 @@ def memory(
 
 
 def passes(stage: Stage, machine: Machine) -> int:
-    """Forward passes that learning from a token costs: the updates, the reference, what vLLM's or PPO's ratios need."""
+    """Forward passes per learned token: for the updates, the reference, and the ratios of vLLM or PPO."""
     update = (2 if stage.lora_rank else 3) + machine.gradient_checkpointing
     before = machine.sampler == "vllm" or isinstance(stage, PPOStage)
     return update * stage.updates + bool(stage.beta) + before
 
 
 def step_operations(model: Architecture, stage: Stage, machine: Machine, length: float) -> float:
-    """Arithmetic of a step beside sampling."""
+    """Arithmetic of a step without sampling."""
     tokens = stage.episodes * length
     return tokens * passes(stage, machine) * model.forward(length)
 
@@ -205,10 +205,10 @@ def step_operations(model: Architecture, stage: Stage, machine: Machine, length:
 def step_seconds(
     model: Architecture, stage: Stage, machine: Machine, device: Device, processes: int = 1, prompt: float = 6000
 ) -> dict[str, float]:
-    """Seconds of a step by phase, `prompt` tokens and `FILL` of the episode's being typical.
+    """Seconds of a step by phase, for a typical prompt of `prompt` tokens and a share `FILL` of the episode's tokens.
 
     Sampling is bound by the memory: for each token in turn, the weights and the cache of all rows are read once. An
-    engine holds `vllm_memory` of the device, less the weights, as cache; `cached` plays `max_rows` rows.
+    engine uses `vllm_memory` of the device, less the weights, as cache. `cached` plays `max_rows` rows.
     """
     length = prompt + FILL * stage.episode_tokens
     rows = stage.episodes / processes

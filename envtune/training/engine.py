@@ -1,8 +1,8 @@
 """A rollout backend over an engine that generates whole messages from whole prompts: vLLM through TRL.
 
-In: a function from prompts to messages, such as `trainer._generate_single_turn`. All conversations that wait are sent
-together; such an engine keeps its own prefix cache. Messages longer than their room are cut here, because the engine
-has one limit for all.
+In: a function from prompts to messages, such as `trainer._generate_single_turn`. All waiting conversations are sent
+together. The engine keeps its own prefix cache. Messages longer than their room are cut here, because the engine has
+one limit for all.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class TurnEngine:
         self._waiting: list[Row] = []
 
     def open(self, ids: Sequence[int], room: int, seed: str | int = 0) -> Row:
-        """Start a conversation. The engine's own randomness decides; `seed` is not used."""
+        """Start a conversation. The engine has its own random numbers, so `seed` is not used."""
         row = Row([], 0, random.Random(seed), slot=0)
         self.feed(row, ids, room)
         return row
@@ -44,10 +44,10 @@ class TurnEngine:
         self._waiting.append(row)
 
     def close(self, row: Row) -> None:
-        """Nothing is kept."""
+        """Nothing to do: nothing is kept."""
 
     def run(self) -> list[Row]:
-        """One message for every conversation that waits."""
+        """One message for every waiting conversation."""
         rows, self._waiting = self._waiting, []
         messages, logprobs = self._generate([list(row.ids) for row in rows])
         for i, row in enumerate(rows):

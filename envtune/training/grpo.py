@@ -1,20 +1,24 @@
-"""GRPO through TRL: the one module that knows TRL's experimental rollout interface (`rollout_func` + `env_mask`).
+"""GRPO through TRL: the only module that uses TRL's experimental rollout interface (`rollout_func` + `env_mask`).
 
-In: a stage, its tasks, a policy. Out: a `GRPOTrainer` whose prompts are task ids, whose rollouts are played by
-`training.rollout`, and which measures every step. The loss is TRL's, over sampled tokens only, with advantages
-normalised within the group of one task:
+In: a stage, its tasks, a policy. Out: a `GRPOTrainer`. Its prompts are task ids, `training.rollout` plays its rollouts,
+and it measures every step. The loss is TRL's, over sampled tokens only, with advantages normalised within the group of
+one task:
 
     A_i = (r_i - mean(r)) / (std(r) + 1e-4)
     L   = -1/N sum_t min(w_t A_i, clip(w_t, 1 - low, 1 + high) A_i) + beta KL_t - entropy H_t,   w_t capped at 10
 
-N counts the sampled tokens of the whole batch (token mean, as in verl; TRL's `dapo`); only the entropy's mean is TRL's
-own, over a micro-batch. One optimizer step per
-generation: the policy that sampled is the policy that learns, so w_t = 1. (PPO, `training.ppo`, makes several.) A step
-is one generation with all its updates, so every step is a boundary, where a checkpoint resumes bit for bit.
+N counts the sampled tokens of the whole batch (token mean, as in verl and TRL's `dapo`). Only the entropy's mean is
+over a micro-batch, as in TRL. There is one optimizer step per generation: the policy that sampled is the policy that
+learns, so w_t = 1. (PPO, `training.ppo`, makes several.) A step is one generation with all its updates, so after every
+step a checkpoint resumes bit for bit.
 
-Departs from TRL in five places: tasks come in our own order (`schedule`), so that a resumed run needs no sampler state;
-groups without reward spread can be left out; micro-batches hold rows of similar length without the batch's padding; the
-language head is computed for sampled tokens only; no model card and no telemetry are written.
+Departs from TRL in five places:
+
+- Tasks come in our own order (`schedule`), so that a resumed run needs no sampler state.
+- Groups without reward spread can be left out.
+- Micro-batches hold rows of similar length without the batch's padding.
+- The language head is computed for sampled tokens only.
+- No model card and no telemetry are written.
 """
 
 from __future__ import annotations
@@ -62,17 +66,17 @@ RATIO_CAP = 10.0
 PROMPT_TOKENS = 8192
 """Longest prompt that an engine with a fixed length must hold (released configurations of the paper)."""
 IMPORTANCE = "token_truncate"
-"""How vLLM's log-probabilities are corrected: each token's ratio, capped at 3. Our choice; TRL's default drops a whole
-episode once the product over its thousands of tokens passes the cap."""
+"""Correction of vLLM's log-probabilities: each token's ratio, capped at 3. This is our choice. TRL's default drops a
+whole episode once the product over its thousands of tokens passes the cap."""
 CONTINUOUS_MEMORY = 0.3
-"""Share of the free memory that continuous batching takes for its cache."""
+"""Share of the free memory that continuous batching uses for its cache."""
 GREEDY = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None, "min_p": None}
 
 
 def grpo_config(
     stage: Stage, out: Path, *, seed: int, machine: Machine, save_every: int, processes: int | None = None
 ) -> GRPOConfig:
-    """The trainer's settings for a stage; without `processes`, for as many as there are.
+    """The trainer's settings for a stage. Default of `processes`: as many as there are.
 
     Raises:
         ValueError: the batch does not divide into micro-batches.
@@ -112,7 +116,7 @@ def grpo_config(
         use_cpu=not torch.cuda.is_available(),
         dataloader_pin_memory=torch.cuda.is_available(),
         use_liger_kernel=machine.liger,
-        # shared gradients stay shared from one micro-batch to the next; else each GPU would add up whole ones
+        # keep gradients sharded from one micro-batch to the next, else each GPU would add up whole ones
         accelerator_config={"gradient_accumulation_kwargs": {"sync_each_batch": sharding() == "fsdp"}},
         **_sampler_settings(stage, machine),
         **({} if machine.optimizer == "adamw" else {"optim": machine.optimizer}),
@@ -130,7 +134,7 @@ def grpo_config(
 
 
 class _Config(GRPOConfig):
-    """Names a CPU `cpu`: accelerate says `cpu:0` to several processes, where torch loads no optimizer's state."""
+    """Names a CPU `cpu`. For several processes accelerate says `cpu:0`, where torch cannot load optimizer states."""
 
     @property
     def device(self) -> torch.device:
@@ -157,7 +161,7 @@ def _sampler_settings(stage: Stage, machine: Machine) -> JSON:
 
 
 def schedule(tasks: Sequence[Task], n: int, seed: int | str) -> list[Task]:
-    """`n` tasks: pass after pass over `tasks`, each in a new order."""
+    """`n` tasks: repeated passes over `tasks`, each in a new order."""
     rng, order = random.Random(f"schedule/{seed}"), list[Task]()
     while len(order) < n:
         order += rng.sample(tasks, len(tasks))
@@ -173,9 +177,9 @@ class Trainer(GRPOTrainer):
         tasks: the stage's tasks.
         config: of `grpo_config`.
         machine: as given to it.
-        on_step: called with each step's numbers before they are logged; what it returns is logged with them.
+        on_step: called with each step's numbers before they are logged. What it returns is logged with them.
 
-    With `stage.lora_rank` an adapter is trained instead of the weights; the model without it is the KL's reference.
+    With `stage.lora_rank` an adapter is trained instead of the weights. The model without it is the KL's reference.
     """
 
     def __init__(
@@ -193,7 +197,7 @@ class Trainer(GRPOTrainer):
         self._chat = ChatTokens(tokenizer, stop_ids_of(model))
         self._step_numbers: JSON = {}
         self._sampled = torch.zeros(0, 0, dtype=torch.bool)
-        """(B, C), the tokens whose log-probabilities are wanted: those of the step, then of the micro-batch."""
+        """(B, C), the tokens whose log-probabilities are needed: first of the step, then of the micro-batch."""
         self._live = torch.ones(0, dtype=torch.bool)
         """(B of all processes), rows of the current step that enter the loss."""
         order = schedule(tasks, stage.steps * stage.prompts_per_step, f"{config.seed}/{stage.name}")
@@ -207,13 +211,13 @@ class Trainer(GRPOTrainer):
             peft_config=lora(stage),
         )
         self.remove_callback(PrinterCallback)
-        if machine.nf4:  # TRL makes the adapter bfloat16 here, in which most steps at a rate of 1e-5 round to nothing
+        if machine.nf4:  # TRL makes the adapter bfloat16 here, where most steps at a rate of 1e-5 round to 0
             for weight in self.model.parameters():
                 if weight.requires_grad:
                     weight.data = weight.data.float()
 
     def create_accelerator_and_postprocess(self) -> None:
-        """Under FSDP2, only arithmetic is bfloat16; accelerate would round log-probabilities and gradients, too."""
+        """Under FSDP2, only arithmetic is bfloat16. accelerate would round log-probabilities and gradients, too."""
         super().create_accelerator_and_postprocess()
         plugin = getattr(self.accelerator.state, "fsdp_plugin", None)
         if plugin is not None and plugin.fsdp_version == 2 and self.args.bf16:
@@ -225,7 +229,7 @@ class Trainer(GRPOTrainer):
 
     @property
     def step(self) -> int:
-        """Steps done: generations with all their updates."""
+        """Number of finished steps, that is generations with all their updates."""
         return int(self.state.global_step) // self.stage.updates
 
     def sample(self, tasks: Sequence[Task], clock: Clock) -> list[Rollout]:
@@ -235,7 +239,7 @@ class Trainer(GRPOTrainer):
         return self._play(tasks, self.stage.rules(step), seeds, clock)
 
     def validate(self, tasks: Sequence[Task]) -> dict[str, float]:
-        """Play `tasks` greedily, without hints; the numbers of `metrics.measure`."""
+        """Play `tasks` greedily, without hints, and return the numbers of `metrics.measure`."""
         mine = tasks[self.accelerator.process_index :: self.accelerator.num_processes]
         seeds = [f"0/{index}" for index in range(len(mine))]
         played = self._play(mine, self.stage.judged, seeds, Clock())
@@ -243,7 +247,7 @@ class Trainer(GRPOTrainer):
         return metrics.measure(gather_object(summaries))
 
     def _play(self, tasks: Sequence[Task], rules: Rules, seeds: Sequence[str], clock: Clock) -> list[Rollout]:
-        """Rollouts by whichever backend the machine has."""
+        """Rollouts by the machine's backend."""
         with self._backend(rules.temperature or 0.0) as backend:
             rows, limits = self.machine.max_rows, self.stage.limits
             return rollout(backend, self._chat, tasks, rules, limits, seeds, max_rows=rows, clock=clock)
@@ -264,9 +268,9 @@ class Trainer(GRPOTrainer):
     def _engine(self, temperature: float) -> Iterator[Generate]:
         """TRL's generation at a temperature, with vLLM awake from the first message to the last.
 
-        TRL lets vLLM sleep after every call, which throws its cache and weights away. Between two messages of an
-        episode that would cost a transfer of all weights; sharded, it would be one for which processes with fewer
-        messages never come.
+        TRL lets vLLM sleep after every call, which discards its cache and weights. Between two messages of an episode
+        that would cost a transfer of all weights. If the weights are sharded, processes with fewer messages would never
+        join that transfer.
         """
         engine = self.vllm_generation if self.use_vllm else None
         held = (engine.temperature, engine.enable_sleep_mode) if engine else None
@@ -293,7 +297,7 @@ class Trainer(GRPOTrainer):
     def _generating(self) -> Iterator[PreTrainedModel]:
         """The model as a sampler needs it: whole, in evaluation mode, without gradient checkpointing.
 
-        On a CPU also in inference mode, a twentieth quicker; not with bitsandbytes, which converts biases in there.
+        On a CPU it is also in inference mode, which is 5 % faster. Not with bitsandbytes, which converts biases there.
         """
         whole = unwrap_model_for_generation(
             self.model_wrapped,
@@ -311,7 +315,7 @@ class Trainer(GRPOTrainer):
                 model.train(training)
 
     def play_step(self, prompts: Sequence[str]) -> JSON:
-        """Rollouts of one step in TRL's form; measures them."""
+        """Play and measure the rollouts of one step, in TRL's form."""
         self._began = time.perf_counter()
         clock, tasks = Clock(), [self._tasks[task_id] for task_id in prompts]
         played = self.sample(tasks, clock)
@@ -338,7 +342,7 @@ class Trainer(GRPOTrainer):
         }
 
     def _keep(self, played: Sequence[Rollout]) -> None:
-        """Write the episodes of this step down, if its turn has come: a line of JSON each, as in an evaluation."""
+        """Write the episodes of this step if it is one to keep, a line of JSON each, as in an evaluation."""
         every, step = self.machine.keep_rollouts, self.step + 1
         if not every or (step - 1) % every:
             return
@@ -389,10 +393,10 @@ class Trainer(GRPOTrainer):
         batch_size: int | None = None,
         **options: Any,
     ) -> Any:
-        """(B, C) log-probabilities of the sampled tokens, 0 elsewhere; with `compute_entropy` entropies, too.
+        """(B, C) log-probabilities of the sampled tokens, 0 elsewhere. With `compute_entropy` entropies, too.
 
-        Where no gradient is wanted: rows of similar length together, without their padding. Of the reference, only rows
-        that enter the loss, and the one that fills in for them (`micro_batches`).
+        Without gradients, rows of similar length are computed together, without their padding. The reference computes
+        only rows that enter the loss, and the one that fills in for them (`micro_batches`).
         """
         sampled = self._sampled_of(logits_to_keep, input_ids.device)
         if torch.is_grad_enabled() or options.get("compute_entropy"):
@@ -403,7 +407,7 @@ class Trainer(GRPOTrainer):
             live, most = self._live_rows()
             filler, others = order[:1], order[1:]
             others = others[live.to(order.device)[others]]
-            order = torch.cat([filler.expand(most + 1 - len(others)), others])  # every process as many passes
+            order = torch.cat([filler.expand(most + 1 - len(others)), others])  # equally many passes in every process
         for rows, window, kept in without_padding(order, batch_size or len(order), attention_mask, logits_to_keep):
             ids, mask = input_ids[rows, window], attention_mask[rows, window]
             logprobs[rows, :kept] = self._score_rows(model, ids, mask, sampled[rows, :kept], rows)
@@ -412,7 +416,7 @@ class Trainer(GRPOTrainer):
     def _score_rows(
         self, model: PreTrainedModel, ids: torch.Tensor, mask: torch.Tensor, sampled: torch.Tensor, rows: torch.Tensor
     ) -> torch.Tensor:
-        """Log-probabilities of some `rows` of a generated batch, without their padding; see `_score`."""
+        """Log-probabilities of some `rows` of a generated batch, without their padding, see `_score`."""
         return self._score(model, ids, mask, sampled)[0].float()
 
     def _sampled_of(self, width: int, device: torch.device) -> torch.Tensor:
@@ -424,8 +428,9 @@ class Trainer(GRPOTrainer):
     ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
         """Log-probabilities and entropies of the tokens that are `sampled` (B, C), the last ones of `ids` (B, P + C).
 
-        No entropies of the reference, as TRL wants none; with `aux` a mixture of experts' load-balancing loss.
-        TRL's fused head, which off a GPU reads every position: here it gets those alone before which one was sampled.
+        The reference gets no entropies, because TRL needs none. With `aux` there is also the load-balancing loss of a
+        mixture of experts. TRL's fused head reads every position when there is no GPU. Here it only gets the positions
+        before a sampled token.
         """
         before = functional.pad(sampled, (ids.shape[1] - sampled.shape[1] - 1, 1))
         labels = ids[before.roll(1, dims=1)][None]
@@ -470,19 +475,19 @@ class Trainer(GRPOTrainer):
         }
 
     def _mismatch(self) -> dict[str, float]:
-        """How far vLLM's log-probabilities are from those of the weights in training, as TRL measures and corrects."""
+        """How far vLLM's log-probabilities are from those of the weights in training, as TRL measures it."""
         found = {
             key: values for key, values in self._metrics["train"].items() if key.startswith("sampling/") and values
         }
         return {key: sum(values) / len(values) for key, values in found.items()}
 
     def stop(self) -> None:
-        """End after this step. Nothing is saved: a run that is killed now must come to this step again."""
+        """End after this step. Nothing is saved: a run that is killed now must do this step again."""
         self.control.should_training_stop = True
         self.control.should_save = False
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """In a checkpoint, the weights or the adapter as they are; else a whole model for `load_policy`."""
+        """Save the weights or the adapter unchanged in a checkpoint, else a whole model for `load_policy`."""
         folder, model = Path(output_dir or self.args.output_dir), self.accelerator.unwrap_model(self.model)
         if _internal_call or not isinstance(model, PeftModel):
             super().save_model(str(folder), _internal_call=_internal_call)
@@ -495,15 +500,15 @@ class Trainer(GRPOTrainer):
             save_merged(folder, str(base.config._name_or_path), own, adapter, self.processing_class)
 
     def _save_rng_state(self, output_dir: str) -> None:
-        """The last file that each process writes; the first one then says that the checkpoint is complete."""
+        """The last file that each process writes. Then the first process marks the checkpoint as complete."""
         super()._save_rng_state(output_dir)
         self.accelerator.wait_for_everyone()
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
-        """TRL would rewrite README.md at every checkpoint; the run writes its own record."""
+        """Does nothing: TRL would rewrite README.md at every checkpoint, and the run writes its own record."""
 
     def _send_telemetry(self) -> None:
-        """Nothing is sent anywhere."""
+        """Sends nothing."""
 
 
 @contextmanager

@@ -36,6 +36,8 @@ POLL = 0.5
 GRACE = 20.0
 """Seconds that processes have to end when they are told to."""
 LOG_LINES = 20
+LAUNCHED = "ENVTUNE_LAUNCHED"
+"""Set for processes that are launched here, whose launcher is never the system's first process."""
 FAILED = "envtune: error:"
 """Begins the line by which a launched process says why it cannot go on."""
 _RANK = re.compile(r"^\[rank\d+\]: ")
@@ -102,7 +104,7 @@ def _run(
 ) -> None:
     """Run to the end, telling every new line of numbers."""
     threads = threads or torch.get_num_threads()
-    environment = {"OMP_NUM_THREADS": str(threads), **os.environ, "TOKENIZERS_PARALLELISM": "false"}
+    environment = {"OMP_NUM_THREADS": str(threads), **os.environ, "TOKENIZERS_PARALLELISM": "false", LAUNCHED: "1"}
     seen = max(map(_place, metrics.read(numbers)), default=(-1, -1))
     with log.open("wb") as file:
         process = subprocess.Popen(

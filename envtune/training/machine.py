@@ -1,9 +1,9 @@
-"""What depends on where training runs and not on what is learned: backends, memory savers, trackers.
+"""Settings that depend on where training runs and not on what is learned: backends, memory savers, trackers.
 
-`Machine` is the mapping `machine` of a parameter file: a field here is a key there. It refuses what does not go
-together, with the reason; `require` refuses what this computer cannot do. Accelerate's configuration
-(`params/accelerate/*.yaml`) says whether processes shard the weights, and reaches a process through its environment.
-Reasons were read in TRL 1.16 and transformers 5.17.
+`Machine` is the mapping `machine` of a parameter file: a field here is a key there. It refuses settings that do not go
+together, with the reason. `require` refuses what this computer cannot do. accelerate's configuration
+(`params/accelerate/*.yaml`) says whether processes shard the weights. It reaches a process through its environment. The
+reasons come from the code of TRL 1.16 and transformers 5.17.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from envtune.extras import install_command
 from envtune.training.curriculum import PPOStage, Stage
 
 if TYPE_CHECKING:
@@ -27,38 +28,38 @@ SAMPLERS = ("cached", "continuous", "vllm")
 OPTIMIZERS = ("adamw", "paged_adamw_8bit")
 TRACKERS = ("trackio", "tensorboard")
 LORA_ALPHA = 2
-"""Times the rank."""
+"""Scale of the adapter, in multiples of its rank."""
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What depends on where it runs and not on what is learned."""
+    """Settings that depend on where training runs and not on what is learned."""
 
     micro_batch: int = 8
     """Rows in one forward and backward pass."""
     max_rows: int = 64
     """Episodes in flight at once."""
     sampler: str = "cached"
-    """`cached`: `policy.generate` on the training weights; `continuous`: transformers' continuous batching; `vllm`:
+    """`cached`: `policy.generate` on the training weights. `continuous`: transformers' continuous batching. `vllm`:
     colocated, tensor parallel 1, asleep while weights are updated."""
     bf16: bool = False
     gradient_checkpointing: bool = False
     nf4: bool = False
     """The frozen base in 4 bits, under an adapter (`Stage.lora_rank`)."""
     optimizer: str = "adamw"
-    """`adamw` or `paged_adamw_8bit`, whose states take a quarter and move to the CPU when memory runs out."""
+    """`adamw` or `paged_adamw_8bit`. The latter's states need a quarter and move to the CPU when memory runs out."""
     liger: bool = False
-    """Liger's kernels for the layers. The loss is computed in chunks of the vocabulary without them, too."""
+    """Liger's kernels for the layers. Even without them the loss is computed in chunks of the vocabulary."""
     vllm_memory: float = 0.3
     """Share of the GPU that vLLM may fill with its weights and cache while it is awake."""
     keep_rollouts: int = 0
-    """Write the episodes of every so many steps to `rollouts/`; 0: none."""
+    """Write the episodes of every `keep_rollouts`-th step to `rollouts/`. 0: none."""
     report_to: tuple[str, ...] = ()
-    """Trackers of transformers beside `metrics.jsonl`: `trackio`, `tensorboard`."""
+    """Trackers of transformers in addition to `metrics.jsonl`: `trackio`, `tensorboard`."""
 
     @property
     def free(self) -> tuple[str, ...]:
-        """Fields that a run may change when it goes on: they do not change what is learned."""
+        """Fields that a resumed run may change, because they do not change what is learned."""
         return ("vllm_memory", "keep_rollouts", "report_to", *(("max_rows",) if self.sampler == "vllm" else ()))
 
     def __post_init__(self) -> None:
@@ -72,10 +73,10 @@ class Machine:
         if self.optimizer not in OPTIMIZERS:
             raise ValueError(f"unknown optimizer {self.optimizer!r}; known: {', '.join(map(repr, OPTIMIZERS))}")
         if self.micro_batch < 1 or self.max_rows < 1:
-            raise ValueError(f"micro_batch {self.micro_batch}, max_rows {self.max_rows}: both at least 1")
+            raise ValueError(f"micro_batch is {self.micro_batch}, max_rows {self.max_rows}; both must be at least 1")
         if self.keep_rollouts < 0 or not 0 < self.vllm_memory < 1:
             raise ValueError(
-                f"keep_rollouts {self.keep_rollouts} is at least 0, vllm_memory {self.vllm_memory} below 1"
+                f"keep_rollouts {self.keep_rollouts} must be at least 0, vllm_memory {self.vllm_memory} below 1"
             )
         if unknown := [name for name in self.report_to if name not in TRACKERS]:
             raise ValueError(f"unknown tracker {unknown[0]!r}; known: {', '.join(map(repr, TRACKERS))}")
@@ -92,7 +93,7 @@ class Machine:
 
 
 def world() -> PartialState:
-    """The processes that train together; on a machine without a GPU they talk through gloo."""
+    """The processes that train together. On a machine without a GPU they communicate through gloo."""
     import torch
     from accelerate import PartialState
 
@@ -107,7 +108,7 @@ def sharding() -> str:
 
 
 def fit(stage: Stage, machine: Machine, sharded: str) -> None:
-    """Say what does not go together on any computer, launched in a way that shards weights as said.
+    """Refuse settings that do not go together on any computer, when the weights are sharded as `sharded` says.
 
     Raises:
         ValueError: one line with the reason and the way out.
@@ -120,12 +121,12 @@ def fit(stage: Stage, machine: Machine, sharded: str) -> None:
         ),
         (
             machine.sampler != "vllm" and sharded == "fsdp",
-            f"sampler {machine.sampler!r} under FSDP: each process plays episodes of other lengths, and processes that "
-            "share weights would wait for each other for ever; use sampler 'vllm'",
+            f"sampler {machine.sampler!r} under FSDP: processes play episodes of different lengths, and processes that "
+            "share weights would wait for each other forever; use sampler 'vllm'",
         ),
         (
             machine.sampler == "continuous" and sharded != "none",
-            "sampler 'continuous' gathers sharded weights at every message; use 'vllm'",
+            "sampler 'continuous' would gather the sharded weights for every message; use 'vllm'",
         ),
         (
             isinstance(stage, PPOStage) and sharded != "none",
@@ -140,7 +141,7 @@ def fit(stage: Stage, machine: Machine, sharded: str) -> None:
 
 
 def require(stage: Stage, machine: Machine) -> None:
-    """Say what this computer, or the way this process was launched, cannot do for a stage.
+    """Refuse what this computer, or the way this process was launched, cannot do for a stage.
 
     Raises:
         ValueError: one line with the reason and the way out.
@@ -153,7 +154,7 @@ def require(stage: Stage, machine: Machine) -> None:
         (machine.liger and not gpu, "liger needs an NVIDIA GPU (its kernels are written in Triton); set liger: false"),
         (machine.sampler == "vllm" and not gpu, "sampler 'vllm' needs an NVIDIA GPU; without one use 'cached'"),
         *(
-            (wanted and find_spec(package) is None, f"{name} needs the package {package}; pip install -e '.[gpu]'")
+            (wanted and find_spec(package) is None, f"{name} needs the package {package}: {install_command(package)}")
             for wanted, name, package in (
                 (machine.nf4, "nf4", "bitsandbytes"),
                 (machine.optimizer != "adamw", machine.optimizer, "bitsandbytes"),
@@ -185,7 +186,7 @@ def lora(stage: Stage) -> LoraConfig | None:
 def load_model(folder: str, stage: Stage, machine: Machine) -> PreTrainedModel:
     """The policy that enters a stage.
 
-    Weights in training are float32, whatever autocast makes of them; a base frozen under an adapter is bfloat16 if the
+    Weights in training are float32, whatever autocast computes in. A base frozen under an adapter is bfloat16 if the
     machine computes in it, or NF4 (double quantisation, as in QLoRA).
     """
     import torch
@@ -218,11 +219,11 @@ def save_merged(folder: Path, base: str, config: LoraConfig, adapter: dict[str, 
     """Write the policy that an adapter makes of its base: a whole model, merged in float32 on the CPU.
 
     Args:
-        folder: where to.
+        folder: where to write.
         base: the folder or hub name that the base was loaded from, never in 4 bits.
         config: of the adapter.
         adapter: its weights by name, as in the trained model's state.
-        tokenizer: saved beside it.
+        tokenizer: saved with it.
     """
     from peft import get_peft_model
     from transformers import AutoModelForCausalLM
@@ -230,6 +231,6 @@ def save_merged(folder: Path, base: str, config: LoraConfig, adapter: dict[str, 
     model: Any = get_peft_model(AutoModelForCausalLM.from_pretrained(base, dtype="float32"), config)
     unknown = model.load_state_dict({name: value.cpu().float() for name, value in adapter.items()}, strict=False)
     if unknown.unexpected_keys:
-        raise ValueError(f"the adapter has weights that {base} does not: {unknown.unexpected_keys[0]}")
+        raise ValueError(f"the adapter has weights that {base} lacks: {unknown.unexpected_keys[0]}")
     model.merge_and_unload().save_pretrained(folder)
     tokenizer.save_pretrained(folder)

@@ -1,7 +1,7 @@
-"""What a step of training was like, in numbers: from rollouts to one line of `metrics.jsonl`.
+"""The numbers of a training step: from rollouts to one line of `metrics.jsonl`.
 
-`summary` takes from a rollout what the numbers need, as plain data that can be sent between processes; `measure` adds
-summaries up. Rates are shares from 0 to 1, and absent where they have no denominator. The file is append-only; a
+`summary` takes from a rollout what the numbers need, as plain data that can be sent between processes. `measure` adds
+summaries up. Rates are shares from 0 to 1, and absent where they have no denominator. The file is append-only. A
 resumed run first cuts it back to its checkpoint.
 """
 
@@ -89,20 +89,20 @@ def _ratio(name: str, part: float, whole: float) -> dict[str, float]:
 
 
 def append(path: Path, line: JSON) -> None:
-    """Add one line; what is not a finite number becomes null."""
+    """Add one line. Numbers that are not finite become null."""
     with path.open("a", encoding="utf-8") as file:
         file.write(json.dumps({key: _finite(value) for key, value in line.items()}) + "\n")
 
 
 def read(path: str | Path) -> list[JSON]:
-    """The lines of a metrics file; a last line that was not written to its end is left out."""
+    """The lines of a metrics file. An incomplete last line is left out."""
     path = Path(path)
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
     return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
 def cut_back(path: Path, stage: int, step: int) -> None:
-    """Keep what was written before step `step` of stage `stage` ended, that step included."""
+    """Keep the lines up to and including step `step` of stage `stage`."""
     write(path, [line for line in read(path) if (line["stage"], line["step"]) <= (stage, step)])
 
 

@@ -1,9 +1,9 @@
-"""PPO on execution feedback: the reward of every step, a critic, and GRPO's machinery for all the rest.
+"""PPO on execution feedback: a reward for every step, a critic, and the code of `training.grpo` for the rest.
 
-In: a `PPOStage`. Out: a trainer like `grpo.Trainer`, with rollouts, loss and checkpoints of its own kind. Source:
-qwen-tool (PPO with actor, critic and reference on an MCP server); the algorithm is Schulman et al. 2017 with the
-generalised advantage estimate of Schulman et al. 2016. With s the index of *sampled* tokens of one episode (what the
-environment wrote is skipped, V beyond the last one is 0), pi_old the policy that played, and V_old its critic:
+In: a `PPOStage`. Out: a trainer like `grpo.Trainer`, with its own rollouts, loss and checkpoints. Source:
+qwen-tool (PPO with actor, critic and reference on an MCP server). The algorithm is that of Schulman et al. 2017 with
+the generalised advantage estimate of Schulman et al. 2016. Let s count the *sampled* tokens of one episode (what the
+environment wrote is skipped, V beyond the last one is 0), pi_old be the policy that played, and V_old its critic:
 
     r_s     = scale * R_step  where s ends an assistant message, else 0;   minus beta * (log pi_old - log pi_ref)_s
     delta_s = r_s + gamma * V_old(s + 1) - V_old(s)
@@ -12,13 +12,13 @@ environment wrote is skipped, V beyond the last one is 0), pi_old the policy tha
     L       = 1/N sum_s [ -min(w_s A'_s, clip(w_s, 1 - low, 1 + high) A'_s)
                           + c/2 max((V_s - G_s)^2, (clip(V_s, V_old - e, V_old + e) - G_s)^2) ]
 
-The policy term is TRL's GRPO loss, which takes advantages per token; w_s, its cap and N are those of `training.grpo`.
-`epochs` updates are made on the episodes of a step. V is one linear layer on the hidden state before the token, and
-its error trains the actor's trunk, too. With `lora_rank` the actor is an adapter and the reference the same model with
-the adapter off, so there is one copy of the base; without, the reference is a second model.
+The policy term is TRL's GRPO loss, which takes advantages per token. w_s, its cap and N are those of `training.grpo`.
+`epochs` updates are made on the episodes of a step. V is one linear layer on the hidden state before the token. Its
+error trains the actor's trunk, too. With `lora_rank` the actor is an adapter, and the reference is the same model with
+the adapter off, so there is one copy of the base. Without `lora_rank`, the reference is a second model.
 
-Departs from qwen-tool: episodes are played by `training.rollout` straight on the simulators, in parallel; over MCP the
-records are the same (tests/interop), only slower. What is handed on is a whole model, the adapter merged in.
+Departs from qwen-tool: `training.rollout` plays episodes directly on the simulators, in parallel. Over MCP the records
+are the same (tests/interop), only slower. The result is a whole model, with the adapter merged in.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ VALUE_HEAD = "value_head"
 
 
 def message_ends(mask: Tensor) -> Tensor:
-    """(B, T), True on the last sampled token of each assistant message; `mask` is 1 on sampled tokens."""
+    """(B, T), True on the last sampled token of each assistant message. `mask` is 1 on sampled tokens."""
     sampled = mask.bool()
     following = torch.cat([sampled[:, 1:], torch.zeros_like(sampled[:, :1])], 1)
     return sampled & ~following
@@ -59,7 +59,7 @@ def token_rewards(steps: Sequence[Sequence[float]], mask: Tensor, kl: Tensor, sc
         scale, beta: see `PPOStage`.
 
     Raises:
-        ValueError: an episode has not as many messages as rewards.
+        ValueError: an episode has unequal numbers of messages and rewards.
     """
     ends, rewards = message_ends(mask), -beta * kl * mask
     for row, (own, where) in enumerate(zip(steps, ends, strict=True)):
@@ -70,7 +70,7 @@ def token_rewards(steps: Sequence[Sequence[float]], mask: Tensor, kl: Tensor, sc
 
 
 def gae(rewards: Tensor, values: Tensor, mask: Tensor, gamma: float, lam: float) -> Tensor:
-    """(B, T), the advantages A_s over the sampled tokens, 0 elsewhere; an episode's end is worth nothing more."""
+    """(B, T), the advantages A_s of the sampled tokens, 0 elsewhere. The value after an episode's end is 0."""
     advantages = torch.zeros_like(rewards)
     following = torch.zeros_like(rewards[:, 0])
     value_after = torch.zeros_like(following)
@@ -98,16 +98,16 @@ def whiten(x: Tensor, mask: Tensor, add_up: Callable[[Tensor], Tensor] = lambda 
 
 
 def value_loss(values: Tensor, old: Tensor, returns: Tensor, clip: float) -> Tensor:
-    """Half the squared error of the critic per token, at least that of the clipped values; all shapes alike."""
+    """Half the squared error of the critic per token, at least that of the clipped values. All shapes are equal."""
     clipped = old + (values - old).clamp(-clip, clip)
     return 0.5 * torch.max((values - returns).square(), (clipped - returns).square())
 
 
 class PPOTrainer(Trainer):
-    """`grpo.Trainer` with a critic; the arguments are the same, `stage` is a `PPOStage`.
+    """`grpo.Trainer` with a critic. The arguments are the same, and `stage` is a `PPOStage`.
 
     Raises:
-        ValueError: the model is to be sharded over processes; the critic is not.
+        ValueError: the model is to be sharded over processes, which the critic does not support.
     """
 
     stage: PPOStage
@@ -126,11 +126,11 @@ class PPOTrainer(Trainer):
 
     @property
     def _whole(self) -> nn.Module:
-        """The model as it was given, under whatever accelerate wrapped around it."""
+        """The model as it was given, without accelerate's wrappers."""
         return self.accelerator.unwrap_model(self.model)
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
-        """TRL's; the critic's layer, which begins at nothing, learns at its own rate."""
+        """TRL's optimizer, with a separate learning rate for the critic's layer, which starts at zero."""
         optimizer: torch.optim.Optimizer = super().create_optimizer(model)
         head = list(self._whole.get_submodule(VALUE_HEAD).parameters())
         for group in optimizer.param_groups:
@@ -145,7 +145,7 @@ class PPOTrainer(Trainer):
 
     @contextmanager
     def _critic(self) -> Iterator[list[Tensor]]:
-        """Collect V at every position (B, P + T) of each forward pass."""
+        """Collect V at every position (B, P + T) in each forward pass."""
         whole, found = self._whole, list[Tensor]()
         base: Any = whole.get_base_model() if isinstance(whole, PeftModel) else whole
         head: Any = whole.get_submodule(VALUE_HEAD)
@@ -170,7 +170,9 @@ class PPOTrainer(Trainer):
         batch_size: Any = None,
         **kw: Any,
     ) -> tuple[Any, Any, Any]:
-        """As in `Trainer`; what the critic says before each token of a whole generated batch joins `self._scored`."""
+        """As in `Trainer`. The critic's values before each token of a whole generated batch are added to
+        `self._scored`.
+        """
         if batch_size is None:
             return super()._get_per_token_logps_and_entropies(model, input_ids, attention_mask, logits_to_keep, **kw)
         self._values = torch.zeros(len(input_ids), logits_to_keep, device=input_ids.device)
@@ -183,7 +185,7 @@ class PPOTrainer(Trainer):
     def _score_rows(self, model: Any, ids: Tensor, mask: Tensor, sampled: Tensor, rows: Tensor) -> Tensor:
         with self._critic() as found:
             logprobs = super()._score_rows(model, ids, mask, sampled, rows)
-        if found:  # the reference, where it is a model of its own, has no critic
+        if found:  # a reference that is a separate model has no critic
             width = sampled.shape[1]
             self._values[rows, :width] = before_tokens(found[0], width)
         return logprobs
@@ -192,7 +194,7 @@ class PPOTrainer(Trainer):
         self._scored: list[Tensor] = []
         batch: dict[str, Any] = super()._generate_and_score_completions(inputs)
         mask = loss_mask(batch).float()
-        if "old_per_token_logps" not in batch:  # TRL sees no need for one update per step
+        if "old_per_token_logps" not in batch:  # TRL leaves them out for one update per step
             ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], 1)
             seen = torch.cat([batch["prompt_mask"], batch["completion_mask"]], 1)
             rows = self.args.per_device_train_batch_size
@@ -215,7 +217,7 @@ class PPOTrainer(Trainer):
         return batch
 
     def _critic_numbers(self, batch: dict[str, Any], kl: Tensor, mask: Tensor) -> None:
-        """Means over sampled tokens, for the step's line: KL to the reference, returns, what the critic explains."""
+        """Means over sampled tokens, for the step's line: KL to the reference, returns, explained variance of V."""
         returns, missed = batch["returns"], batch["returns"] - batch["old_values"]
         parts = [mask, kl, returns, returns.square(), missed, missed.square()]
         count, kl_sum, *sums = self.accelerator.reduce(torch.stack([part.sum() for part in parts]), "sum").tolist()
@@ -238,7 +240,7 @@ class PPOTrainer(Trainer):
         return policy + self.stage.value_weight * (error * loss_mask(inputs)).sum() / tokens
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """As in `Trainer`; a checkpoint holds the critic, too."""
+        """As in `Trainer`. A checkpoint holds the critic, too."""
         super().save_model(output_dir, _internal_call)
         if _internal_call and self.args.should_save:
             folder = Path(output_dir or self.args.output_dir)

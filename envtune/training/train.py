@@ -9,9 +9,10 @@ In: a plan, a folder. Out: the trained policy under `<out>/policy`. The folder:
     <n>_<stage>/          checkpoint-<step>/, best/, last/, done.json
     policy/               model and tokenizer of the last stage
 
-Killed anywhere, the same call goes on: finished stages are skipped, an unfinished one starts from its last checkpoint,
-and on a CPU with the same number of threads the result is the same bit for bit. What vLLM samples does not repeat, as
-its batches depend on time: such a run goes on from its checkpoint, but not with the same numbers.
+Killed anywhere, the same call goes on: finished stages are skipped, an unfinished one starts from its last checkpoint.
+On one kind of CPU with the same number of threads the result is the same bit for bit. Another kind has other kernels,
+which add in another order: after some steps a token differs, and then the numbers. What vLLM samples does not repeat,
+as its batches depend on time: such a run goes on from its checkpoint, but not with the same numbers.
 
 Several processes run the same call (`training.launch`): each plays its share of the episodes, the first alone writes.
 A stage ends after its steps, on a plateau, or with an error if it collapses (`training.watch`).
@@ -45,7 +46,7 @@ from envtune.processes import end_with_parent
 from envtune.training import metrics, watch
 from envtune.training.curriculum import PPOStage
 from envtune.training.grpo import Trainer, grpo_config
-from envtune.training.launch import FAILED, launch
+from envtune.training.launch import FAILED, LAUNCHED, launch
 from envtune.training.machine import load_model, require, world
 from envtune.training.plan import Plan, TrainResult
 from envtune.training.ppo import PPOTrainer
@@ -343,6 +344,8 @@ def _put_back(target: Path) -> None:
 def main(spec: str) -> None:
     """Train what `launch` wrote down, as one of its processes; a refusal is one line behind `FAILED`."""
     end_with_parent()
+    if LAUNCHED in os.environ and os.getppid() == 1:
+        raise SystemExit("the launcher ended before this process had begun")
     told: JSON = json.loads(Path(spec).read_text())
     try:
         if (found := world().num_processes) != told["processes"]:

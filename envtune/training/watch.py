@@ -1,11 +1,11 @@
-"""When to end a stage early: it has learned what it will, or it has collapsed.
+"""When to end a stage early: it no longer improves, or it has collapsed.
 
-In: the lines of one stage from `metrics.jsonl`, in order. Out: a verdict. Both are pure functions of the numbers, so
-that all processes decide alike and a resumed run decides again what it decided before.
+In: the lines of one stage from `metrics.jsonl`, in order. Out: a verdict. Both functions are pure functions of the
+numbers, so all processes decide alike, and a resumed run makes the same decision again.
 
-The plateau is the paper's rule (arXiv 2510.10197: validation accuracy flat, gradient norm stable); its numbers are our
-choice. The collapse rules are ours, after the paper's account of single-stage training, which falls apart as the
-gradient norm passes 1; they are meant to be certain, not early.
+The plateau is the paper's rule (arXiv 2510.10197: validation accuracy flat, gradient norm stable). Its numbers are our
+choice. The collapse rules are ours. They follow the paper's account of single-stage training, which collapses as the
+gradient norm passes 1. They are meant to be certain, not early.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ from statistics import fmean
 from envtune.types import JSON
 
 WINDOW = 10
-"""Steps in a row that must all look bad; and the length of the means that are compared."""
+"""Number of consecutive steps that must all look bad, and the window of the means that are compared."""
 STABLE_NORM = 1.0
-"""Gradient norm up to which a stage may end by its plateau."""
+"""Highest gradient norm at which a stage may end by its plateau."""
 LOUD_NORM = 1.0
 """Gradient norm above which a falling reward is a collapse."""
 UNREAD = 0.9
-"""Share of messages that cannot be read."""
+"""Share of unreadable messages that counts as a collapse."""
 SILENT_ENTROPY = 1e-4
 """Nats per token below which nothing is explored any more."""
 
 
 def plateaued(lines: Sequence[JSON], key: str, patience: int) -> bool:
-    """Whether the last `patience` validations did not beat the best before them, the gradient norm being stable.
+    """Whether the last `patience` validations did not beat the best before them, with a stable gradient norm.
 
     Args:
         lines: of one stage.
-        key: of what is validated.
-        patience: validations in a row; 0: never.
+        key: name of the validated measure.
+        patience: number of consecutive validations. 0: never.
     """
     scores = [line[key] for line in lines if key in line]
     if not patience or len(scores) <= patience:
@@ -45,7 +45,7 @@ def plateaued(lines: Sequence[JSON], key: str, patience: int) -> bool:
 
 
 def collapsed(lines: Sequence[JSON]) -> str | None:
-    """Why the stage has collapsed, in words and numbers; None if it has not."""
+    """Why the stage has collapsed, in words and numbers. None if it has not."""
     steps = [line for line in lines if line["step"]]
     if steps and any(_broken(steps[-1].get(name, 0.0)) for name in ("loss", "grad_norm")):
         return f"loss {steps[-1].get('loss')}, gradient norm {steps[-1].get('grad_norm')}: not finite"

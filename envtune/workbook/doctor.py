@@ -12,13 +12,14 @@ from enum import StrEnum
 from importlib import metadata
 from pathlib import Path
 
+from envtune import extras
 from envtune.workbook import provenance
 from envtune.workbook.paths import find_root
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 PYTHON = (3, 11)
 FREE_GB = 2.0
-"""The laptop run, its environment aside, takes less than half of it."""
+"""Advised free disk space. The laptop run, without its Python environment, needs less than half of it."""
 
 
 class Verdict(StrEnum):
@@ -41,8 +42,9 @@ class Finding:
 
 
 def examine() -> Iterator[Finding]:
-    """Look at everything, in the order in which to mend it."""
+    """Check everything, in the order in which to fix it."""
     yield _python()
+    yield _extras()
     try:
         root = find_root()
     except FileNotFoundError as error:
@@ -60,8 +62,17 @@ def examine() -> Iterator[Finding]:
 def _python() -> Finding:
     found = provenance.platform.python_version()
     if sys.version_info < PYTHON:
-        return Finding("Python", Verdict.FAIL, f"{found}; 3.11 or newer is needed")
+        return Finding("Python", Verdict.FAIL, f"{found}; install 3.11 or newer")
     return Finding("Python", Verdict.OK, found)
+
+
+def _extras() -> Finding:
+    lacking = [extra for extra in extras.MODULES if extras.missing(extra)]
+    if "workbook" in lacking:
+        return Finding("extras", Verdict.FAIL, "a run needs the extra 'workbook': pip install 'envtune[workbook]'")
+    without = f"; not installed: {', '.join(lacking)}, which the laptop profile does not need" if lacking else ""
+    installed = ", ".join(extra for extra in extras.MODULES if extra not in lacking)
+    return Finding("extras", Verdict.OK, installed + without)
 
 
 def _versions(constraints: Path) -> Finding:

@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 DPI = 150
-# Okabe and Ito's colours: told apart with any colour vision, and by lightness when printed in grey.
+# Okabe and Ito's colours: distinct for any colour vision, and by lightness when printed in grey.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 
 Format = str | Callable[[Any], str]
 
 
 def set_style() -> None:
-    """Matplotlib settings of every figure: legible at page width, the same bytes for the same figure."""
+    """Matplotlib settings of every figure: legible at page width, and the same bytes for the same figure."""
     import matplotlib as mpl
     from cycler import cycler
 
@@ -61,7 +61,7 @@ UNDATED: Mapping[str, dict[str, None]] = {"png": {"Software": None}, "svg": {"Da
 
 
 def figure_files(fig: Figure, kinds: Sequence[str] = ("png", "svg")) -> dict[str, bytes]:
-    """The figure in files of these kinds, without the time of writing."""
+    """The figure as files of these kinds, without a time stamp."""
     files = {}
     for kind in kinds:
         buffer = io.BytesIO()
@@ -71,7 +71,7 @@ def figure_files(fig: Figure, kinds: Sequence[str] = ("png", "svg")) -> dict[str
 
 
 def figure_html(png: bytes, alt: str, caption: str) -> str:
-    """An HTML figure that carries its image with it."""
+    """An HTML figure with the image inside."""
     width = int.from_bytes(png[16:20], "big") * 96 // DPI  # from the PNG header, in CSS pixels
     image = f'<img src="data:image/png;base64,{base64.b64encode(png).decode()}" alt="{escape(alt)}" width="{width}">'
     below = f"<figcaption>{caption_html(caption)}</figcaption>" if caption else ""
@@ -84,7 +84,7 @@ def table_html(frame: pd.DataFrame, caption: str, formats: Mapping[str, Format])
     The index becomes the row headers unless it is the plain 0..n-1.
 
     Raises:
-        KeyError: `formats` names a column that is not there.
+        KeyError: `formats` names a column that the table does not have.
     """
     missing = [column for column in formats if column not in frame.columns]
     if missing:
@@ -102,12 +102,12 @@ def table_html(frame: pd.DataFrame, caption: str, formats: Mapping[str, Format])
 
 
 def caption_html(text: str) -> Markup:
-    """A caption, escaped; what stands between backticks becomes code, as in Markdown."""
+    """A caption, escaped. Text between backticks becomes code, as in Markdown."""
     return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text)))
 
 
 def template(name: str) -> Any:
-    """A template of this folder; values put into it are escaped."""
+    """A template of this folder. Values put into it are escaped."""
     return _environment().get_template(name)
 
 
@@ -117,7 +117,7 @@ def _environment() -> Environment:
 
 
 def plain_index(frame: pd.DataFrame) -> bool:
-    """Whether the index says nothing: 0..n-1 without a name."""
+    """Whether the index is just 0..n-1 without a name."""
     return frame.index.names == [None] and list(frame.index) == list(range(len(frame)))
 
 

@@ -1,9 +1,8 @@
-"""One notebook through papermill, with what papermill leaves open closed.
+"""Run one notebook through papermill, stricter than papermill does.
 
 In: a notebook, parameters, an environment. Out: the executed notebook, or a `SeriesError` that names the cell. The
-kernel is the interpreter that runs this, whatever kernel is registered under the name `python3`; it ignores the user's
-start-up files; an ending that papermill takes for success (`sys.exit(0)`) or records as one (a killed kernel) is a
-failure here.
+kernel is the running interpreter, whatever kernel is registered under the name `python3`. It ignores the user's
+start-up files. Papermill takes `sys.exit(0)` for success and records a killed kernel as one. Here both are failures.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from tqdm import tqdm
 
 from envtune.workbook.errors import SeriesError
 
-START_TIMEOUT = 180  # seconds; a laptop under load takes long to import IPython
+START_TIMEOUT = 180  # seconds: a laptop under load takes long to import IPython
 TRACEBACK_LINES = 20
 KERNEL_LOG = ".kernel.log"
 ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
@@ -40,25 +39,25 @@ ENVIRONMENT = {
     "PYTHONHASHSEED": "0",
     "PYTHONSTARTUP": "",
 }
-"""What every kernel of the series is told, over the environment it inherits."""
+"""Environment variables of every kernel of the series, on top of those it inherits."""
 
 
 def execute(
     notebook: Path, output: Path, parameters: Mapping[str, Any], *, environment: Mapping[str, str], cwd: Path
 ) -> NotebookNode:
-    """Run a notebook from top to bottom, showing progress by cell; `output` holds what has run so far, always.
+    """Run a notebook from top to bottom, showing progress by cell. `output` always holds what has run so far.
 
     Args:
-        notebook: the source; it is not written to.
-        output: where the executed copy goes.
-        parameters: what the cell tagged `parameters` is overlaid with.
+        notebook: the source. It is not changed.
+        output: path of the executed copy.
+        parameters: values that override the cell tagged `parameters`.
         environment: variables for the kernel, on top of `ENVIRONMENT`.
         cwd: the kernel's working directory.
 
     Raises:
         SeriesError: a cell failed, the kernel died, or a cell never ran.
     """
-    logging.getLogger("papermill").setLevel(logging.CRITICAL)  # what it has to say is raised as well, or of no concern
+    logging.getLogger("papermill").setLevel(logging.CRITICAL)  # its errors are also raised
     log = output.with_name(KERNEL_LOG)
     with tempfile.TemporaryDirectory(prefix="envtune-") as profile, _Progress(notebook.stem) as progress:
         environment = {**ENVIRONMENT, "IPYTHONDIR": profile, **environment}
@@ -76,7 +75,7 @@ def execute(
                 coalesce_streams=True,
                 cwd=str(cwd),
             )
-        except KeyboardInterrupt:  # the tasks that waited for the kernel would complain that it is gone
+        except KeyboardInterrupt:  # tasks that wait for the kernel would report that it is gone
             logging.getLogger("asyncio").setLevel(logging.CRITICAL)
             raise
         except PapermillExecutionError as error:
@@ -88,9 +87,9 @@ def execute(
 
 
 def kernel_manager(environment: Mapping[str, str], log: Path) -> type[AsyncKernelManager]:
-    """A kernel manager that starts this interpreter, never one that a kernelspec of the user points to.
+    """A kernel manager that starts this interpreter, never one from a kernelspec of the user.
 
-    What the process itself writes, such as the trace of a crash in compiled code, goes to `log`.
+    The process's own output, such as the trace of a crash in compiled code, goes to `log`.
     """
     found = get_kernel_dict()
     found["argv"] = [sys.executable, *found["argv"][1:], "--IPKernelApp.log_level=ERROR"]
@@ -109,7 +108,7 @@ def kernel_manager(environment: Mapping[str, str], log: Path) -> type[AsyncKerne
 
 
 class _Progress:
-    """A bar of cells, and below it the last line that the running cell wrote to standard error: its own bar, mostly."""
+    """A bar of cells, and below it the running cell's last line on standard error, mostly its own bar."""
 
     def __init__(self, name: str) -> None:
         self.cells = {"desc": name, "leave": False, "disable": None, "dynamic_ncols": True, "position": 0}
@@ -121,7 +120,7 @@ class _Progress:
             self._line.set_description_str(lines[-1][:200])
 
     def flush(self) -> None:
-        """Nothing to do: each line is shown when it comes."""
+        """Nothing to do: each line is shown at once."""
 
     def __enter__(self) -> _Progress:
         return self
@@ -131,7 +130,7 @@ class _Progress:
 
 
 def _verbatim(path: Path) -> str:
-    """The path as papermill must be given it: it fills in `{...}` as parameters."""
+    """The path, escaped for papermill, which fills in `{...}` as parameters."""
     return str(path).replace("{", "{{").replace("}", "}}")
 
 
@@ -144,7 +143,7 @@ def _cell_failed(notebook: Path, output: Path, error: PapermillExecutionError) -
 
 
 def _kernel_failed(notebook: Path, output: Path, error: Exception) -> SeriesError:
-    """The kernel is gone; papermill marks all cells as completed, so the last that started is the one that ran."""
+    """The kernel is gone. Papermill marks all cells as completed, so the last cell that started was the running one."""
     reason = "the kernel died (killed, or out of memory)" if isinstance(error, DeadKernelError) else f"{error}"
     started = []
     if output.exists():
@@ -157,7 +156,7 @@ def _kernel_failed(notebook: Path, output: Path, error: Exception) -> SeriesErro
 
 
 def _require_all_cells(notebook: Path, executed: NotebookNode) -> None:
-    """Papermill takes `sys.exit(0)` for the notebook's proper end."""
+    """Raise if a cell did not run: papermill takes `sys.exit(0)` for the notebook's regular end."""
     for cell in executed.cells:
         if cell.cell_type != "code" or not cell.source.strip():
             continue
@@ -168,7 +167,7 @@ def _require_all_cells(notebook: Path, executed: NotebookNode) -> None:
 
 
 def _where(notebook: Path, source: str) -> str:
-    """The cell with that source, by its place in the source notebook, where no cell was injected."""
+    """The number of the cell with that source in the source notebook, which has no injected cell."""
     cells = nbformat.read(notebook, as_version=4).cells
     numbers = [number for number, cell in enumerate(cells, 1) if cell.source == source]
     return f"{notebook.name}, cell {numbers[0]}" if numbers else f"{notebook.name}, the injected parameters"

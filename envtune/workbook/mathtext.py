@@ -1,6 +1,6 @@
 """Formulas without a script: `$...$` in Markdown becomes an image that matplotlib typesets.
 
-JupyterLab shows the same source through MathJax; a report has no script and no font to do so.
+JupyterLab shows the same source through MathJax. A report has no script and no font for that.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from html import escape
 
 CODE = re.compile(r"```.*?(?:```|\Z)|~~~.*?(?:~~~|\Z)|(`+)(?!`).*?(?<!`)\1(?!`)", re.DOTALL)
 FORMULA = re.compile(r"(?<![\\$])(\${1,2})(?=[^\s$])([^$]*?[^\s$\\])\1(?![\d$])", re.DOTALL)
-SIZE = 14.5  # points; mathtext's letters are smaller than those of the text around it
+SIZE = 14.5  # points, because mathtext's letters are smaller than those of the surrounding text
 DPI = 300
 
 
 def typeset(markdown: str) -> str:
-    """`markdown` with its formulas as images whose alternative text is their source; code is left alone."""
+    """`markdown` with its formulas as images whose alternative text is their source. Code is unchanged."""
     parts, end = [], 0
     for code in CODE.finditer(markdown):
         parts += [FORMULA.sub(_image, markdown[end : code.start()]), code[0]]
@@ -29,7 +29,7 @@ def typeset(markdown: str) -> str:
 def _image(found: re.Match[str]) -> str:
     source = " ".join(found[2].split())
     drawn = _draw(source)
-    if drawn is None:  # beyond matplotlib: the source is better than nothing
+    if drawn is None:  # matplotlib cannot draw it: show the source
         return f"<code>{escape(source)}</code>"
     png, width, height, depth = drawn
     kind = "wb-math-block" if found[1] == "$$" else f"wb-math d{depth}"

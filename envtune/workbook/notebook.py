@@ -25,7 +25,16 @@ from envtune.policy import set_threads
 from envtune.workbook import figures, provenance
 from envtune.workbook.errors import ParamsError
 from envtune.workbook.params import Chapter, Common, Training, chapter, explain, validate
-from envtune.workbook.paths import MANIFEST, find_root, kernel_lock, notebook_name, partial_dir, report_name
+from envtune.workbook.paths import (
+    MANIFEST,
+    PUBLISHED,
+    file_of_run,
+    find_root,
+    kernel_lock,
+    notebook_name,
+    partial_dir,
+    report_name,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -137,20 +146,23 @@ class Workbook:
         return path
 
     def read(self, name: str) -> Path | None:
-        """A file of another run that the chapter lists in `reads`, recorded like an input; None if it is not there.
+        """A file of another run that the chapter lists in `reads`; None if it is not there.
+
+        It is the user's own or the published one (`paths.file_of_run`); the manifest's `inputs` say which.
 
         Args:
-            name: its path relative to the folder of all runs.
+            name: `<run>/<file>`.
 
         Raises:
             ValueError: the chapter does not list it, so the series would not see it change.
         """
         if name not in self._reads:
             raise ValueError(f"'{name}' is not among the files that {self.name} reads; add it in workbook/params.py")
-        path = self.folder.parents[1] / name
-        if not path.is_file():
-            return None
-        self._inputs[f"../{name}"] = provenance.sha256_file(path)
+        results = self.folder.parents[1]
+        path = file_of_run(find_root(), results, name)
+        if path is not None:
+            own = path == results / name
+            self._inputs[f"../{name}" if own else f"../{PUBLISHED}/{name}"] = provenance.sha256_file(path)
         return path
 
     def figure(self, fig: Figure, name: str, *, alt: str, caption: str = "") -> None:

@@ -11,48 +11,63 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+import pandas as pd
+from markupsafe import Markup
+
 from envtune.workbook import provenance
-from envtune.workbook.figures import template
+from envtune.workbook.figures import table_html, template
 from envtune.workbook.manifest import Manifest, finished
 from envtune.workbook.paths import report_name
 from envtune.workbook.report import describe, label, stylesheet
+from envtune.workbook.reproduction import COLUMNS, Reproduction, cells
 
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 TABLE = re.compile(r"<!-- table:(?P<path>[\w/-]*/[\w-]+) -->.*?<!-- table:end -->", re.DOTALL)
 
 
-def write_index(run_dir: Path, names: Sequence[str]) -> None:
+def write_index(
+    run_dir: Path, names: Sequence[str], compared: Reproduction | None = None, *, run: str | None = None
+) -> None:
     """Write `index.html`: a card per chapter with its question and answer, and where the results come from.
 
     Args:
         run_dir: the run's folder.
         names: the chapters of the series; one without results has a card that says so.
+        compared: how the run compares with the published one; None: nothing is said of it.
+        run: the run's name; default: the folder's.
     """
     chapters = finished(run_dir, names)
     latest = max(chapters.values(), key=lambda manifest: manifest["started"], default=None)
     page = template("index.html").render(
         style=stylesheet(),
         label=label,
-        run=run_dir.name,
+        run=run or run_dir.name,
         cards=[(name, chapters.get(name)) for name in names],
         seconds=sum(manifest["seconds"] for manifest in chapters.values()),
         laptop=any(map(provenance.by_laptop, chapters.values())),
+        compared=compared,
+        differences=Markup(_differences(compared)) if compared and compared.different else "",
         provenance=[row for row in describe(latest) if row[0] != "Time"] if latest else [],
     )
     provenance.write_atomic(run_dir / "index.html", page)
 
 
-def at_a_glance(results_dir: Path, base: Path | None = None) -> str:
+def _differences(compared: Reproduction) -> str:
+    """A table of the numbers that are not those of the published run."""
+    frame = pd.DataFrame([cells(record) for record in compared.different], columns=list(COLUMNS))
+    return table_html(frame, "Every number that differs from the published one.", {})
+
+
+def at_a_glance(results_dir: Path, base: Path) -> str:
     """A Markdown table of the run's chapters: notebook, question, answer.
 
     Args:
-        results_dir: the run's folder, such as `results/tiny`.
-        base: folder that the links start from; default: two levels up, where the README lies.
+        results_dir: the run's folder, such as `results/published/tiny`.
+        base: folder that the links start from, where the README lies.
 
     Raises:
         FileNotFoundError: no chapter of that run is complete.
     """
-    base = base or results_dir.resolve().parents[1]
     names = sorted(path.parent.name for path in results_dir.glob("[0-9]*/manifest.json"))
     chapters = finished(results_dir, names)
     if not chapters:

@@ -20,10 +20,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
-from pydantic_core import ErrorDetails
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
+from pydantic_core import ErrorDetails, PydanticCustomError
 
 from envtune.workbook.errors import ParamsError
+from envtune.workbook.paths import PUBLISHED
 
 if TYPE_CHECKING:
     from envtune.training.curriculum import Stage
@@ -43,7 +53,15 @@ Split = Literal["all", "train", "val", "test", "heldout"]
 Text = Annotated[str, Field(min_length=1)]
 Plain = dict[str, Any]
 """Plain values, which a record of `training` checks: papermill and YAML know no other."""
-RunName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$")]
+
+
+def _not_published(run: str) -> str:
+    if run == PUBLISHED:
+        raise PydanticCustomError("taken", "another name, as results/published/ holds the published runs")
+    return run
+
+
+RunName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$"), AfterValidator(_not_published)]
 EXTENDS = "extends"
 
 
@@ -188,7 +206,7 @@ class Chapter:
     needs: tuple[str, ...] = ()
     """Earlier chapters whose results are an input of this one."""
     reads: tuple[str, ...] = ()
-    """Files of other runs, relative to the folder of all runs, that it shows if they are there."""
+    """Files of other runs, `<run>/<file>`, that it shows if they are there: the user's own, or the published ones."""
 
 
 HINTS = tuple(f"laptop-hints/{name}" for name in ("manifest.json", "summary.csv", "curves.csv", "requests.csv"))

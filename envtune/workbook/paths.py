@@ -1,10 +1,12 @@
-"""Where things lie: the project's root, and the folders of a run."""
+"""Where things lie: the project's root, the folders of a run, and the published runs."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 MANIFEST = "manifest.json"
+PUBLISHED = "published"
+"""The folder of the published runs in `results/`; no run may have this name."""
 
 
 def find_root(start: Path | None = None) -> Path:
@@ -26,6 +28,31 @@ def find_root(start: Path | None = None) -> Path:
     raise FileNotFoundError(
         f"no folder at or above '{here}' holds both notebooks/ and params/; change into the project's checkout first"
     )
+
+
+def run_folder(run: str) -> Path:
+    """The folder of a run, from its path or from its name."""
+    return Path(run) if Path(run).is_dir() else find_root() / "results" / run
+
+
+def published_folder(root: Path, run: str) -> Path:
+    """Where the published copy of a run lies, if there is one: in the project, tracked by git."""
+    return root / "results" / PUBLISHED / run
+
+
+def file_of_run(root: Path, results: Path, name: str) -> Path | None:
+    """A file of another run: the user's own, or else the published one; None if neither is there.
+
+    A run that has no manifest yet is read only if no such run is published, so tables of the two never mix.
+
+    Args:
+        root: the project's root.
+        results: the folder of all runs of the user.
+        name: `<run>/<file>`.
+    """
+    own, published = results / name, published_folder(root, name)
+    first, second = (own, published) if own.with_name(MANIFEST).is_file() else (published, own)
+    return next((path for path in (first, second) if path.is_file()), None)
 
 
 def partial_dir(run_dir: Path, chapter: str) -> Path:

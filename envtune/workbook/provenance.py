@@ -1,4 +1,4 @@
-"""What a run says about itself: code, versions, data, machine, hashes; and writes that never leave half a file."""
+"""The provenance of a run: code, versions, data, machine, hashes. Also writes that never leave half a file."""
 
 from __future__ import annotations
 
@@ -22,10 +22,15 @@ from typing import Any
 from pydantic import BaseModel
 
 PACKAGE = Path(__file__).resolve().parents[1]
+CPUINFO = Path("/proc/cpuinfo")
+VECTORS = {"AVX512": {"avx512dq", "avx512bw", "avx512vl", "fma"}, "AVX2": {"avx2", "fma"}}
+"""Torch's sets of kernels for x86 and the CPU flags that each needs, the widest first."""
+KERNEL_VARIABLES = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "MKL_CBWR")
+"""Environment variables that choose kernels regardless of the CPU: of torch, of oneDNN, of MKL."""
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
-    """Write a file so that a reader sees the old content or the new, never a part; on disk when this returns."""
+    """Write a file so that a reader sees the old or the new content, never a part. It is on disk on return."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     data = content.encode() if isinstance(content, str) else content
     try:
@@ -47,7 +52,7 @@ def to_jsonable(value: Any) -> Any:
     """`value` as plain JSON types: numpy scalars and arrays, enums, paths, records and sets converted, NaN to None.
 
     Raises:
-        TypeError: something else is in there; the message names its type.
+        TypeError: it contains something else. The message names its type.
     """
     if isinstance(value, enum.Enum):
         return to_jsonable(value.value)
@@ -85,7 +90,7 @@ def sha256_json(value: Any) -> str:
 
 
 def hash_folder(folder: Path, skip: Collection[str] = ()) -> dict[str, str]:
-    """Relative path -> SHA-256 of every file under `folder`, but hidden ones and the top-level names in `skip`."""
+    """Relative path -> SHA-256 of every file under `folder`, except hidden ones and the top-level names in `skip`."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     names = {path.relative_to(folder).as_posix(): path for path in files}
     return {
@@ -102,9 +107,9 @@ def source_hash(package: Path = PACKAGE) -> str:
 
 
 def git_state(folder: Path = PACKAGE) -> dict[str, Any]:
-    """`revision` and `dirty` of the checkout that holds `folder`; None where git does not say.
+    """`revision` and `dirty` of the checkout that holds `folder`, None where git does not say.
 
-    Changes under `results/` do not count: a run writes there.
+    Changes under `results/` do not count: `envtune publish` writes there.
     """
     revision = _output("git", "-C", str(folder), "rev-parse", "HEAD")
     if revision is None:
@@ -114,28 +119,28 @@ def git_state(folder: Path = PACKAGE) -> dict[str, Any]:
 
 
 def code() -> dict[str, Any]:
-    """What is running: `revision` and `dirty` of `git_state`, and `source_hash`."""
+    """The running code: `revision` and `dirty` of `git_state`, and `source_hash`."""
     return git_state() | {"source_hash": source_hash()}
 
 
 def changes_text(code: Mapping[str, Any]) -> str:
-    """What to say behind the revision of a `git_state`."""
+    """The note after the revision of a `git_state`."""
     if code.get("revision") is None or code["dirty"] is False:
         return ""
     return " with local changes" if code["dirty"] else " (local changes unknown)"
 
 
 def versions() -> dict[str, str]:
-    """Installed version of envtune, of what it depends on, and of the benchmark."""
-    names = ["envtune", "bfcl-eval"]
+    """Installed versions of envtune, of what it and its extras (but `dev`) depend on, and of the benchmark."""
+    names = {"envtune", "bfcl-eval"}
     try:
         needed = metadata.requires("envtune") or []
     except metadata.PackageNotFoundError:  # run from sources that were never installed
         needed = []
     for requirement in needed:
         name = re.match(r"[A-Za-z0-9._-]+", requirement)
-        if name and "extra ==" not in requirement:
-            names.append(name[0])
+        if name and not re.search(r"extra == .dev\b", requirement):
+            names.add(name[0])
     return {name: found for name in sorted(names) if (found := _version(name))}
 
 
@@ -147,17 +152,22 @@ def data_version() -> dict[str, str]:
 
 
 def where_from() -> dict[str, Any]:
-    """What numbers depend on besides parameters: `code`, `versions`, `data` and `machine`."""
+    """What numbers depend on in addition to parameters: `code`, `versions`, `data` and `machine`."""
     return {"code": code(), "versions": versions(), "data": data_version(), "machine": machine()}
 
 
 @cache
 def machine() -> dict[str, Any]:
-    """Processor, cores, memory and GPUs; nothing that names the machine."""
+    """Processor, what decides its kernels, cores, memory and GPUs, but nothing that identifies the machine.
+
+    Two CPUs of one name may differ in their vectors, and with them in the last bits of every sum.
+    """
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
         "system": f"{platform.system()} {platform.machine()}",
         "cpu": _cpu_model(),
+        "vectors": _vectors(),
+        "kernels": {name: os.environ[name] for name in KERNEL_VARIABLES if name in os.environ},
         "cores": affinity,
         "memory_gb": round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9, 1),
         "gpus": gpus(),
@@ -165,7 +175,7 @@ def machine() -> dict[str, Any]:
 
 
 def gpus() -> list[str]:
-    """Names of the NVIDIA GPUs; asks torch only if something else has imported it."""
+    """Names of the NVIDIA GPUs. Asks torch only if something else has imported it."""
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available():
         return [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
@@ -174,7 +184,7 @@ def gpus() -> list[str]:
 
 
 def is_laptop(policy: str, gpus: Sequence[str]) -> bool:
-    """Whether numbers are a laptop's, not to be set beside published ones: no GPU, or the shipped policy entered."""
+    """Whether numbers are a laptop's (no GPU, or the shipped policy), and so not comparable with published ones."""
     return not gpus or policy == "tiny"
 
 
@@ -195,12 +205,21 @@ def peak_memory_mb() -> float:
 
 
 def _cpu_model() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        found = re.search(r"^model name\s*:\s*(.+)$", cpuinfo.read_text(), re.MULTILINE)
-        if found:
-            return found[1].strip()
-    return platform.processor() or platform.machine()
+    return _cpuinfo("model name") or platform.processor() or platform.machine()
+
+
+def _vectors() -> str:
+    """The widest vectors for which torch has kernels: AVX512, AVX2 or neither (empty)."""
+    flags = set(_cpuinfo("flags").split())
+    return next((name for name, needed in VECTORS.items() if needed <= flags), "")
+
+
+def _cpuinfo(field: str) -> str:
+    """A field of the first core; empty where the system does not say (all but Linux)."""
+    if not CPUINFO.exists():
+        return ""
+    found = re.search(rf"^{field}\s*:\s*(.+)$", CPUINFO.read_text(), re.MULTILINE)
+    return found[1].strip() if found else ""
 
 
 def _version(name: str) -> str | None:
@@ -211,7 +230,7 @@ def _version(name: str) -> str | None:
 
 
 def _output(*command: str) -> str | None:
-    """What a command prints, or None if it is not there or fails."""
+    """The output of a command, or None if it is missing or fails."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
     except (OSError, subprocess.SubprocessError):

@@ -1,8 +1,8 @@
 """An executed notebook as one HTML page that needs nothing else: no script, no font, no request.
 
-In: `NN_name.ipynb` and the chapter's manifest. Out: `NN_name.html` beside it. nbconvert turns cells into HTML without
-the code; what comes out passes an allow-list (`sanitize`) and is set into our own page, so neither nbconvert's themes
-nor scripts, widgets and inline styles get in. What goes in besides Markdown: `nb.figure`, `nb.table`, and HTML made of
+In: `NN_name.ipynb` and the chapter's manifest. Out: `NN_name.html` next to it. nbconvert turns cells into HTML without
+the code. Its output passes an allow-list (`sanitize`) and is put into our own page, so nbconvert's themes, scripts,
+widgets and inline styles are left out. In addition to Markdown, a page may hold `nb.figure`, `nb.table`, and HTML with
 the classes in `content.css`.
 """
 
@@ -62,7 +62,7 @@ def write_report(
         folder: the chapter's results.
         manifest: of this chapter.
         before: of the chapter before it, if there is one to link to.
-        after: of the chapter after it, likewise.
+        after: of the chapter after it, if there is one.
     """
     name = manifest["notebook"]
     notebook = nbformat.read(folder / notebook_name(name), as_version=4)
@@ -80,7 +80,7 @@ def write_report(
 
 
 def refresh(run_dir: Path, names: Sequence[str]) -> None:
-    """Render all finished chapters anew, so that each links to the neighbours that are there now."""
+    """Render all finished chapters again, so that each links to its present neighbours."""
     chapters = list(finished(run_dir, names).values())
     for before, manifest, after in zip([None, *chapters], chapters, [*chapters[1:], None], strict=False):
         write_report(run_dir / manifest["notebook"], manifest, before=before, after=after)
@@ -122,13 +122,13 @@ def _without_noise(cell: NotebookNode) -> NotebookNode:
 
 
 def sanitize(html: str) -> str:
-    """`html` with the tags and attributes of the allow-list only; images as data, no scripts, no styles."""
+    """`html` with only the tags and attributes of the allow-list: images as data, no scripts, no styles."""
     try:
         soup = BeautifulSoup(html, "html.parser")
-    except ParserRejectedMarkup:  # a declaration that none is, such as `<![:`
+    except ParserRejectedMarkup:  # an invalid declaration, such as `<![:`
         soup = BeautifulSoup(html.replace("<!", "&lt;!"), "html.parser")
     for unwanted in soup(["script", "style", "template", "iframe", "object", "noscript"]):
-        unwanted.decompose()  # with what is in it, which bleach would leave as text
+        unwanted.decompose()  # with its content, which bleach would leave as text
     for image in soup("img"):
         if not IMAGE.fullmatch(str(image.get("src", ""))):
             image.decompose()  # it would be a request, or a broken image
@@ -150,8 +150,8 @@ def _allowed(tag: str, name: str, value: str) -> bool:
 def title_and_question(notebook: NotebookNode) -> tuple[str, str]:
     """A notebook's heading without its number, and the question it asks.
 
-    The question is the heading if that ends with a question mark, or else the first line of the first cell that does;
-    without such a line, the first line below the heading.
+    The question is the heading if it ends with a question mark, or else the first line of the first cell that does.
+    Without such a line, it is the first line below the heading.
     """
     first = next((cell.source for cell in notebook.cells if cell.cell_type == "markdown"), "")
     lines = [line.strip() for line in first.splitlines() if line.strip()]
@@ -175,7 +175,7 @@ def _plain(markdown: str) -> str:
 
 
 def clean_executed(path: Path, root: Path) -> None:
-    """Take out of an executed notebook what tells nothing about it but names places on the machine."""
+    """Remove from an executed notebook what only names paths on the machine."""
     notebook = nbformat.read(path, as_version=4)
     for key in ("input_path", "output_path"):
         notebook.metadata.get("papermill", {}).pop(key, None)
@@ -187,7 +187,7 @@ def clean_executed(path: Path, root: Path) -> None:
 
 
 def describe(manifest: Manifest) -> list[tuple[str, Any]]:
-    """Where a result comes from, as label and text: the footer of every page."""
+    """The provenance of a result, as labels and texts for the footer of every page."""
     code, machine = manifest["code"], manifest["machine"]
     revision = (code["revision"] or "outside git")[:10] + provenance.changes_text(code)
     processors = ", ".join([machine["cpu"], *machine["gpus"]])

@@ -3,7 +3,8 @@
 In: a parameter file. Out: `results/<run>/NN_name/` per chapter, and `results/<run>/index.html`. A chapter runs in a
 hidden folder beside its final one and takes its place when complete, so a reader sees the old results or the new. It is
 skipped only if its parameters, its cells, the package's sources, the data and the answers it builds on are those of the
-manifest, and the files recorded there are unchanged. Killed anywhere, the next run goes on: finished chapters are
+manifest, and the files recorded there are unchanged. The series ends with how the run compares with the published run
+of its name, if there is one (`reproduction`). Killed anywhere, the next run goes on: finished chapters are
 skipped, and the one that was running finds what it left in its folder.
 """
 
@@ -18,16 +19,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import nbformat
 from filelock import FileLock, Timeout
 
 from envtune.policy.checkpoint import fingerprint, local_folder
-from envtune.workbook import kernel, overview, provenance, report
+from envtune.workbook import folders, provenance
 from envtune.workbook.errors import SeriesError
 from envtune.workbook.manifest import is_current, read_manifest
 from envtune.workbook.notebook import STEP_DIR
 from envtune.workbook.params import CHAPTERS, Chapter, Common, load_params, resolve
-from envtune.workbook.paths import MANIFEST, find_root, kernel_lock, notebook_name, partial_dir, report_name
+from envtune.workbook.paths import (
+    MANIFEST,
+    file_of_run,
+    find_root,
+    kernel_lock,
+    notebook_name,
+    partial_dir,
+    report_name,
+)
+from envtune.workbook.reproduction import against_published
 
 KEY = ".key"
 ORPHAN_TIMEOUT = 30.0  # seconds; a kernel whose series was killed ends within two
@@ -86,6 +95,8 @@ def run_series(
         FileNotFoundError, ParamsError: the parameters or notebooks are not there or not valid; nothing has run.
         SeriesError: a notebook failed, or another series is at work on this run; finished chapters stay.
     """
+    from envtune.workbook import overview, report
+
     notebooks_dir = notebooks_dir.resolve() if notebooks_dir else find_root() / "notebooks"
     steps = _plan(Path(params_path), notebooks_dir, chapters)
     selected = [step for step in steps if step.chapter.name in _select(only, steps)]
@@ -95,13 +106,16 @@ def run_series(
     names = [step.chapter.name for step in steps]
     with alone(run_dir):
         for name in names:
-            _recover(run_dir, name)
+            folders.recover(run_dir / name)
         try:
             return [_run_step(series, step, force, echo) for step in selected]
         finally:
             report.refresh(run_dir, names)
-            overview.write_index(run_dir, names)
+            compared = against_published(run_dir, root)
+            overview.write_index(run_dir, names, compared)
             echo(f"{'report':<20} {_relative(run_dir / 'index.html')}")
+            if compared:
+                echo(f"{'published run':<20} {compared.sentence()}")
 
 
 def planned(params_path: Path | str) -> tuple[Path, list[Common]]:
@@ -160,11 +174,13 @@ def alone(run_dir: Path) -> Iterator[None]:
 
 
 def _run_step(series: _Series, step: _Step, force: bool, echo: Callable[[str], None]) -> Outcome:
+    from envtune.workbook import kernel
+
     name = step.chapter.name
     key = _key(series, step)
     final, partial = series.run_dir / name, partial_dir(series.run_dir, name)
     if not force and is_current(partial, key):  # complete, and killed just before it took its place
-        _swap(partial, final)
+        folders.swap(partial, final)
     if not force and is_current(final, key):
         echo(f"{name:<20} up to date")
         return Outcome(name, None)
@@ -178,7 +194,7 @@ def _run_step(series: _Series, step: _Step, force: bool, echo: Callable[[str], N
         cwd=step.notebook.parent,
     )
     _complete(series, step, partial, key)
-    _swap(partial, final)
+    folders.swap(partial, final)
     seconds = time.monotonic() - started
     answer = read_manifest(final)["answer"]["sentence"]
     echo(f"{name:<20} {seconds:.1f} s  {answer}")
@@ -186,10 +202,12 @@ def _run_step(series: _Series, step: _Step, force: bool, echo: Callable[[str], N
 
 
 def _key(series: _Series, step: _Step) -> str:
-    """What a chapter's result depends on, and where it was made: results that came with a clone are made anew.
+    """What a chapter's result depends on, and where it was made: results copied from elsewhere are made again.
 
     Where they are written (`run`, `results`) is not part of it.
     """
+    import nbformat
+
     cells = nbformat.read(step.notebook, as_version=4).cells
     results = series.run_dir.parent
     needed = {}
@@ -209,7 +227,9 @@ def _key(series: _Series, step: _Step) -> str:
             "data": series.data,
             "needs": needed,
             "reads": {
-                name: provenance.sha256_file(path) for name in step.chapter.reads if (path := results / name).is_file()
+                name: provenance.sha256_file(path)
+                for name in step.chapter.reads
+                if (path := file_of_run(series.root, results, name))
             },
             "made": [str(series.root), provenance.machine()],
         }
@@ -234,6 +254,10 @@ def _prepare(partial: Path, key: str, keep: bool) -> None:
 
 def _complete(series: _Series, step: _Step, partial: Path, key: str) -> None:
     """Check that the notebook called `finish`, and add to its manifest what it could not know."""
+    import nbformat
+
+    from envtune.workbook import kernel, report
+
     name = step.chapter.name
     if not (partial / MANIFEST).is_file():
         raise SeriesError(f"{step.notebook.name} ended without an answer: its last cell must call nb.finish(...)")
@@ -249,29 +273,6 @@ def _complete(series: _Series, step: _Step, partial: Path, key: str) -> None:
     provenance.write_json(partial / MANIFEST, manifest)
     for helper in (KEY, kernel.KERNEL_LOG):
         (partial / helper).unlink(missing_ok=True)
-
-
-def _old(final: Path) -> Path:
-    return final.with_name(f".{final.name}.old")
-
-
-def _swap(partial: Path, final: Path) -> None:
-    if final.exists():
-        final.rename(_old(final))
-    partial.rename(final)
-    if _old(final).exists():
-        shutil.rmtree(_old(final))
-
-
-def _recover(run_dir: Path, name: str) -> None:
-    """Finish what a kill in the middle of `_swap` left: the old results if the new are not in place."""
-    final = run_dir / name
-    if not _old(final).exists():
-        return
-    if final.exists():
-        shutil.rmtree(_old(final))
-    else:
-        _old(final).rename(final)
 
 
 def _relative(path: Path) -> str:

@@ -99,7 +99,7 @@ def break_line(folder: Path, change) -> Path:  # type: ignore[no-untyped-def]
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda line: line[:40], "line 2: not complete JSON: half a result file"),
+        (lambda line: line[:40], r"line 2: not complete JSON \(half a result file"),
         (lambda line: "[]", 'line 2: not an entry with "id" and "result"'),
         (
             lambda line: line.replace("multi_turn_base_", "simple_python_"),
@@ -119,7 +119,7 @@ def test_bad_files_are_refused(folder: Path, tasks: list[Task], change, message:
 
 
 def test_half_a_split_must_be_asked_for(folder: Path, tasks: list[Task], tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="5 instances of base, which is no whole split: half a result file"):
+    with pytest.raises(ValueError, match=r"5 instances of base, which is no whole split \(half a result file"):
         read_results(folder, tasks)
     (tmp_path / "empty").mkdir()
     for path in (tmp_path / "empty", tmp_path / "none.json"):

@@ -147,7 +147,7 @@ def test_weights_that_are_missing_or_too_many_are_refused(adapter: Path) -> None
 def test_what_cannot_be_merged_is_refused(made: Path, tmp_path: Path) -> None:
     config = PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=2)
     get_peft_model(load_checkpoint(str(made / "base"))[0], config).save_pretrained(tmp_path / "prompt")
-    refused(tmp_path / "prompt", "is of type PROMPT_TUNING, which cannot be merged; LoRA can")
+    refused(tmp_path / "prompt", "is of type PROMPT_TUNING, which cannot be merged; use a LoRA adapter")
 
 
 def test_a_gpu_computes_in_bfloat16(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -123,7 +123,7 @@ def test_what_does_not_fit_is_refused_and_changes_nothing():
     with pytest.raises(ValueError, match="0 tokens"):
         sampler.open([], 1)
     assert len(sampler) == 0
-    with pytest.raises(ValueError, match="temperature -1"):
+    with pytest.raises(ValueError, match="temperature is -1"):
         Sampler(model(), [STOP], temperature=-1)
 
 

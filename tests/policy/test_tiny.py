@@ -211,7 +211,7 @@ def test_names_that_lead_nowhere(monkeypatch):
         raise OSError("no route\nto host")
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", unreachable)
-    with pytest.raises(CheckpointError, match="'Qwen/Qwen3-4B' cannot be had from the Hugging Face hub") as found:
+    with pytest.raises(CheckpointError, match="'Qwen/Qwen3-4B' cannot be loaded from the Hugging Face hub") as found:
         load_policy("Qwen/Qwen3-4B")
     assert "\n" not in str(found.value)
     with pytest.raises(CheckpointError, match=r"there is no checkpoint '\./nowhere'"):

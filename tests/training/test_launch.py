@@ -34,14 +34,20 @@ LIKE = {"entropy": 1e-4, "kl": 1e-2, "loss": 1e-2, "grad_norm": 1e-2}
 """Numbers that depend on the order of a sum; the rate is low, so that it decides no token of the next step."""
 
 
+@pytest.fixture(scope="module")
+def two(tmp_path_factory):
+    """A run in two processes."""
+    seen = []
+    result = train(TWO, tmp_path_factory.mktemp("two"), on_step=seen.append, progress=False)
+    assert seen == result.lines()
+    assert [line["step"] for line in seen] == [0, 1, 2]
+    return result
+
+
 @pytest.mark.slow
 @pytest.mark.xdist_group("training")
-def test_two_processes_are_as_one(tmp_path):
-    seen = []
+def test_two_processes_are_as_one(two, tmp_path):
     one = train(PLAN, tmp_path / "one", progress=False)
-    two = train(TWO, tmp_path / "two", on_step=seen.append, progress=False)
-    assert seen == two.lines()
-    assert [line["step"] for line in seen] == [0, 1, 2]
     for mine, theirs in zip(one.lines(), two.lines(), strict=True):
         mine, theirs = ({k: v for k, v in line.items() if not k.startswith("seconds/")} for line in (mine, theirs))
         assert theirs.keys() <= mine.keys()  # other tests may have added rewards to this process
@@ -52,21 +58,8 @@ def test_two_processes_are_as_one(tmp_path):
     files = sorted((tmp_path / "one/rollouts").iterdir())
     assert [file.name for file in files] == ["1_two_00001.jsonl", "1_two_00002.jsonl"]
     for file in files:
-        assert file.read_text() == (tmp_path / "two/rollouts" / file.name).read_text()
+        assert file.read_text() == (two.metrics.parent / "rollouts" / file.name).read_text()
         assert len([Episode.from_json(line) for line in file.read_text().splitlines()]) == 16
-
-    def stop(line):
-        if line["step"] == 1:
-            saved = tmp_path / "killed/1_two/checkpoint-1/trainer_state.json"
-            assert _eventually(saved.exists, 60)
-            raise InterruptedError
-
-    with pytest.raises(InterruptedError):
-        train(TWO, tmp_path / "killed", on_step=stop, progress=False)
-    assert not _processes(tmp_path)
-    assert not (tmp_path / "killed/1_two/done.json").exists()
-    resumed = train(TWO, tmp_path / "killed", progress=False)
-    assert _numbers(resumed) == _numbers(two)
 
     first, second = (load_checkpoint(str(each.policy))[0].state_dict() for each in (one, two))
     assert max(float((first[key] - second[key]).abs().max()) for key in first) < 1e-4
@@ -101,11 +94,12 @@ def test_what_broke_is_told(tmp_path, printed, told):
 @pytest.mark.slow
 @pytest.mark.xdist_group("training")
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets a process die with its parent")
-def test_no_process_outlives_a_killed_kernel(tmp_path):
+def test_no_process_outlives_a_killed_kernel_and_the_run_goes_on(two, tmp_path):
     code = f"""
-        from tests_launch import STAGE, TWO, replace, train
-        train(replace(TWO, stages=(replace(STAGE, steps=500),)), {str(tmp_path / "run")!r})
+        from tests_launch import TWO, train
+        train(TWO, {str(tmp_path / "run")!r}, progress=False)
     """
+    saved = tmp_path / "run/1_two/checkpoint-1/trainer_state.json"
     (tmp_path / "tests_launch.py").write_text(Path(__file__).read_text())
     paths = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
     kernel = subprocess.Popen(
@@ -115,10 +109,35 @@ def test_no_process_outlives_a_killed_kernel(tmp_path):
         stderr=subprocess.DEVNULL,
     )
     try:
-        assert _eventually(lambda: len(_processes(tmp_path)) >= 3 and (tmp_path / "run/metrics.jsonl").exists(), 200)
+        assert _eventually(saved.exists, 600)
+        assert len(_processes(tmp_path)) == 3
     finally:
         kernel.send_signal(signal.SIGKILL)
         kernel.wait()
+    assert _eventually(lambda: not _processes(tmp_path), 30), _processes(tmp_path)
+    assert not (tmp_path / "run/1_two/done.json").exists(), "it was killed in the middle"
+    resumed = train(TWO, tmp_path / "run", progress=False)
+    assert _numbers(resumed) == _numbers(two)
+
+
+def test_an_interrupted_kernel_ends_the_launcher_and_its_workers(tmp_path):
+    script, metrics = tmp_path / "launch.json.py", tmp_path / "metrics.jsonl"
+    script.write_text("""
+import subprocess, sys
+from pathlib import Path
+worker = "import time; print('ready', flush=True); time.sleep(600)"
+child = subprocess.Popen([sys.executable, "-c", worker, __file__], stdout=subprocess.PIPE)
+child.stdout.readline()
+Path(sys.argv[1]).write_text('{"stage": 0, "step": 0}\\n')
+child.wait()
+""")
+
+    def stop(line):
+        assert len(_processes(tmp_path)) == 2
+        raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        _run([sys.executable, str(script), str(metrics)], tmp_path / "launch.log", metrics, stop)
     assert _eventually(lambda: not _processes(tmp_path), 30), _processes(tmp_path)
 
 
@@ -144,7 +163,7 @@ def _eventually(holds, seconds: float) -> bool:
     while time.monotonic() < end:
         if holds():
             return True
-        time.sleep(0.5)
+        time.sleep(0.1)
     return False
 
 

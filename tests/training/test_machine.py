@@ -210,8 +210,8 @@ assert isinstance(PPO, PPOStage)
     [
         (STAGE, {"nf4": True}, "none", "a base of 4 bits is not trained; set lora_rank"),
         (LORA, {"nf4": True}, "fsdp", "a base of 4 bits is not sharded"),
-        (STAGE, {"sampler": "cached"}, "fsdp", "would wait for each other for ever; use sampler 'vllm'"),
-        (STAGE, {"sampler": "continuous"}, "zero", "gathers sharded weights at every message"),
+        (STAGE, {"sampler": "cached"}, "fsdp", "would wait for each other forever; use sampler 'vllm'"),
+        (STAGE, {"sampler": "continuous"}, "zero", "gather the sharded weights for every message"),
         (PPO, {}, "zero", "PPO does not shard its critic"),
         (STAGE, {}, "zero", "ZeRO-3 needs the package deepspeed"),
         (STAGE, {"liger": True}, "none", "liger needs an NVIDIA GPU"),

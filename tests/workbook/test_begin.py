@@ -196,6 +196,26 @@ def test_inputs_are_recorded_and_must_be_there(nb, lab):
     assert set(inputs) == {"01_alpha/manifest.json", "01_alpha/policy/weights.bin"}
 
 
+def test_the_users_own_run_is_read_before_the_published_one(lab, shown):
+    begin(ALPHA, **PARAMETERS).finish("Done.")
+    published, own = lab / "results/published/other/table.csv", lab / "results/other/table.csv"
+    for path in (published, own):
+        path.parent.mkdir(parents=True)
+        path.write_text(f"{path.parent.parent.name}\n")
+
+    def read() -> tuple[Path, set[str]]:
+        nb = begin(BETA, run="lab", results="results", seed=0, note="x")
+        path = nb.read("other/table.csv")
+        nb.finish("Done.")
+        return path, set(json.loads((nb.folder / "manifest.json").read_text())["inputs"]) - {"01_alpha/manifest.json"}
+
+    assert read() == (published, {"../published/other/table.csv"}), "an own run without a manifest is not finished"
+    (own.parent / "manifest.json").write_text("{}")
+    assert read() == (own, {"../other/table.csv"})
+    own.unlink()
+    assert read()[0] == published
+
+
 def test_files_of_other_runs_are_read_if_listed_and_there(lab, shown):
     alpha = begin(ALPHA, **PARAMETERS)
     alpha.finish("Done.")

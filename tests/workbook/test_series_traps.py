@@ -13,7 +13,7 @@ from stub_chapters import CHAPTERS
 from stub_project import ALPHA_FINISH, ALPHA_PARAMETERS, ALPHA_WORK
 
 from envtune.policy.tiny import WEIGHTS
-from envtune.workbook import kernel, provenance, series
+from envtune.workbook import folders, kernel, provenance, series
 from envtune.workbook.errors import ParamsError, SeriesError
 
 slow = pytest.mark.slow
@@ -293,7 +293,7 @@ def test_a_kill_between_the_renames_loses_nothing(project, monkeypatch):
     assert project.ran() == [], "the old results are put back"
     project.set(n=8)
     with monkeypatch.context() as patch:
-        patch.setattr(series, "_swap", fail_if_run)
+        patch.setattr(folders, "swap", fail_if_run)
         with pytest.raises(AssertionError):
             project.run()
     assert project.manifest("01_alpha")["answer"]["double"] == 6

@@ -1,7 +1,7 @@
 """The tiny policy: a Qwen3 of about a million parameters with its own tokenizer and chat template, shipped here.
 
-`envtune.load_policy("tiny")` loads it, `envtune tiny build` makes it anew (`cold_start`). `weights/card.json`
-says how it was made and what it can do.
+`envtune.load_policy("tiny")` loads it, `envtune tiny build` builds it again (`cold_start`). `weights/card.json` says
+how it was made and what it can do.
 """
 
 from __future__ import annotations

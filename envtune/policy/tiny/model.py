@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def make_model(tokenizer: PreTrainedTokenizerBase, seed: int = 0) -> PreTrainedModel:
-    """A new one with random weights: hidden 128, 4 layers, 2 heads, MLP 384."""
+    """A new model with random weights: hidden 128, 4 layers, 2 heads, MLP 384."""
     import torch
     from transformers import Qwen3Config, Qwen3ForCausalLM
 

@@ -1,11 +1,11 @@
 """The tiny policy's tokenizer: a given list of words, and single bytes for all else.
 
 In: the words. Out: a fast tokenizer of transformers. A text is cut into the longest words that match, from left to
-right; what no word covers becomes bytes, so that decode(encode(x)) == x for every text x. No word holds two digits:
+right. What no word covers becomes bytes, so decode(encode(x)) == x for every text x. No word holds two digits, so
 numbers are read and written digit by digit. Ids depend on the words alone, not on their order.
 
-Built from bytes and `AddedToken`s: the library matches those by an Aho-Corasick automaton (leftmost-longest), in one
-pass over the text.
+It is built from bytes and `AddedToken`s, which the library matches by an Aho-Corasick automaton (leftmost-longest), in
+one pass over the text.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 TAGS = ("<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>")
 ROLES = ("system\n", "user\n", "assistant\n")
-"""Behind `<|im_start|>`."""
+"""Words after `<|im_start|>`."""
 GLUE = (
     '\n{"name": "', '", "arguments": {"', '", "arguments": {}}\n', '": "', '": ', '": ["', '", "', ', "', '"}}\n',
     '}}\n', '"]}}\n', '"]', '{"', '"}', '": {"', '"}]', '[{"', '{"error": "', '", "hint": "', '": true', '": false',
     "?: ", ": ", ", ", ")\n", "()\n", " '", "' ", "\n",
 )  # fmt: skip
-"""What stands between the words of calls, results and signatures."""
+"""Punctuation between the words of calls, results and signatures."""
 CONTEXT = 4096
 
 
