@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -68,7 +69,10 @@ def papermill_smoke(path: Path, results: Path) -> dict:
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True, timeout=300)
     manifest = json.loads((results / "smoke" / path.stem / "manifest.json").read_text())
     assert manifest["status"] == "complete"
-    assert manifest["answer"]["sentence"]
+    answer = manifest["answer"]
+    assert 2 <= len(re.findall(r"\d+(?:[.,]\d+)*", answer["headline"])) <= 3, answer["headline"]
+    assert not {"nan", "nan%"} & set(f"{answer['headline']} {answer['detail']}".split())
+    assert answer["results"]
     assert manifest["figures"]
     return dict(manifest)
 

@@ -64,7 +64,7 @@ def turn_frame(result: Result, tasks: Sequence[Task]) -> pd.DataFrame:
 
 
 def gains(before: pd.DataFrame, after: pd.DataFrame, by: str) -> pd.DataFrame:
-    """Turns right before and after, by group and in `all`, both with their 95 % intervals by id number.
+    """Turn accuracy before and after, by group and in `all`, both with their 95 % intervals by id number.
 
     Args:
         before, after: of `turn_frame`, over the same tasks.
@@ -86,36 +86,33 @@ def gains(before: pd.DataFrame, after: pd.DataFrame, by: str) -> pd.DataFrame:
     return pd.concat([ordered, groups.loc[["all"]]])
 
 
-def outcome(before: Result, after: Result, turns: Mapping[str, pd.DataFrame]) -> tuple[str, JSON]:
-    """What training changed, as sentences about the agent and as numbers; of chains and waiting if the tasks have any.
+def changed(before: Result, after: Result, turns: Mapping[str, pd.DataFrame]) -> JSON:
+    """What training changed, as numbers: every measure before and after.
 
     Args:
         before, after: evaluations of the same tasks.
         turns: `turn_frame` of both, under `before` and `after`.
+
+    Returns:
+        `turn_accuracy`, `task_accuracy` and `task_accuracy_by_category`. If the tasks have chains,
+        `chain_turn_accuracy`, the number of their `chain_kinds` and how many of these are never correct after training,
+        `chains_at_zero`. If they have turns with nothing to call, `waiting_turn_accuracy`.
     """
-    earlier, later = turns["before"], turns["after"]
-    text = f"gets {later.right.mean():.1%} of the turns of {len(after.rows)} tasks right without hints"
-    text += f" ({earlier.right.mean():.1%} before)"
-    numbers: JSON = {"turn_accuracy": {"before": before.turn_accuracy, "after": after.turn_accuracy}}
+    results, later = {"before": before, "after": after}, turns["after"]
+    numbers: JSON = {
+        "turn_accuracy": {name: result.turn_accuracy for name, result in results.items()},
+        "task_accuracy": {name: result.accuracy for name, result in results.items()},
+        "task_accuracy_by_category": {
+            name: result.by_category.task_accuracy.to_dict() for name, result in results.items()
+        },
+    }
+    for name, general in {"chain_turn_accuracy": CHAIN, "waiting_turn_accuracy": NOTHING}.items():
+        if (later.type == general).any():
+            numbers[name] = {when: float(own.right[own.type == general].mean()) for when, own in turns.items()}
     kinds = later[later.type == CHAIN].groupby("request").right.mean()
     if len(kinds):
-        right = {name: float(frame.right[frame.type == CHAIN].mean()) for name, frame in turns.items()}
-        never = int((kinds == 0).sum())
-        numbers |= {"chain_turn_accuracy": right, "chains_at_zero": never}
-        text += f", {right['after']:.1%} of those that need a chain ({right['before']:.1%} before); {never} of "
-        text += f"{len(kinds)} kinds of chain are at 0"
-    text += f". It solves {after.accuracy:.1%} of the tasks ({before.accuracy:.1%} before) by the official rule"
-    numbers["task_accuracy"] = {"before": before.accuracy, "after": after.accuracy}
-    numbers["task_accuracy_by_category"] = {
-        "before": before.by_category.task_accuracy.to_dict(),
-        "after": after.by_category.task_accuracy.to_dict(),
-    }
-    if (later.type == NOTHING).any():
-        right = {name: float(frame.right[frame.type == NOTHING].mean()) for name, frame in turns.items()}
-        numbers["waiting_turn_accuracy"] = right
-        text += ", which does not look at turns with nothing to call: of those "
-        text += f"{right['after']:.1%} are right ({right['before']:.1%} before)"
-    return f"{text}.", numbers
+        numbers |= {"chain_kinds": len(kinds), "chains_at_zero": int((kinds == 0).sum())}
+    return numbers
 
 
 def most_changed(before: Result, after: Result) -> int:
@@ -145,7 +142,7 @@ def scores(results: Mapping[str, Mapping[str, Result]], frames: Mapping[tuple[st
 
 
 def _turns(frame: pd.DataFrame, name: str) -> pd.DataFrame:
-    """Turns right by category and in `all`, as the column `name` with its interval."""
+    """Turn accuracy by category and in `all`, as the column `name` with its interval."""
     columns = {"rate": name, "low": f"{name}_low", "high": f"{name}_high"}
     if frame.empty:
         return pd.DataFrame(columns=list(columns.values()), dtype=float)

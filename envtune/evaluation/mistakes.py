@@ -21,20 +21,20 @@ class Mistake(StrEnum):
     FORMAT = "unreadable message", "the turn ended with a message that could not be parsed"
     STEP_LIMIT = (
         "step limit",
-        "the agent did not end the turn: it held more tool steps than allowed, or the episode more messages",
+        "the agent did not end the turn: too many tool steps in the turn, or too many messages in the episode",
     )
-    EARLIER = "lost in an earlier turn", "the state was already not the ground truth's when the turn began"
-    NO_CALL = "no call", "calls were due and none was made"
+    EARLIER = "lost in an earlier turn", "the state already differed from the ground truth when the turn began"
+    NO_CALL = "no call", "calls were expected and none was made"
     WRONG_TOOL = (
         "another tool than needed",
-        "a tool was called less often than in the ground truth, and one that it does not use was called",
+        "a needed tool was called too rarely, and a tool that is not needed was called",
     )
     MISSING_TOOL = (
         "a needed tool not called",
-        "a tool was called less often than in the ground truth, and none that it does not use",
+        "a needed tool was called too rarely, and no other tool instead",
     )
-    VALUE = "a wrong value", "all tools were called as often as in the ground truth, but not all its calls made"
-    NEEDLESS = "a needless call", "all calls of the ground truth were made, or none was due, and others did harm"
+    VALUE = "a wrong value", "the needed tools were called often enough, but not with the right values"
+    NEEDLESS = "a needless call", "the needed calls were made, or none was expected, but another call did harm"
 
     meaning: str
     """The meaning in words."""

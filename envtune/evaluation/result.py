@@ -180,7 +180,7 @@ def _means(runs: Sequence[Result], field: str) -> dict[str, float]:
 
 
 def readable(table: pd.DataFrame) -> pd.DataFrame:
-    """`Result.table()` as text: percentages, each with its 95 % interval in percent, unless all tasks agree."""
+    """A table of measures as text: percentages, each with its 95 % interval in percent, unless all tasks agree."""
     import pandas as pd
 
     measures = [name for name in table.columns if not name.endswith(("_low", "_high"))]

@@ -43,11 +43,11 @@ def arm_means(
 
 
 def arm_differences(summary: pd.DataFrame, arm: str, metric: str = "turn_accuracy") -> pd.DataFrame:
-    """How much better `arm` is than each other arm, seed by seed, all categories together. Rows without a seed (a
-    policy that was not trained) are left out.
+    """`arm` minus each other arm, seed by seed, all categories together. A policy that was not trained has no seed and
+    is left out.
 
     Returns:
-        One row per other arm: `better`, `than`, `seeds` that both have, `difference`, `low`, `high`.
+        One row per other arm: `arm`, `other`, `seeds` that both have, `difference`, `low`, `high`.
     """
     whole = summary[(summary.category == "all") & summary.seed.notna()]
     by_seed = whole.pivot(index="seed", columns="arm", values=metric)
@@ -55,7 +55,7 @@ def arm_differences(summary: pd.DataFrame, arm: str, metric: str = "turn_accurac
     for other in (name for name in whole.arm.unique() if name != arm):
         pairs = (by_seed[arm] - by_seed[other]).dropna()
         middle, low, high = seed_mean(pairs.tolist())
-        row = {"better": arm, "than": other, "seeds": len(pairs)}
+        row = {"arm": arm, "other": other, "seeds": len(pairs)}
         rows.append(row | {"difference": middle, "low": low, "high": high})
     return pd.DataFrame(rows)
 

@@ -4,7 +4,7 @@ In a notebook, `begin` is all there is to know:
 
     nb = workbook.begin("02_environment", run=run, results=results, seed=seed)
     nb.figure(fig, "name", alt="what it shows")
-    nb.finish("The answer, with numbers.", accuracy=0.5)
+    nb.finish(headline="It solved 5 of 10 tasks.", detail="How it was measured.", task_accuracy=0.5)
 
 `params` says what a notebook may be told, `series` runs them all, `report` renders them, `provenance` says where a
 result comes from.
@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 from envtune.extras import require
 
 if TYPE_CHECKING:
+    from envtune.workbook.findings import Finding
     from envtune.workbook.notebook import Workbook, begin
 
-__all__ = ["Workbook", "begin"]
+__all__ = ["Finding", "Workbook", "begin"]
 
 
 def __getattr__(name: str) -> Any:

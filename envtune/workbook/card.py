@@ -154,7 +154,7 @@ def _facts(chapters: dict[str, Manifest], last: Manifest) -> Iterator[tuple[str,
 def _chapter(folder: Path, manifest: Manifest) -> dict[str, Any]:
     return {
         "title": TITLES[folder.name],
-        "answer": manifest["answer"]["sentence"],
+        "answer": f"{manifest['answer']['headline']} {manifest['answer']['detail']}".strip(),
         "stages": markdown_table(rows) if (rows := _csv(folder / "recipe.csv")) else "",
     }
 

@@ -221,7 +221,7 @@ def run_one(path: Path | str, arm: str, seed: int | None = None) -> None:
         batch_size=params.batch_size,
         progress=False,
     )
-    print(f"{name}: {params.split} split {judged.turn_accuracy:.1%} turn accuracy", flush=True)
+    print(f"{name}: {params.split} split turn accuracy {judged.turn_accuracy:.1%}", flush=True)
 
 
 def _tasks(params: Arms) -> list[Task]:
@@ -238,8 +238,8 @@ def _train(plan: Plan, arm: str, folder: Path) -> Path:
 
     def tell(line: dict[str, Any]) -> None:
         if "val/progress" in line:
-            right = f"{line['val/progress']:.0%} of turns, {line['val/task_accuracy']:.0%} of episodes right"
-            print(f"{name}: {line['name']} step {line['step']}, {right} without hints", flush=True)
+            found = f"progress {line['val/progress']:.0%}, task accuracy {line['val/task_accuracy']:.0%}"
+            print(f"{name}: {line['name']} step {line['step']}, without hints: {found}", flush=True)
 
     return train(plan, folder, on_step=tell, progress=False).policy
 

@@ -22,37 +22,37 @@ if TYPE_CHECKING:
 
 FEEDBACK = {
     "execution": "execution reward",
-    "turn_accuracy": "turns right",
-    "task_accuracy": "episodes right",
+    "turn_accuracy": "turn accuracy",
+    "task_accuracy": "task accuracy",
     "error_rate": "failed calls",
-    "invalid_json_rate": "messages that are not JSON",
-    "unknown_tool_rate": "calls of tools that do not exist",
+    "invalid_json_rate": "messages with invalid JSON",
+    "unknown_tool_rate": "calls of unknown tools",
 }
 """Column of `summary.csv` (see `workbook.experiment`) -> title."""
 SHARES = frozenset(FEEDBACK) - {"execution"}
 """Those that lie between 0 and 1."""
 COURSE = {name: title for name, title in FEEDBACK.items() if name != "turn_accuracy"} | {"progress": "progress"}
-"""Column of `curves.csv` -> title. Progress is the share of turns right, mean over episodes."""
+"""Column of `curves.csv` -> title."""
 REDRAW = 30.0
 """Seconds between two drawings of a live figure: one costs about a quarter of a second."""
 CURVES = {
     "progress": ("progress", "C0", "-"),
-    "task_accuracy": ("episodes right", "C1", ":"),
+    "task_accuracy": ("task accuracy", "C1", ":"),
     "val/progress": ("progress, validation", "C0", "o"),
-    "val/task_accuracy": ("episodes right, validation", "C1", "o"),
+    "val/task_accuracy": ("task accuracy, validation", "C1", "o"),
     "hint_rate": ("hint rate", "0.5", "--"),
 }
-"""Key of a line of `metrics.jsonl` -> label, colour, mark. Progress is the mean over episodes of their turns right."""
+"""Key of a line of `metrics.jsonl` -> label, colour, mark."""
 
 
 STEPS = {
     "reward": "reward",
     "progress": "progress",
-    "task_accuracy": "episodes right",
+    "task_accuracy": "task accuracy",
     "error_rate": "failed calls",
-    "format_error_rate": "unread",
-    "hints": "hints",
-    "zero_spread": "no spread",
+    "format_error_rate": "unreadable messages",
+    "hints": "hints per episode",
+    "zero_spread": "groups without spread",
     "entropy": "entropy",
     "kl": "KL",
     "grad_norm": "gradient norm",
@@ -123,7 +123,7 @@ class Live:
 
 
 def curves(lines: Sequence[Mapping[str, Any]]) -> Figure:
-    """Reward (left), and progress and the share of episodes that were right with the hint rate (right), by step.
+    """Reward (left); progress, task accuracy and hint rate (right), by step.
 
     Args:
         lines: of `metrics.jsonl`. Stages follow one another; a dotted line marks where one begins.
@@ -146,7 +146,7 @@ def curves(lines: Sequence[Mapping[str, Any]]) -> Figure:
             faint = 0.35 if key in ("progress", "task_accuracy") else 1.0
             steps = {"drawstyle": "steps-pre"} if key == "hint_rate" else {}
             right.plot(*zip(*points, strict=True), color=colour, label=label, alpha=faint, **style, **steps)
-    left.set(xlabel="step", ylabel="reward of the stage, mean of a batch")
+    left.set(xlabel="step", ylabel="mean reward of a batch")
     left.set_ylim(bottom=0)
     right.set(xlabel="step", ylabel="share", ylim=(-0.02, 1.02))
     _legend_beside(right)
@@ -169,7 +169,7 @@ def first_and_last(lines: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
 
 
 def gains_figure(frame: pd.DataFrame) -> Figure:
-    """Turns right before and after, a row per group: open and filled dots, the 95 % interval of after as a line.
+    """Turn accuracy before and after, a row per group: open and filled dots, the 95 % interval of after as a line.
 
     Args:
         frame: of `evaluation.gains.gains`.
@@ -184,7 +184,7 @@ def gains_figure(frame: pd.DataFrame) -> Figure:
     ax.plot(frame.after, rows, "o", color="C0", label="after", zorder=4)
     labels = [f"{str(name).replace('_', ' ')} ({n})" for name, n in frame.n.items()]
     ax.set_yticks(rows, labels, fontsize=9)
-    ax.set(xlim=(-0.03, 1.03), ylim=(-0.7, len(frame) - 0.3), xlabel="turns right (in brackets: turns)")
+    ax.set(xlim=(-0.03, 1.03), ylim=(-0.7, len(frame) - 0.3), xlabel="turn accuracy (number of turns in brackets)")
     ax.grid(axis="x")
     ax.grid(visible=False, axis="y")
     _legend_beside(ax)
@@ -216,7 +216,7 @@ def arms_figure(frame: pd.DataFrame, rates: Mapping[str, Sequence[float]]) -> Fi
     for begin in frame[frame.begins].step.unique():
         top.axvline(begin, color="0.8", linewidth=1, linestyle=":", zorder=0)
         bottom.axvline(begin, color="0.8", linewidth=1, linestyle=":", zorder=0)
-    top.set(ylabel="progress, no hints", ylim=(-0.02, 1.02))
+    top.set(ylabel="progress without hints", ylim=(-0.02, 1.02))
     bottom.set(ylabel="hint rate", xlabel="step", ylim=(-0.08, 1.08))
     _legend_beside(top)
     return fig
@@ -266,7 +266,7 @@ def _legend_beside(ax: Axes) -> None:
 
 
 def scores_figure(frame: pd.DataFrame) -> Figure:
-    """Turns right by category, a panel per set of tasks, a colour per policy.
+    """Turn accuracy by category, a panel per set of tasks, a colour per policy.
 
     Args:
         frame: of `evaluation.gains.scores`, its index as columns; `all` is the last category.
@@ -285,6 +285,6 @@ def scores_figure(frame: pd.DataFrame) -> Figure:
         ax.set_title(title)
         ax.set_xticks(range(len(categories)), [name.replace("_", "\n") for name in categories], fontsize=8.5)
         ax.set_ylim(-0.03, 1.03)
-    axes[0][0].set_ylabel("turns right, no hints")
+    axes[0][0].set_ylabel("turn accuracy without hints")
     _legend_beside(axes[0][-1])
     return fig

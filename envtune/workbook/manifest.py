@@ -15,16 +15,18 @@ Manifest = dict[str, Any]
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """A chapter's manifest.
+    """A chapter's manifest. In one written before `finish` took a headline, the sentence is the headline.
 
     Raises:
         SeriesError: there is none, or the file is not one.
     """
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        if isinstance(manifest["answer"]["sentence"], str) and isinstance(manifest["outputs"], dict):
+        if "sentence" in manifest["answer"]:
+            manifest["answer"] |= {"headline": manifest["answer"].pop("sentence"), "detail": "", "results": []}
+        if isinstance(manifest["answer"]["headline"], str) and isinstance(manifest["outputs"], dict):
             return dict(manifest)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         pass  # said below
     raise SeriesError(f"'{folder.name}/{MANIFEST}' is missing or not a manifest; delete that folder and run again")
 

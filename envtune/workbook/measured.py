@@ -29,7 +29,7 @@ SHARES = {"accuracy", "task_accuracy", "turn_accuracy", "progress"}
 """Columns that are compared although their table has no intervals, if it says of how many they are."""
 TASKS: tuple[tuple[str, tuple[str, ...], int], ...] = (
     ("by_category", ("validation_tasks",), 4),
-    ("waiting_turns", ("validation_tasks",), 2),
+    ("waiting_turn", ("validation_tasks",), 2),
     ("learned.*BFCL", ("learned_bfcl_n",), 1),
     ("learned", ("synth_tasks",), 1),
     ("", ("validation_tasks", "n", "tasks"), 1),

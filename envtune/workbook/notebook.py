@@ -12,9 +12,9 @@ import os
 import random
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ from pydantic import ValidationError
 from envtune.policy import set_threads
 from envtune.workbook import figures, provenance
 from envtune.workbook.errors import ParamsError
+from envtune.workbook.findings import COLUMNS, Finding, cells
 from envtune.workbook.params import Chapter, Common, Training, chapter, explain, validate
 from envtune.workbook.paths import (
     MANIFEST,
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 
 STEP_DIR = "ENVTUNE_STEP_DIR"
 WIDGET_METHODS = {"__init__", "__iter__", "clear", "close", "colour", "display", "reset", "status_printer", "update"}
+HEADLINE_WORDS = 25
 PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
@@ -216,25 +218,27 @@ class Workbook:
         self._tables.append({"file": f"{name}.csv", "caption": caption})
         _show(html)
 
-    def finish(self, sentence: str, /, **numbers: Any) -> None:
-        """Answer the notebook's question: write the manifest and show the sentence. The last cell calls it.
+    def finish(self, *, headline: str, detail: str, results: Sequence[Finding] = (), **numbers: Any) -> None:
+        """Answer the notebook's question: write the manifest and show the answer. The last cell calls it.
 
         Args:
-            sentence: one or two sentences with their numbers.
-            numbers: the same numbers by name, in full precision.
+            headline: the finding as one sentence of at most `HEADLINE_WORDS` words, two or three of them numbers.
+            detail: a few sentences: how it was measured, how sure it is, what did not work.
+            results: the rows of the results table.
+            numbers: the numbers of the text by name, in full precision.
 
         Raises:
-            ValueError: an empty sentence, or a number of that name.
+            ValueError: a text is empty or holds "nan", or the headline is too long.
             TypeError: a number that is not JSON.
         """
-        if not sentence.strip():
-            raise ValueError("the answer is empty; say in one or two sentences what the notebook found")
-        if "sentence" in numbers:
-            raise ValueError("'sentence' is where the answer's text goes; give that number another name")
-        provenance.write_json(self.folder / MANIFEST, self._manifest(sentence, numbers))
-        _show(f'<div class="wb-answer"><span class="wb-label">Answer</span><p>{escape(sentence)}</p></div>')
+        _check_answer(headline, detail)
+        rows = [asdict(finding) for finding in results]
+        answer = {"headline": headline, "detail": detail, "results": rows, **numbers}
+        provenance.write_json(self.folder / MANIFEST, self._manifest(answer))
+        texts = {"headline": headline, "detail": detail, "columns": COLUMNS, "rows": list(map(cells, rows))}
+        _show(figures.template("answer.html").render(texts))
 
-    def _manifest(self, sentence: str, numbers: Mapping[str, Any]) -> dict[str, Any]:
+    def _manifest(self, answer: Mapping[str, Any]) -> dict[str, Any]:
         parameters = self.params.model_dump()
         mine = {MANIFEST, notebook_name(self.name), report_name(self.name)}
         return {
@@ -242,7 +246,7 @@ class Workbook:
             "notebook": self.name,
             "status": "complete",
             "run": self.params.run,
-            "answer": {"sentence": sentence, **numbers},
+            "answer": answer,
             "parameters": parameters,
             "parameters_hash": provenance.sha256_json(parameters),
             "seed": self.params.seed,
@@ -285,6 +289,17 @@ _held: list[FileLock] = []
 def _check_name(name: str) -> None:
     if not PLAIN_NAME.fullmatch(name):
         raise ValueError(f"'{name}' is not a plain file name; use letters, digits, '_', '-' and '.'")
+
+
+def _check_answer(headline: str, detail: str) -> None:
+    for name, text in {"headline": headline, "detail": detail}.items():
+        if not text.strip():
+            raise ValueError(f"the {name} is empty; say what the notebook found")
+        if re.search(r"\bnan\b", text):
+            raise ValueError(f"the {name} holds 'nan': leave out what was not measured ({text!r})")
+    words = len(headline.split())
+    if words > HEADLINE_WORDS:
+        raise ValueError(f"the headline has {words} words, at most {HEADLINE_WORDS} are allowed; the rest is detail")
 
 
 def _quiet() -> None:

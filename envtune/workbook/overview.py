@@ -1,4 +1,4 @@
-"""A run at a glance: its `index.html`, and the table of answers in the README.
+"""A run at a glance: its `index.html`, and the table of findings in the README.
 
 In: the manifests of `results/<run>/`. Out: derived text only; no number is written twice.
 """
@@ -14,13 +14,15 @@ from pathlib import Path
 import pandas as pd
 from markupsafe import Markup
 
-from envtune.workbook import provenance
+from envtune.workbook import findings, provenance
 from envtune.workbook.figures import table_html, template
-from envtune.workbook.manifest import Manifest, finished
+from envtune.workbook.manifest import finished
 from envtune.workbook.paths import report_name
 from envtune.workbook.report import describe, label, stylesheet
 from envtune.workbook.reproduction import COLUMNS, Reproduction, cells
 
+NOTE = "*n* counts the tasks, turns, pairs, calls or seeds behind a number; pp: percentage points."
+LAPTOP = " Trained policies have a million parameters: laptop numbers, not comparable with published scores."
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 TABLE = re.compile(r"<!-- table:(?P<path>[\w/-]*/[\w-]+) -->.*?<!-- table:end -->", re.DOTALL)
 
@@ -59,7 +61,7 @@ def _differences(compared: Reproduction) -> str:
 
 
 def at_a_glance(results_dir: Path, base: Path) -> str:
-    """A Markdown table of the run's chapters: notebook, question, answer.
+    """A Markdown table of the findings of the run's chapters, in their order, and what to know of the numbers.
 
     Args:
         results_dir: the run's folder, such as `results/published/tiny`.
@@ -72,8 +74,14 @@ def at_a_glance(results_dir: Path, base: Path) -> str:
     chapters = finished(results_dir, names)
     if not chapters:
         raise FileNotFoundError(f"no results in '{results_dir}'; run the series first (envtune run params/...)")
-    rows = [_row(manifest, os.path.relpath(results_dir.resolve(), base.resolve())) for manifest in chapters.values()]
-    return "\n".join(["| Notebook | Question | Answer |", "| --- | --- | --- |", *rows])
+    folder = Path(os.path.relpath(results_dir.resolve(), base.resolve())).as_posix()
+    rows = [
+        [*findings.cells(finding), _link(name, folder)]
+        for name, own in chapters.items()
+        for finding in own["answer"]["results"]
+    ]
+    laptop = any(map(provenance.by_laptop, chapters.values()))
+    return f"{markdown_table([[*findings.COLUMNS, 'Notebook'], *rows])}\n\n{NOTE}{LAPTOP if laptop else ''}"
 
 
 def update_readme(readme: Path, results_dir: Path, check: bool = False) -> bool:
@@ -118,11 +126,8 @@ def markdown_table(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(map(_cell, line))} |" for line in lines)
 
 
-def _row(manifest: Manifest, folder: str) -> str:
-    name = manifest["notebook"]
-    answer = manifest["answer"]["sentence"]
-    link = f"[{name}]({Path(folder).as_posix()}/{name}/{report_name(name)})"
-    return f"| {link} | {_cell(manifest['question'])} | {_cell(answer)} |"
+def _link(name: str, folder: str) -> str:
+    return f"[{name[:2]}]({folder}/{name}/{report_name(name)})"
 
 
 def _cell(text: str) -> str:

@@ -29,7 +29,7 @@ def mistakes_figure(frame: pd.DataFrame) -> Figure:
             shares.index, shares[name], left=left, label=name, color=colours[name], edgecolor="white", linewidth=0.5
         )
         left = left + shares[name]
-    ax.set(xlim=(0, max(0.01, float(left.max()) * 1.02)), xlabel="share of the user turns lost")
+    ax.set(xlim=(0, max(0.01, float(left.max()) * 1.02)), xlabel="share of user turns (number of turns in brackets)")
     ax.set_yticks(range(len(frame)), [f"{str(name).replace('_', ' ')} ({n})" for name, n in frame.turns.items()])
     ax.invert_yaxis()
     ax.grid(axis="x")

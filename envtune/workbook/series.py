@@ -196,7 +196,7 @@ def _run_step(series: _Series, step: _Step, force: bool, echo: Callable[[str], N
     _complete(series, step, partial, key)
     folders.swap(partial, final)
     seconds = time.monotonic() - started
-    answer = read_manifest(final)["answer"]["sentence"]
+    answer = read_manifest(final)["answer"]["headline"]
     echo(f"{name:<20} {seconds:.1f} s  {answer}")
     return Outcome(name, seconds)
 

@@ -17,9 +17,9 @@ from envtune.evaluation.gains import (
     NOTHING,
     SINGLE,
     asked,
+    changed,
     gains,
     most_changed,
-    outcome,
     scores,
     turn_frame,
 )
@@ -95,18 +95,19 @@ def test_gains_are_by_group_with_all_at_the_end(oracle, silent):
     assert "cd_cat" in set(after.request)
 
 
-def test_the_outcome_speaks_of_what_there_was(oracle, silent, by_id):
-    text, numbers = outcome(silent, oracle, {"before": turn_frame(silent, TASKS), "after": turn_frame(oracle, TASKS)})
-    assert (
-        text.startswith("gets 100.0% of the turns of 24 tasks right") and "0 of" in text and "of those 100.0%" in text
-    )
-    assert (numbers["chain_turn_accuracy"], numbers["chains_at_zero"]) == ({"before": 0.0, "after": 1.0}, 0)
+def test_what_changed_is_numbers_of_what_there_was(oracle, silent, by_id):
+    numbers = changed(silent, oracle, {"before": turn_frame(silent, TASKS), "after": turn_frame(oracle, TASKS)})
+    assert numbers["task_accuracy"] == {"before": 0.0, "after": 1.0}
+    assert numbers["chain_turn_accuracy"] == {"before": 0.0, "after": 1.0}
+    assert numbers["waiting_turn_accuracy"]["after"] == 1.0
+    assert (numbers["chains_at_zero"], numbers["chain_kinds"] > 0) == (0, True)
+    backwards = changed(oracle, silent, {"before": turn_frame(oracle, TASKS), "after": turn_frame(silent, TASKS)})
+    assert backwards["chains_at_zero"] == numbers["chain_kinds"]
     real = [by_id["multi_turn_base_0"], by_id["multi_turn_base_1"]]
     result = envtune.evaluate(envtune.load_policy("oracle"), real, progress=False)
     frame = turn_frame(result, real)
-    text, numbers = outcome(result, result, {"before": frame, "after": frame})
-    assert "chain" not in text and "nothing to call" not in text and "nan" not in text
-    assert set(numbers) == {"turn_accuracy", "task_accuracy", "task_accuracy_by_category"}
+    without = changed(result, result, {"before": frame, "after": frame})
+    assert set(without) == {"turn_accuracy", "task_accuracy", "task_accuracy_by_category"}
 
 
 def test_turns_of_the_benchmark_have_a_type_too(by_id):
@@ -147,7 +148,7 @@ def test_intervals_over_seeds():
     rewards = arm_means(summary.assign(execution=[11.0, 12.0, 13.0, 9.0, 9.0, 9.0]), "execution", share=False)
     assert (rewards.low[0], rewards.high[0]) == pytest.approx((12 - 2.484, 12 + 2.484), abs=1e-3)
     versus = arm_differences(summary, "faded").iloc[0]
-    assert (versus.than, versus.seeds) == ("none", 3)
+    assert (versus.arm, versus.other, versus.seeds) == ("faded", "none", 3)
     assert [versus.difference, versus.low, versus.high] == pytest.approx([0.25] * 3)
 
 

@@ -32,7 +32,10 @@ from stub_chapters import ALPHA
 nb = workbook.begin(ALPHA, run=run, results=results, seed=seed, n=n, rate=rate)
 """
 ALPHA_WORK = 'nb.path("data.txt").write_text(str(nb.params.n * 2));'
-ALPHA_FINISH = 'nb.finish(f"Twice {nb.params.n} is {nb.params.n * 2}.", double=nb.params.n * 2)'
+ALPHA_FINISH = """
+twice = nb.params.n * 2
+nb.finish(headline=f"Twice {nb.params.n} is {twice}.", detail="By multiplication.", double=twice)
+"""
 
 BETA_PARAMETERS = """
 run = "test"  # name of the run
@@ -46,7 +49,7 @@ from stub_chapters import BETA
 nb = workbook.begin(BETA, run=run, results=results, seed=seed, note=note)
 """
 BETA_WORK = 'text = nb.input("01_alpha", "data.txt").read_text()'
-BETA_FINISH = 'nb.finish(f"It was {text}.", length=len(text))'
+BETA_FINISH = 'nb.finish(headline=f"It was {text}.", detail="As read.", length=len(text))'
 
 
 def write_notebook(path: Path, title: str, parameters: str, *code: str) -> None:

@@ -15,7 +15,7 @@ from stub_chapters import ALPHA, BETA
 from stub_project import ROOT
 
 from envtune.training.machine import Machine
-from envtune.workbook import begin, figures, provenance
+from envtune.workbook import Finding, begin, figures, provenance
 from envtune.workbook.errors import ParamsError
 from envtune.workbook.notebook import STEP_DIR, Workbook
 from envtune.workbook.params import notebook_defaults
@@ -89,7 +89,7 @@ def test_a_notebook_that_trains_has_the_plan_of_its_parameters(lab, shown, monke
 
 
 def test_an_unfinished_notebook_has_no_manifest(nb, lab):
-    nb.finish("Done.", n=1)
+    nb.finish(headline="Done.", detail="At once.", n=1)
     manifest = lab / "results/lab/01_alpha/manifest.json"
     assert "key" not in json.loads(manifest.read_text()), "the series does not take it for its own"
     begin(ALPHA, **PARAMETERS)
@@ -161,10 +161,21 @@ def test_an_index_that_says_something_becomes_row_headers(nb, shown):
 
 def test_finish_writes_what_the_run_was(nb, shown):
     nb.table(pd.DataFrame({"a": [1]}), "t", caption="T")
-    nb.finish("Half < all.", accuracy=np.float64(0.5), missing=float("nan"), by={"a": np.int64(1)})
-    assert "Half &lt; all." in shown[-1]
+    found = Finding("Share of <half> (baseline: none)", np.float64(0.5), 0.25, 0.4, 0.6, np.int64(4))
+    numbers = {"accuracy": np.float64(0.5), "missing": float("nan"), "by": {"a": np.int64(1)}}
+    nb.finish(headline="Half < all.", detail="Of 4 & more.", results=[found], **numbers)
+    texts = ["Half &lt; all.", "Of 4 &amp; more.", "Share of &lt;half&gt;", "50.0%", "25.0%", "40.0 to 60.0%"]
+    assert [text for text in texts if text not in shown[-1]] == []
     manifest = json.loads((nb.folder / "manifest.json").read_text(), parse_constant=lambda c: pytest.fail(c))
-    assert manifest["answer"] == {"sentence": "Half < all.", "accuracy": 0.5, "missing": None, "by": {"a": 1}}
+    row = {"what": found.what, "value": 0.5, "baseline": 0.25, "low": 0.4, "high": 0.6, "n": 4, "unit": "share"}
+    assert manifest["answer"] == {
+        "headline": "Half < all.",
+        "detail": "Of 4 & more.",
+        "results": [row],
+        "accuracy": 0.5,
+        "missing": None,
+        "by": {"a": 1},
+    }
     assert manifest["notebook"] == "01_alpha"
     assert manifest["parameters"]["rate"] == 1e-3
     assert manifest["seed"] == 7
@@ -174,13 +185,24 @@ def test_finish_writes_what_the_run_was(nb, shown):
     assert set(manifest) >= {"machine", "started", "peak_memory_mb", "inputs", "figures", "tables"}
 
 
-def test_finish_wants_an_answer(nb):
-    with pytest.raises(ValueError, match="the answer is empty"):
-        nb.finish(" ")
-    with pytest.raises(ValueError, match="give that number another name"):
-        nb.finish("x", sentence=1)
+@pytest.mark.parametrize(
+    ("headline", "detail", "problem"),
+    [
+        (" ", "x", "the headline is empty"),
+        ("x", "", "the detail is empty"),
+        ("word " * 26, "x", "the headline has 26 words, at most 25 are allowed"),
+        ("x", "It solved nan% of them.", "the detail holds 'nan': leave out what was not measured"),
+    ],
+)
+def test_finish_wants_an_answer(nb, headline, detail, problem):
+    with pytest.raises(ValueError, match=problem):
+        nb.finish(headline=headline, detail=detail)
+    assert not (nb.folder / "manifest.json").exists()
+
+
+def test_finish_writes_nothing_that_is_not_json(nb):
     with pytest.raises(TypeError, match="type object cannot be written as JSON"):
-        nb.finish("x", n=object())
+        nb.finish(headline="word " * 25, detail="x", n=object())
     assert not (nb.folder / "manifest.json").exists()
 
 
@@ -188,16 +210,16 @@ def test_inputs_are_recorded_and_must_be_there(nb, lab):
     with pytest.raises(FileNotFoundError, match=r"'manifest\.json' of 01_alpha is missing; run that chapter first"):
         begin(BETA, run="lab", results="results", seed=0, note="")
     nb.path("policy/weights.bin").write_bytes(b"w")
-    nb.finish("x")
+    nb.finish(headline="x", detail="y")
     later = begin(BETA, run="lab", results="results", seed=0, note="")
     assert later.input("01_alpha", "policy") == nb.folder / "policy"
-    later.finish("y")
+    later.finish(headline="x", detail="y")
     inputs = json.loads((later.folder / "manifest.json").read_text())["inputs"]
     assert set(inputs) == {"01_alpha/manifest.json", "01_alpha/policy/weights.bin"}
 
 
 def test_the_users_own_run_is_read_before_the_published_one(lab, shown):
-    begin(ALPHA, **PARAMETERS).finish("Done.")
+    begin(ALPHA, **PARAMETERS).finish(headline="Done.", detail="At once.")
     published, own = lab / "results/published/other/table.csv", lab / "results/other/table.csv"
     for path in (published, own):
         path.parent.mkdir(parents=True)
@@ -206,7 +228,7 @@ def test_the_users_own_run_is_read_before_the_published_one(lab, shown):
     def read() -> tuple[Path, set[str]]:
         nb = begin(BETA, run="lab", results="results", seed=0, note="x")
         path = nb.read("other/table.csv")
-        nb.finish("Done.")
+        nb.finish(headline="Done.", detail="At once.")
         return path, set(json.loads((nb.folder / "manifest.json").read_text())["inputs"]) - {"01_alpha/manifest.json"}
 
     assert read() == (published, {"../published/other/table.csv"}), "an own run without a manifest is not finished"
@@ -218,14 +240,14 @@ def test_the_users_own_run_is_read_before_the_published_one(lab, shown):
 
 def test_files_of_other_runs_are_read_if_listed_and_there(lab, shown):
     alpha = begin(ALPHA, **PARAMETERS)
-    alpha.finish("Done.")
+    alpha.finish(headline="Done.", detail="At once.")
     nb = begin(BETA, run="lab", results="results", seed=0, note="x")
     assert nb.read("other/table.csv") is None
     table = lab / "results/other/table.csv"
     table.parent.mkdir()
     table.write_text("x\n")
     assert nb.read("other/table.csv") == table
-    nb.finish("Done.")
+    nb.finish(headline="Done.", detail="At once.")
     assert "../other/table.csv" in json.loads((nb.folder / "manifest.json").read_text())["inputs"]
     with pytest.raises(ValueError, match=r"'other/else.csv' is not among the files that 02_beta reads"):
         nb.read("other/else.csv")

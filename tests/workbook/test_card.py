@@ -32,7 +32,7 @@ def manifest(name: str, policy: str, gpus: list[str]) -> dict[str, object]:
     return {
         "notebook": name,
         "key": "k",
-        "answer": {"sentence": f"After {name}, 40 % | more."},
+        "answer": {"headline": f"After {name}, 40 % | more.", "detail": "On 8 tasks.", "results": []},
         "outputs": {},
         "parameters": {"policy": policy, "recipe": "laptop", "override": {"steps": 4}},
         "seed": 7,

@@ -31,7 +31,7 @@ def manifest(name: str, outputs: dict[str, str], **changes: Any) -> dict[str, An
         "title": name,
         "question": f"What of {name}?",
         "key": "k",
-        "answer": {"sentence": "All."},
+        "answer": {"headline": "All.", "detail": "Of 4.", "results": []},
         "parameters": {"seed": 0},
         "seed": 0,
         "code": {"revision": "a" * 40, "dirty": False, "source_hash": "b" * 64},

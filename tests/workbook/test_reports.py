@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import asdict
 
 import nbformat
 import pytest
@@ -12,7 +13,8 @@ from hypothesis import strategies as st
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from stub_project import ALPHA_WORK, ROOT
 
-from envtune.workbook import report
+from envtune.workbook import Finding, report
+from envtune.workbook.manifest import read_manifest
 from envtune.workbook.mathtext import typeset
 from envtune.workbook.overview import BEGIN, END, at_a_glance, update_readme, write_index
 from envtune.workbook.report import body, label, refresh, sanitize, title_and_question
@@ -21,6 +23,7 @@ PIXEL = (
     "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJg"
     "gg=="
 )
+FINDING = asdict(Finding("Half | all (baseline: a quarter)", 0.5, 0.25, 0.4, 0.6, 4))
 CHAPTERS = ["01_alpha", "02_beta", "03_gamma"]
 
 
@@ -40,7 +43,7 @@ def manifest(name: str, **changes: object) -> dict[str, object]:
         "title": f"Title {name}",
         "question": f"What of {name}?",
         "key": "k",
-        "answer": {"sentence": f"All of {name} | <b>."},
+        "answer": {"headline": f"All of {name} | <b>.", "detail": "Of 4.", "results": [FINDING]},
         "parameters": {"seed": 0, "note": "<i>"},
         "seed": 0,
         "code": {"revision": "a" * 40, "dirty": True, "source_hash": "b" * 64},
@@ -217,18 +220,30 @@ def test_the_index_has_a_card_per_chapter(run_dir):
     assert "No results in this run yet" in (run_dir / "index.html").read_text()
 
 
-def test_the_readme_shows_the_answers_and_knows_when_it_is_stale(run_dir, tmp_path):
+def test_the_readme_shows_the_findings_and_knows_when_it_is_stale(run_dir, tmp_path):
     readme = tmp_path / "README.md"
     readme.write_text(f"# Title\n{BEGIN}\nold\n{END}\nrest\n")
     assert update_readme(readme, run_dir, check=True)
     assert "old" in readme.read_text()
     assert update_readme(readme, run_dir)
     assert not update_readme(readme, run_dir, check=True)
-    link = "[01_alpha](results/tiny/01_alpha/01_alpha.html)"
-    assert f"| {link} | What of 01_alpha? | All of 01_alpha \\| <b>. |" in readme.read_text()
+    link = "[01](results/tiny/01_alpha/01_alpha.html)"
+    row = f"| Half \\| all (baseline: a quarter) | 50.0% | 25.0% | 40.0 to 60.0% | 4 | {link} |"
+    assert row in readme.read_text().splitlines()
+    assert "laptop numbers" in readme.read_text()
     assert readme.read_text().startswith("# Title\n")
     assert readme.read_text().endswith(f"{END}\nrest\n")
     assert "03_gamma" not in readme.read_text()
+
+
+def test_a_manifest_of_before_there_were_findings(run_dir, tmp_path):
+    old = manifest("01_alpha", answer={"sentence": "All of it.", "n": 4, "results": 17})
+    (run_dir / "01_alpha/manifest.json").write_text(json.dumps(old))
+    answer = read_manifest(run_dir / "01_alpha")["answer"]
+    assert answer == {"headline": "All of it.", "detail": "", "results": [], "n": 4}
+    assert at_a_glance(run_dir, tmp_path).count("| Half") == 1, "one chapter has a finding"
+    write_index(run_dir, CHAPTERS)
+    assert "All of it." in (run_dir / "index.html").read_text()
 
 
 @pytest.mark.parametrize("text", ["none", BEGIN, f"{END}\n{BEGIN}", f"{BEGIN}{END}{BEGIN}{END}"])

@@ -23,7 +23,7 @@ def manifest(answer: dict[str, Any], **changes: Any) -> dict[str, Any]:
         "notebook": "04_x",
         "key": "k",
         "outputs": {},
-        "answer": {"sentence": "Half of 3.", **answer},
+        "answer": {"headline": "Half of 3.", "detail": "", "results": [], **answer},
         "parameters": {"run": "r", "results": "results", "seed": 0, "policy": "tiny"},
         "inputs": {},
         "code": {"revision": "a" * 40, "dirty": False, "source_hash": "s"},

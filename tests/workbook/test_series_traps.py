@@ -31,7 +31,7 @@ def test_two_chapters_end_to_end(project, capfd):
     assert [line.split()[0] for line in said] == ["01_alpha", "02_beta", "report"]
     assert said[0].endswith("s  Twice 3 is 6.")
     manifest = project.manifest("02_beta")
-    assert manifest["answer"] == {"sentence": "It was 6.", "length": 1}
+    assert manifest["answer"] == {"headline": "It was 6.", "detail": "As read.", "results": [], "length": 1}
     assert manifest["parameters"] == {"run": "test", "results": "results", "seed": 0, "note": "x"}
     assert set(manifest["inputs"]) == {"01_alpha/manifest.json", "01_alpha/data.txt"}
     assert set(manifest["outputs"]) == {"02_beta.ipynb"}
@@ -193,7 +193,7 @@ def test_the_kernel_is_this_interpreter_whatever_is_registered(project, tmp_path
     monkeypatch.setenv("MPLBACKEND", "TkAgg")
     names = "HF_HUB_DISABLE_TELEMETRY DO_NOT_TRACK MPLBACKEND PYTHONHASHSEED"
     told = f"told = {{name: os.environ[name] for name in '{names}'.split()}}"
-    finish = "nb.finish('x', exe=sys.executable, env=told, s='surprise' in globals())"
+    finish = "nb.finish(headline='x', detail='y', exe=sys.executable, env=told, s='surprise' in globals())"
     project.alpha("import os, sys", told, finish=finish)
     project.run()
     answer = project.manifest("01_alpha")["answer"]
