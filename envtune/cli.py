@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from envtune.extras import naming_extra, require
 from envtune.workbook.errors import SeriesError
 
 EXPECTED = (ValueError, SeriesError, OSError, ModuleNotFoundError)
@@ -23,7 +24,8 @@ class _Group(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         try:
-            return super().invoke(ctx)
+            with naming_extra():
+                return super().invoke(ctx)
         except EXPECTED as error:
             if detail := getattr(error, "detail", ""):
                 typer.echo(detail, err=True)
@@ -70,6 +72,7 @@ def run(
     device: Annotated[str, typer.Option(help="With --check, plan for: H200, H100, A100, RTX 4090.")] = "H100",
 ) -> None:
     """Run the notebook series and render its reports; what is up to date is skipped."""
+    require("train" if check else "workbook")
     if check:
         return _check(params, device)
     from envtune.workbook.series import run_series
@@ -85,17 +88,8 @@ def _check(params: Path, device: str) -> None:
 
     if device not in cost.DEVICES:
         raise typer.BadParameter(f"unknown device {device!r}; known: {', '.join(cost.DEVICES)}")
-    plan = training_plan(params)
-    check(
-        plan.stages,
-        plan.policy,
-        plan.machine,
-        plan.schedule,
-        plan.launch,
-        seed=plan.seed,
-        device=cost.DEVICES[device],
-        echo=typer.echo,
-    )
+    _, plan = training_plan(params)
+    check(plan, device=cost.DEVICES[device], echo=typer.echo)
 
 
 @app.command()
@@ -103,28 +97,19 @@ def train(
     params: Annotated[Path, typer.Argument(help="Parameter file, such as params/single-stage.yaml.")],
 ) -> None:
     """Train the whole recipe without notebooks, into results/<run>/train/. A killed run goes on."""
-    from envtune.policy import set_threads
-    from envtune.training.launch import train as launch
+    require("train")
+    from envtune.training.train import train as run_plan
     from envtune.workbook import provenance
     from envtune.workbook.params import load_params
     from envtune.workbook.paths import MANIFEST
     from envtune.workbook.plan import training_plan
     from envtune.workbook.series import alone
 
-    plan = training_plan(params)
-    folder = plan.run_dir / "train"
-    set_threads(plan.threads)
+    run_dir, plan = training_plan(params)
+    folder = run_dir / "train"
     made_with = {"parameters": load_params(params), **provenance.where_from()}
-    with alone(plan.run_dir):
-        trained = launch(
-            plan.stages,
-            plan.policy,
-            folder,
-            seed=plan.seed,
-            machine=plan.machine,
-            schedule=plan.schedule,
-            launch=plan.launch,
-        )
+    with alone(run_dir):
+        trained = run_plan(plan, folder)
     provenance.write_json(folder / MANIFEST, made_with)
     typer.echo(f"policy {trained.policy}")
 
@@ -148,6 +133,7 @@ def readme(
     check: Annotated[bool, typer.Option("--check", help="Write nothing; exit 1 if the README is stale.")] = False,
 ) -> None:
     """Put the answers of a published run into the README."""
+    require("workbook")
     from envtune.workbook.overview import update_readme
     from envtune.workbook.paths import find_root, published_folder
 
@@ -319,6 +305,7 @@ def card(
     ] = "apache-2.0",
 ) -> None:
     """Write the model card of the policy that a run trained. Nothing is uploaded."""
+    require("workbook")
     from envtune.workbook.card import write_card
     from envtune.workbook.paths import run_folder
 
@@ -372,6 +359,7 @@ def arms(
     params: Annotated[Path, typer.Argument(help="Parameter file, such as params/laptop-hints.yaml.")],
 ) -> None:
     """Run the arms of an experiment (hints; PPO against GRPO), some seeds each. A killed run goes on."""
+    require("workbook")
     from envtune.workbook.experiment import run_arms
 
     typer.echo(f"tables in {run_arms(params, typer.echo)}")
@@ -470,17 +458,17 @@ def bench_step(
 
     import pandas as pd
 
-    from envtune.training.bench_step import bench_step as measure
+    from envtune.training.bench_step import bench
+    from envtune.training.curriculum import override
     from envtune.workbook import provenance
     from envtune.workbook.paths import find_root
     from envtune.workbook.plan import training_plan
 
-    plan = training_plan(params)
-    found = [each for each in plan.stages if each.name == stage] if stage else [plan.stages[-1]]
-    if not found:
-        raise typer.BadParameter(f"no stage {stage!r}; known: {', '.join(each.name for each in plan.stages)}")
-    chosen = replace(found[0], prompts_per_step=prompts or found[0].prompts_per_step)
-    measured = measure(chosen, plan.policy, plan.machine, tokens or (), steps=steps, echo=typer.echo)
+    run_dir, plan = training_plan(params)
+    if prompts:
+        plan = replace(plan, stages=override(plan.stages, {"prompts_per_step": prompts}))
+    chosen = plan.stage(stage)
+    measured = bench(plan, chosen.name, tokens or (), steps=steps, echo=typer.echo)
     frame = pd.DataFrame([asdict(row) for row in measured])
     formats = {"share_of_peak": "{:.1%}", "environment_share": "{:.2%}"}
     shown = frame.astype(object)
@@ -490,7 +478,7 @@ def bench_step(
     _print_table(shown, f"one GRPO step of stage {chosen.name}, {plan.policy}; seconds by phase")
     if record:
         where = provenance.gpus()[0].split(",")[0].replace(" ", "-") if provenance.gpus() else "cpu"
-        path = find_root() / "results" / "bench" / f"step_{plan.run_dir.name}_{where}.json"
+        path = find_root() / "results" / "bench" / f"step_{run_dir.name}_{where}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         told: dict[str, Any] = {
             "stage": chosen.to_json(),

@@ -1,4 +1,4 @@
-"""Shared fixtures: the benchmark's tasks, read once per worker."""
+"""Shared fixtures: the benchmark's tasks, read once per worker; one thread for torch, here and in what tests start."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from envtune.types import Task
 
 TRACKED = tempfile.TemporaryDirectory(prefix="trackio-")  # gone when the worker ends
 os.environ["TRACKIO_DIR"] = TRACKED.name  # read when trackio is imported
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # the workers fill the cores; threads of torch would wait for each other
 
 
 @pytest.fixture(scope="session")

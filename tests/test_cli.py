@@ -91,8 +91,15 @@ def findings(monkeypatch: pytest.MonkeyPatch, folder: Path) -> tuple[int, dict[s
 def test_doctor_on_a_sound_machine(tmp_path, monkeypatch):
     code, lines = findings(monkeypatch, project(tmp_path))
     assert code == 0
-    assert list(lines) == ["Python", "versions", "benchmark", "disk", "results", "GPU", "browser"]
+    assert list(lines) == ["Python", "extras", "versions", "benchmark", "disk", "results", "GPU", "browser"]
     assert all(line.startswith(("ok", "WARN")) for line in lines.values())
+
+
+def test_doctor_fails_without_the_workbook(tmp_path, monkeypatch):
+    monkeypatch.setattr(doctor.extras, "find_spec", lambda name: None if name == "papermill" else name)
+    code, lines = findings(monkeypatch, project(tmp_path))
+    assert code == 1
+    assert lines["extras"].endswith("pip install 'envtune[workbook]'")
 
 
 def test_doctor_warns_of_other_versions(tmp_path, monkeypatch):

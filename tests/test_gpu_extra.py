@@ -1,8 +1,9 @@
-"""The extra `gpu` resolves with the versions of constraints.txt; nothing is installed."""
+"""The extra `gpu` resolves with the versions of constraints.txt; nothing is installed. It takes minutes of network."""
 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ HERE = sys.platform == "linux" and sys.version_info[:2] == (3, 11)
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not os.environ.get("ENVTUNE_REQUIRE_INDEX"), reason="for CI, which sets ENVTUNE_REQUIRE_INDEX")
 @pytest.mark.skipif(not HERE, reason="vLLM is built for Linux, and the versions are pinned for Python 3.11")
 def test_the_gpu_extra_resolves(tmp_path):
     report = tmp_path / "report.json"
@@ -31,12 +33,17 @@ def test_the_gpu_extra_resolves(tmp_path):
     done = subprocess.run(
         [*pip, "--constraint", "constraints.txt", ".[gpu]"], cwd=ROOT, capture_output=True, text=True, timeout=540
     )
-    if "(from versions: none)" in done.stderr:
-        pytest.skip("no package index can be reached")
     assert done.returncode == 0, done.stderr[-2000:]
     found = {
-        item["metadata"]["name"].lower(): item["metadata"]["version"].split("+")[0]
+        item["metadata"]["name"].lower().replace("_", "-"): item["metadata"]["version"].split("+")[0]
         for item in json.loads(report.read_text())["install"]
     }
-    wanted = {"vllm": "0.31.0", "bitsandbytes": "0.50.2", "torch": "2.13.0", "transformers": "5.17.0", "trl": "1.16.0"}
+    wanted = {
+        "vllm": "0.31.0",
+        "bitsandbytes": "0.50.2",
+        "liger-kernel": "0.8.5",
+        "torch": "2.13.0",
+        "transformers": "5.17.0",
+        "trl": "1.16.0",
+    }
     assert {name: found.get(name) for name in wanted} == wanted

@@ -13,7 +13,8 @@ from envtune.data import synth
 from envtune.data.synth_kinds import KINDS
 from envtune.environment.hints import Strength
 from envtune.environment.rules import Rules
-from envtune.training.rollout import Limits, play
+from envtune.training.curriculum import Limits
+from envtune.training.rollout import play
 from envtune.types import JSON, Category, Episode, Task
 
 if TYPE_CHECKING:

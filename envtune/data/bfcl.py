@@ -13,12 +13,15 @@ import ast
 import hashlib
 import importlib.util
 import json
+from collections.abc import Callable
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from envtune.types import JSON, Category, Task, ToolCall
+
+MakeSchema = Callable[[JSON, str], JSON]
 
 PACKAGE_VERSION = "2026.3.23"
 INSTALL_COMMAND = f"pip install --no-deps bfcl-eval=={PACKAGE_VERSION}"
@@ -136,8 +139,20 @@ def load(root: Path | None = None) -> list[Task]:
 @cache
 def _load(root: Path) -> tuple[Task, ...]:
     check_files(root)
-    docs = tool_documents(root)
-    return tuple(make_task(entry, answer, docs) for category in Category for entry, answer in raw(category, root))
+    docs, schema = tool_documents(root), _once(tool_schema)
+    instances = (instance for category in Category for instance in raw(category, root))
+    return tuple(make_task(entry, answer, docs, schema) for entry, answer in instances)
+
+
+def _once(make: MakeSchema) -> MakeSchema:
+    """A schema is made once per document and note: 800 tasks have 22,000 tools, which are 192 different ones."""
+    made: dict[tuple[int, str], JSON] = {}
+
+    def schema(doc: JSON, note: str = "") -> JSON:
+        key = (id(doc), note)  # two simulators may have a tool of the same name
+        return made[key] if key in made else made.setdefault(key, make(doc, note))
+
+    return schema
 
 
 def raw(category: Category, root: Path | None = None) -> list[tuple[JSON, list[list[str]]]]:
@@ -153,7 +168,9 @@ def tool_documents(root: Path | None = None) -> dict[str, list[JSON]]:
     return {cls: _read_lines(root, f"{_DOCS}/{stem}.json") for cls, stem in TOOL_DOCS.items()}
 
 
-def make_task(entry: JSON, ground_truth: list[list[str]], docs: dict[str, list[JSON]]) -> Task:
+def make_task(
+    entry: JSON, ground_truth: list[list[str]], docs: dict[str, list[JSON]], schema: MakeSchema | None = None
+) -> Task:
     """A `Task` from one line of a data file, its answer, and the tool documents of its simulators.
 
     Args:
@@ -161,7 +178,9 @@ def make_task(entry: JSON, ground_truth: list[list[str]], docs: dict[str, list[J
             (turn index -> tool names), `excluded_function` and `kinds` (procedural tasks only).
         ground_truth: per turn, calls such as `"cd(folder='document')"`.
         docs: per simulator class, the lines of its tool document.
+        schema: makes the schema of a tool from its document and a note; default: `tool_schema`.
     """
+    schema = schema or tool_schema
     documents = {doc["name"]: doc for cls in entry["involved_classes"] for doc in docs[cls]}
     missed = {int(turn): names for turn, names in entry.get("missed_function", {}).items()}
     held_back = {name for names in missed.values() for name in names}
@@ -172,8 +191,8 @@ def make_task(entry: JSON, ground_truth: list[list[str]], docs: dict[str, list[J
         initial_config=entry["initial_config"],
         user_turns=tuple(messages[0]["content"] if messages else "" for messages in entry["question"]),
         ground_truth=tuple(tuple(parse_call(call, documents) for call in turn) for turn in ground_truth),
-        tools=tuple(tool_schema(doc, PYTHON_NOTE) for name, doc in documents.items() if name not in held_back),
-        withheld={turn: tuple(tool_schema(documents[name]) for name in names) for turn, names in missed.items()},
+        tools=tuple(schema(doc, PYTHON_NOTE) for name, doc in documents.items() if name not in held_back),
+        withheld={turn: tuple(schema(documents[name], "") for name in names) for turn, names in missed.items()},
         excluded_functions=tuple(entry.get("excluded_function", ())),
         kinds=tuple(entry.get("kinds", ())),
     )

@@ -6,14 +6,15 @@ import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from envtune.data.splits import split_around, split_of
 from envtune.evaluation.records import Row
 from envtune.evaluation.stats import Difference, cluster_means, paired_difference
 from envtune.types import JSON, Category, Episode, id_number
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 METRICS = {"task_accuracy": "success", "strict_task_accuracy": "strict_success", "progress": "progress"}
 """Column with an interval -> field of a row."""
@@ -81,6 +82,8 @@ class Result:
         calls that failed (NaN without calls); `format_error_rate`, the share of steps that could not be parsed;
         `guarded_calls`.
         """
+        import pandas as pd
+
         return pd.concat([self.by_category, _frame({"all": list(self.rows)})])
 
     def only(self, category: Category) -> Result:
@@ -120,6 +123,8 @@ def comparison(a: Runs, b: Runs) -> pd.DataFrame:
     Returns:
         Indexed by `metric` and `category`: `n`, the means `a` and `b`, `difference` with `low` and `high`, and `p`.
     """
+    import pandas as pd
+
     first, second = _listed(a), _listed(b)
     categories = [c for c in Category if any(row.category is c for row in first[0].rows)]
     rows = {}
@@ -176,6 +181,8 @@ def _means(runs: Sequence[Result], field: str) -> dict[str, float]:
 
 def readable(table: pd.DataFrame) -> pd.DataFrame:
     """A table of measures as text: percentages, each with its 95 % interval in percent, unless all tasks agree."""
+    import pandas as pd
+
     measures = [name for name in table.columns if not name.endswith(("_low", "_high"))]
     rows = [{name.replace("_", " "): _cell(row, name) for name in measures} for row in table.to_dict("records")]
     return pd.DataFrame(rows, index=table.index)
@@ -198,6 +205,8 @@ def _numbers(rows: Sequence[Row]) -> list[int]:
 
 
 def _frame(groups: dict[str, list[Row]]) -> pd.DataFrame:
+    import pandas as pd
+
     return pd.DataFrame([_summary(rows) for rows in groups.values()], index=pd.Index(groups, name="category"))
 
 

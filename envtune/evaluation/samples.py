@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from envtune.evaluation.evaluate import evaluate, load_result
 from envtune.evaluation.result import METRICS, Result, differences
 from envtune.evaluation.stats import cluster_means
 from envtune.policy.base import Policy
 from envtune.types import Category, Task, id_number
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def evaluate_samples(
@@ -76,6 +77,8 @@ def sample_table(results: Sequence[Result]) -> pd.DataFrame:
     Columns: `n` tasks and `samples` of each, `pass@1` (the mean accuracy), `pass^k` (tasks solved in all k samples) and
     `pass@k` (in at least one) for k = `samples`, and `strict_task_accuracy` and `progress`, means over samples.
     """
+    import pandas as pd
+
     k = len(results)
     tables = [[[float(getattr(row, field)) for row in run.rows] for run in results] for field in METRICS.values()]
     success, strict, progress = ([sum(task) / k for task in zip(*table, strict=True)] for table in tables)

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 CONFIDENCE = 0.95
 RESAMPLES = 9_999
@@ -121,6 +120,8 @@ def _interval(sums: Floats, counts: Floats) -> tuple[Floats, Floats]:
     if len(counts) < 2:
         unknown = np.full(len(sums), math.nan)
         return unknown, unknown
+    from scipy import stats  # takes a second
+
     result = stats.bootstrap(
         (sums, np.broadcast_to(counts, sums.shape)),
         lambda s, c, axis: s.sum(axis=axis) / c.sum(axis=axis),
@@ -141,6 +142,8 @@ def _sign_flip_test(sums: Floats) -> float:
     informative = sums[np.abs(sums) > ROUNDING]
     if len(informative) < 2:
         return 1.0
+    from scipy import stats
+
     result = stats.permutation_test(
         (informative,),
         lambda x, axis: x.sum(axis=axis),

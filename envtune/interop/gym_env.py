@@ -27,15 +27,14 @@ from anyio.from_thread import BlockingPortal
 from envtune.data import load_tasks
 from envtune.environment import Observation, ToolUseEnv
 from envtune.environment.simulator import Expected, RawResult
+from envtune.extras import naming_extra
 from envtune.interop.mcp_server import ToolSession, from_mcp, tool_server
 from envtune.rewards import execution_steps
 from envtune.types import JSON, StopReason, Task, ToolCall
 
-try:
+with naming_extra():
     import gymnasium
     from mcp import Client
-except ModuleNotFoundError as error:
-    raise ModuleNotFoundError(f"{error}; install it with: pip install 'envtune[interop]'") from error
 
 ENV_ID = "envtune/MCP-v0"
 MAX_ACTION, MAX_OBSERVATION = 1_000_000, 20_000_000

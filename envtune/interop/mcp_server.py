@@ -25,9 +25,10 @@ from typing import TYPE_CHECKING, Any
 from envtune.data.bfcl import TOOL_DOCS, make_task, tool_documents, tool_schema
 from envtune.environment.hints import Strength, hint, hinted_text
 from envtune.environment.simulator import Expected, Simulators
+from envtune.extras import naming_extra
 from envtune.types import JSON, Task, ToolCall, ToolResult
 
-try:
+with naming_extra():
     import anyio
     from mcp import MCPError, types
     from mcp.server import Server, ServerRequestContext
@@ -36,8 +37,6 @@ try:
     from mcp_types import UNSUPPORTED_PROTOCOL_VERSION
     from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
     from starlette.responses import Response
-except ModuleNotFoundError as error:
-    raise ModuleNotFoundError(f"{error}; install it with: pip install 'envtune[interop]'") from error
 
 if TYPE_CHECKING:
     from mcp.server.context import CallNext, HandlerResult

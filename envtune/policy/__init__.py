@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from envtune.extras import naming_extra
 from envtune.policy.base import Chat, Policy
 from envtune.policy.checkpoint import local_folder
 from envtune.policy.noise import Noise, perturb
@@ -16,6 +17,7 @@ MESSAGE_TOKENS = 1024
 """Longest message of a language model whose generation config does not say."""
 
 
+@naming_extra()
 def load_policy(
     spec: str | Path, seed: int = 0, *, name: str | None = None, temperature: float = 0.0, **endpoint: Any
 ) -> Policy:
@@ -35,6 +37,7 @@ def load_policy(
     Raises:
         ValueError: unknown agent, `endpoint` options without a server, a level that is not a number from 0 to 1, or a
             checkpoint that is missing or damaged (`policy.checkpoint.CheckpointError`, which names the file).
+        MissingExtraError: a language model here, without the extra `train`.
     """
     spec = str(spec)
     if spec.startswith(("http://", "https://")):

@@ -1,6 +1,6 @@
 """What one GRPO step costs on this computer, by phase: sampling, environment, log-probabilities, update.
 
-In: a stage and a machine as a parameter file names them, and lengths of episodes in tokens. Out: a row per length. The
+In: a plan as a parameter file says it, a stage of it, and lengths of episodes in tokens. Out: a row per length. The
 model is the policy, or one with random weights of its real sizes where only its name is known; a random model writes to
 the limit of every message, so episodes fill their length. The trainer is the one of a run. The first step warms up and
 is not counted.
@@ -22,6 +22,7 @@ from pathlib import Path
 import torch
 
 from envtune.environment import ToolUseEnv
+from envtune.policy import set_threads
 from envtune.policy.checkpoint import TINY, folder_of, load_tokenizer, local_folder
 from envtune.training import cost
 from envtune.training.batches import Batch
@@ -30,6 +31,7 @@ from envtune.training.cost import Architecture
 from envtune.training.curriculum import PPOStage, Stage
 from envtune.training.grpo import Trainer, grpo_config
 from envtune.training.machine import Machine, load_model, require
+from envtune.training.plan import Plan
 from envtune.types import JSON, Task
 
 LARGEST_ON_CPU = 2e8
@@ -65,44 +67,45 @@ class StepBench:
     """Of the whole step."""
 
 
-def bench_step(
-    stage: Stage,
-    policy: str,
-    machine: Machine,
+def bench(
+    plan: Plan,
+    stage: str | None = None,
     lengths: Sequence[int] = (),
     *,
     steps: int = 1,
     echo: Callable[[str], None] = lambda line: None,
 ) -> list[StepBench]:
-    """Measure a step of `stage` for each length; without lengths, once as the stage is.
+    """Measure a step of a stage for each length; without lengths, once as the stage is.
 
     Args:
-        stage: of GRPO.
-        policy: `tiny`, a folder, or one of `cost.ARCHITECTURES`.
-        machine: as in a run.
+        plan: its policy is `tiny`, a folder, or one of `cost.ARCHITECTURES`.
+        stage: the name of one of GRPO; None: the last.
         lengths: longest episodes in tokens, prompt included.
         steps: counted steps.
         echo: takes a line per measurement.
 
     Raises:
-        ValueError: the policy is unknown, too large for this computer, or the machine cannot do what is asked.
+        ValueError: there is no such stage, the policy is unknown or too large for this computer, or the machine cannot
+            do what is asked.
     """
-    if isinstance(stage, PPOStage):
+    chosen, policy, machine = plan.stage(stage), plan.policy, plan.machine
+    if isinstance(chosen, PPOStage):
         raise ValueError("bench step measures GRPO; this recipe trains by PPO")
     model = cost.architecture(policy)
     if model is None:
         raise ValueError(f"the sizes of {policy!r} are not known; known: {', '.join(cost.ARCHITECTURES)}")
-    require(stage, machine)
+    require(chosen, machine)
     known = policy == TINY or local_folder(policy) is not None
     if not known and not torch.cuda.is_available() and model.parameters > LARGEST_ON_CPU:
         raise ValueError(f"{policy} has {model.parameters / 1e9:.1f} billion parameters; measure it on a GPU")
-    tasks = shortest(stage.load(), WHOLE)
+    set_threads(plan.threads)
+    tasks = shortest(chosen.load(), WHOLE)
     peak, found, context = peak_arithmetic(machine.bf16), list[StepBench](), max(lengths, default=0)
     with tempfile.TemporaryDirectory(prefix="envtune-bench-") as name:
         own = Path(name) / "policy"
         folder = folder_of(policy) if known else random_policy(model, tasks, own, context)
         for number, length in enumerate(lengths or (0,)):
-            found.append(_measure(stage, model, folder, tasks, machine, length, steps, peak, Path(name) / str(number)))
+            found.append(_measure(chosen, model, folder, tasks, machine, length, steps, peak, Path(name) / str(number)))
             row = found[-1]
             echo(f"{row.length:,.0f} tokens an episode: {row.step:.1f} s a step, {row.peak_memory_gb:.1f} GB")
     return found

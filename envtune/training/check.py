@@ -1,6 +1,6 @@
-"""A dry run: everything that a run would build, with a small random model in place of the policy.
+"""A dry run: everything that a run would build, with a small random model instead of the policy.
 
-In: stages, policy, machine, how it is launched. Out: lines of text, the plan with its memory and hours on paper
+In: a plan. Out: lines of text, its stages with their memory and hours on paper
 (`training.cost`), and one step of each stage played, trained and validated for real: the stage's own tasks, reward,
 conditions, calls and settings, on a model of two layers with the policy's architecture, special tokens and chat
 template. Groups are cut to two, messages and episodes to a few tokens; what this computer cannot do is named.
@@ -22,7 +22,8 @@ from envtune.training.curriculum import Stage
 from envtune.training.grpo import grpo_config
 from envtune.training.launch import config_file, processes
 from envtune.training.machine import Machine, fit, require
-from envtune.training.train import Schedule, train
+from envtune.training.plan import Plan, Schedule
+from envtune.training.train import train
 from envtune.types import Task
 
 MESSAGE_TOKENS, EPISODE_TOKENS, PROMPTS, GENERATIONS = 12, 160, 1, 2
@@ -31,52 +32,34 @@ CONTEXT = 40_960
 GB = 1e9
 
 
-def check(
-    stages: Sequence[Stage],
-    policy: str,
-    machine: Machine,
-    schedule: Schedule,
-    launch: str | None = None,
-    *,
-    seed: int = 0,
-    device: Device = cost.DEVICES["H100"],
-    echo: Callable[[str], None] = print,
-) -> None:
-    """Print the plan, then play one step of each stage.
+def check(plan: Plan, *, device: Device = cost.DEVICES["H100"], echo: Callable[[str], None] = print) -> None:
+    """Print what the plan costs, then play one step of each stage.
 
     Raises:
         ValueError: something would not run; the message says what.
     """
-    model = cost.architecture(policy)
+    stages, machine, model = plan.stages, plan.machine, cost.architecture(plan.policy)
     if model is None:
         raise ValueError(
-            f"the sizes of {policy!r} are not known here; give a folder, or one of {', '.join(cost.ARCHITECTURES)}"
+            f"the sizes of {plan.policy!r} are not known here; give a folder, or one of {', '.join(cost.ARCHITECTURES)}"
         )
-    count = processes(launch)
-    how = sharded(launch)
+    count, how = processes(plan.launch), sharded(plan.launch)
     for stage in stages:
         fit(stage, machine, how)
-    for line in plan(stages, model, machine, count, how != "none", device):
+    for line in on_paper(plan, model, count, how != "none", device):
         echo(line)
     with tempfile.TemporaryDirectory(prefix="envtune-check-") as folder:
         for stage in stages:  # what is told to TRL at full size
-            grpo_config(stage, Path(folder) / "config", seed=seed, machine=machine, save_every=10, processes=count)
-        small = [shrunk(stage) for stage in stages]
+            grpo_config(stage, Path(folder) / "config", seed=plan.seed, machine=machine, save_every=10, processes=count)
+        small = tuple(shrunk(stage) for stage in stages)
         here, left_out = feasible(small, machine)
         tasks: dict[str, list[Task]] = {stage.name: shortest(stage.load(), PROMPTS) for stage in stages}
-        tasks["val"] = shortest(stages[-1].load("val", schedule.validate_tasks), 1)
-        build(policy, model, stages, [task for own in tasks.values() for task in own], Path(folder) / "policy")
-        trained = train(
-            small,
-            Path(folder) / "policy",
-            Path(folder) / "run",
-            seed=seed,
-            machine=here,
-            schedule=Schedule(validate_every=1, validate_tasks=1, save_every=1),
-            tasks=tasks,
-            progress=False,
-        )
-        for row in trained.lines():
+        tasks["val"] = shortest(stages[-1].load("val", plan.schedule.validate_tasks), 1)
+        policy = Path(folder) / "policy"
+        build(plan.policy, model, stages, [task for own in tasks.values() for task in own], policy)
+        often = Schedule(validate_every=1, validate_tasks=1, save_every=1)
+        tried = replace(plan, stages=small, policy=str(policy), machine=here, schedule=often, launch=None)
+        for row in train(tried, Path(folder) / "run", tasks=tasks, progress=False).lines():
             if row["step"]:
                 echo(
                     f"stage {row['name']}: one step with a random model: {row['tokens/sampled']:.0f} tokens sampled, "
@@ -84,18 +67,16 @@ def check(
                 )
     for reason in left_out:
         echo(f"not checked here: {reason}")
-    if launch:
-        echo(f"not checked here: {count} processes by {config_file(launch).name}; one process played")
+    if plan.launch:
+        echo(f"not checked here: {count} processes by {config_file(plan.launch).name}; one process played")
     echo(f"all {len(stages)} stages run")
 
 
-def plan(
-    stages: Sequence[Stage], model: Architecture, machine: Machine, count: int, share: bool, device: Device
-) -> list[str]:
+def on_paper(plan: Plan, model: Architecture, count: int, share: bool, device: Device) -> list[str]:
     """Stages, steps, tokens, memory and hours, a line each."""
     lines = [f"{model.parameters / GB:.2f} billion parameters, {count} processes on {device.name}"]
-    hours = 0.0
-    for stage in stages:
+    hours, machine = 0.0, plan.machine
+    for stage in plan.stages:
         seconds = cost.step_seconds(model, stage, machine, device, count)
         hours += stage.steps * sum(seconds.values()) / 3600
         lines += [_work(stage), *_memory(cost.memory(model, stage, machine, count, share), machine, device)]

@@ -9,15 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from itertools import pairwise
-from typing import Any, get_type_hints
-
-from pydantic import TypeAdapter, ValidationError
+from typing import Any
 
 from envtune.data import load_tasks, spread
 from envtune.environment.hints import Strength
 from envtune.environment.rules import Calls, Rules
 from envtune.rewards import REWARDS
-from envtune.training.rollout import Limits
+from envtune.training.fields import as_fields, record
 from envtune.types import JSON, Category, Task
 
 ALL = tuple(Category)
@@ -50,6 +48,16 @@ class Fade:
             return self.start
         done = (progress - self.hold) / (self.share - self.hold)
         return self.start + done * (self.end - self.start)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Most tokens of a message and of an episode."""
+
+    message_tokens: int
+    """In one assistant message."""
+    episode_tokens: int
+    """After the prompt, sampled or not."""
 
 
 @dataclass(frozen=True)
@@ -184,13 +192,7 @@ class Stage:
     @staticmethod
     def from_json(values: JSON) -> Stage:
         """The stage that `to_json` wrote, of either kind."""
-        rate = values["hint_rate"]
-        typed = {
-            "categories": tuple(Category(name) for name in values["categories"]),
-            "hint_rate": Fade(**rate) if isinstance(rate, dict) else rate,
-            "hint_strength": Strength(values["hint_strength"]),
-        }
-        return (PPOStage if "gamma" in values else Stage)(**values | typed)
+        return record(PPOStage if "gamma" in values else Stage, values, f"stage {values['name']}")
 
 
 @dataclass(frozen=True)
@@ -237,30 +239,9 @@ def override(stages: Sequence[Stage], values: Mapping[str, Any]) -> tuple[Stage,
     """The same stages with some fields of all of them replaced, for a smaller run or an ablation.
 
     Raises:
-        ValueError: no such field, or a value that a stage refuses. Text that says a number is taken as one, since YAML
-            reads `1e-6` as text.
+        ValueError: no such field, or a value that a stage refuses.
     """
-    known = [f.name for f in fields(stages[0])][1:]
-    if unknown := [name for name in values if name not in known]:
-        raise ValueError(f"a stage has no field {unknown[0]!r}; it has {', '.join(known)}")
-    typed = as_fields(type(stages[0]), values, "a stage")
-    return tuple(replace(stage, **typed) for stage in stages)
-
-
-def as_fields(record: type, values: Mapping[str, Any], what: str) -> dict[str, Any]:
-    """Values from a parameter file as those of a dataclass's fields: numbers may stand there as text, and so on.
-
-    Raises:
-        ValueError: a value of another type; the message names it and `what` has the field.
-    """
-    hints, typed = get_type_hints(record), {}
-    for name, value in values.items():
-        try:
-            typed[name] = TypeAdapter(hints[name]).validate_python(value)
-        except ValidationError:
-            expected = next(f.type for f in fields(record) if f.name == name)
-            raise ValueError(f"{name} of {what} is {value!r}; expected {expected}") from None
-    return typed
+    return tuple(replace(stage, **as_fields(type(stage), values, "a stage", without=["name"])) for stage in stages)
 
 
 def table(stages: Sequence[Stage]) -> list[dict[str, str]]:

@@ -1,13 +1,13 @@
-"""Train in this process, or in several: `train` as the notebooks call it.
+"""Train in several processes.
 
-In: the arguments of `train.train`, and a configuration of accelerate (`params/accelerate/*.yaml`) or None. Out: the
-same result. With a configuration, the run is written to `<out>/launch.json` and
+In: a plan whose `launch` is a configuration of accelerate (`params/accelerate/*.yaml`). Out: the same result as in one
+process. The plan is written to `<out>/launch.json` and
 
     accelerate launch --config_file FILE -m envtune.training.train <out>/launch.json
 
 trains it, in a process group of its own, which ends when this process ends, however that happens (Linux). Numbers
 come back through `metrics.jsonl`; what the processes print goes to `<out>/launch.log`. On more than one machine the
-others are started by hand with the same command, its `--machine_rank` and a folder `<out>` that all of them see.
+others are started manually with the same command, its `--machine_rank` and a folder `<out>` that all of them see.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -29,11 +28,7 @@ from tqdm.auto import tqdm
 
 from envtune.processes import end_with_parent
 from envtune.training import metrics
-from envtune.training.curriculum import Stage
-from envtune.training.machine import Machine
-from envtune.training.recipes import Recipe
-from envtune.training.train import FAILED, Schedule, TrainResult
-from envtune.training.train import train as train_here
+from envtune.training.plan import Plan, TrainResult
 from envtune.types import JSON
 
 POLL = 0.5
@@ -41,6 +36,10 @@ POLL = 0.5
 GRACE = 20.0
 """Seconds that processes have to end when they are told to."""
 LOG_LINES = 20
+LAUNCHED = "ENVTUNE_LAUNCHED"
+"""Set for processes that are launched here, whose launcher is never the system's first process."""
+FAILED = "envtune: error:"
+"""Begins the line by which a launched process says why it cannot go on."""
 _RANK = re.compile(r"^\[rank\d+\]: ")
 """Before every line that torch prints of an error in one of several processes."""
 
@@ -49,42 +48,19 @@ class LaunchError(ValueError):
     """The launched processes failed; the message is the reason they gave, or the end of their log."""
 
 
-def train(
-    recipe: Recipe | Sequence[Stage],
-    policy: str | Path,
-    out: str | Path,
-    *,
-    seed: int = 0,
-    machine: Machine | None = None,
-    schedule: Schedule | None = None,
-    on_step: Callable[[JSON], None] | None = None,
-    progress: bool = True,
-    launch: str | Path | None = None,
-) -> TrainResult:
-    """Train `policy` through the stages of `recipe`, see `train.train`.
-
-    Args:
-        launch: accelerate's configuration, looked for here and in the folders above; None: train in this process.
-        recipe, policy, out, seed, machine, schedule, on_step, progress: as there.
+def launch(plan: Plan, out: Path, on_step: Callable[[JSON], None] | None = None, progress: bool = True) -> TrainResult:
+    """Train a plan in the processes that `plan.launch` names; `train.train` comes here.
 
     Raises:
-        ValueError: as there.
+        FileNotFoundError: there is no such configuration.
         LaunchError: the launched processes failed.
     """
-    machine, schedule = machine or Machine(), schedule or Schedule()
-    if launch is None:
-        return train_here(
-            recipe, policy, out, seed=seed, machine=machine, schedule=schedule, on_step=on_step, progress=progress
-        )
-    stages = recipe.stages if isinstance(recipe, Recipe) else tuple(recipe)
-    config, folder = config_file(launch), Path(out).resolve()
-    folder.mkdir(parents=True, exist_ok=True)
-    spec = folder / "launch.json"
-    told: JSON = {"policy": str(policy), "out": str(folder), "seed": seed, "processes": processes(config)}
-    told |= {"stages": [stage.to_json() for stage in stages], "machine": asdict(machine), "schedule": asdict(schedule)}
-    spec.write_text(json.dumps(told, indent=2) + "\n")
-    result = TrainResult(folder / "policy", folder / "metrics.jsonl")
-    steps, done = sum(stage.steps for stage in stages), sum(line["step"] > 0 for line in metrics.read(result.metrics))
+    assert plan.launch is not None
+    config, spec = config_file(plan.launch), out / "launch.json"
+    out.mkdir(parents=True, exist_ok=True)
+    spec.write_text(json.dumps({"plan": plan.to_json(), "processes": processes(config)}, indent=2) + "\n")
+    result = TrainResult(out / "policy", out / "metrics.jsonl")
+    steps, done = sum(stage.steps for stage in plan.stages), sum(line["step"] > 0 for line in result.lines())
     with tqdm(total=steps, initial=done, desc=f"training, {config.stem}", disable=not progress) as bar:
 
         def tell(line: JSON) -> None:
@@ -93,7 +69,7 @@ def train(
             if on_step:
                 on_step(line)
 
-        _run(launch_command(config, spec), folder / "launch.log", result.metrics, tell)
+        _run(launch_command(config, spec), out / "launch.log", result.metrics, tell, plan.threads)
     return result
 
 
@@ -123,9 +99,12 @@ def processes(launch: str | Path | None) -> int:
     return 1 if launch is None else int(yaml.safe_load(config_file(launch).read_text())["num_processes"])
 
 
-def _run(command: Sequence[str], log: Path, numbers: Path, tell: Callable[[JSON], None]) -> None:
+def _run(
+    command: Sequence[str], log: Path, numbers: Path, tell: Callable[[JSON], None], threads: int | None = None
+) -> None:
     """Run to the end, telling every new line of numbers."""
-    environment = {"OMP_NUM_THREADS": str(torch.get_num_threads()), **os.environ, "TOKENIZERS_PARALLELISM": "false"}
+    threads = threads or torch.get_num_threads()
+    environment = {"OMP_NUM_THREADS": str(threads), **os.environ, "TOKENIZERS_PARALLELISM": "false", LAUNCHED: "1"}
     seen = max(map(_place, metrics.read(numbers)), default=(-1, -1))
     with log.open("wb") as file:
         process = subprocess.Popen(

@@ -1,25 +1,26 @@
 """Settings that depend on where training runs and not on what is learned: backends, memory savers, trackers.
 
-`Machine` refuses settings that do not go together, with the reason. `require` refuses what this computer cannot do.
-accelerate's configuration (`params/accelerate/*.yaml`) says whether processes shard the weights. It reaches a process
-through its environment. The reasons come from the code of TRL 1.16 and transformers 5.17.
+`Machine` is the mapping `machine` of a parameter file: a field here is a key there. It refuses settings that do not go
+together, with the reason. `require` refuses what this computer cannot do. accelerate's configuration
+(`params/accelerate/*.yaml`) says whether processes shard the weights. It reaches a process through its environment. The
+reasons come from the code of TRL 1.16 and transformers 5.17.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-from accelerate import PartialState
-
-from envtune.training.curriculum import PPOStage, Stage, as_fields
+from envtune.extras import install_command
+from envtune.training.curriculum import PPOStage, Stage
 
 if TYPE_CHECKING:
+    import torch
+    from accelerate import PartialState
     from peft import LoraConfig
     from transformers import PreTrainedModel
 
@@ -91,23 +92,11 @@ class Machine:
             )
 
 
-def machine_from(values: Mapping[str, Any]) -> Machine:
-    """A machine from a parameter file's mapping. There `report_to` is text, such as `trackio,tensorboard`.
-
-    Raises:
-        ValueError: no such field, or a value that a machine refuses.
-    """
-    known = [field.name for field in fields(Machine)]
-    if unknown := [name for name in values if name not in known]:
-        raise ValueError(f"a machine has no field {unknown[0]!r}; it has {', '.join(known)}")
-    chosen = dict(values)
-    if isinstance(trackers := chosen.get("report_to"), str):
-        chosen["report_to"] = tuple(name.strip() for name in trackers.split(",") if name.strip())
-    return Machine(**as_fields(Machine, chosen, "a machine"))
-
-
 def world() -> PartialState:
     """The processes that train together. On a machine without a GPU they communicate through gloo."""
+    import torch
+    from accelerate import PartialState
+
     return PartialState(cpu=not torch.cuda.is_available())
 
 
@@ -157,13 +146,15 @@ def require(stage: Stage, machine: Machine) -> None:
     Raises:
         ValueError: one line with the reason and the way out.
     """
+    import torch
+
     sharded, gpu = sharding(), torch.cuda.is_available()
     fit(stage, machine, sharded)
     problems = [
         (machine.liger and not gpu, "liger needs an NVIDIA GPU (its kernels are written in Triton); set liger: false"),
         (machine.sampler == "vllm" and not gpu, "sampler 'vllm' needs an NVIDIA GPU; without one use 'cached'"),
         *(
-            (wanted and find_spec(package) is None, f"{name} needs the package {package}; pip install -e '.[gpu]'")
+            (wanted and find_spec(package) is None, f"{name} needs the package {package}: {install_command(package)}")
             for wanted, name, package in (
                 (machine.nf4, "nf4", "bitsandbytes"),
                 (machine.optimizer != "adamw", machine.optimizer, "bitsandbytes"),
@@ -198,6 +189,7 @@ def load_model(folder: str, stage: Stage, machine: Machine) -> PreTrainedModel:
     Weights in training are float32, whatever autocast computes in. A base frozen under an adapter is bfloat16 if the
     machine computes in it, or NF4 (double quantisation, as in QLoRA).
     """
+    import torch
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
     frozen = bool(stage.lora_rank)

@@ -13,10 +13,12 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from envtune.training.rollout import Rollout
 from envtune.types import JSON, Counts, Task
+
+if TYPE_CHECKING:
+    from envtune.training.rollout import Rollout
 
 _SUMMED = ("success", "played", "cut", "out_of_room", "sampled", "read")
 

@@ -10,11 +10,19 @@ half chains among them (`data.synth.chains`), before the last stage mixes all ki
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 from envtune.environment.hints import Strength
-from envtune.training.curriculum import ALL, Fade, PPOStage, Stage
+from envtune.training.curriculum import ALL, Fade, PPOStage, Stage, override
+from envtune.training.fields import as_fields, record
 from envtune.types import Category
+
+PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")
+LIKE = "like"
+"""In a record of a parameter file's `stages`: the named stage that it goes by."""
 
 
 @dataclass(frozen=True)
@@ -23,26 +31,6 @@ class Recipe:
 
     name: str
     stages: tuple[Stage, ...]
-
-    @property
-    def on_base(self) -> tuple[Stage, ...]:
-        """The first stages, which train on the base split alone: chapter 4.
-
-        Raises:
-            ValueError: there is none.
-        """
-        found = tuple(stage for stage in self.stages if stage.categories == (Category.BASE,))
-        if not found or len(found) == len(self.stages):
-            raise ValueError(
-                f"recipe {self.name!r} does not train on the base split first; chapters 4 and 5 take one that does, "
-                "`envtune train PARAMS` trains any"
-            )
-        return found
-
-    @property
-    def on_all(self) -> tuple[Stage, ...]:
-        """The stages after those of `on_base`: chapter 5."""
-        return self.stages[len(self.on_base) :]
 
 
 def _epochs(n: int, tasks: int, batch: int) -> int:
@@ -206,3 +194,50 @@ def recipe(name: str) -> Recipe:
     if name not in RECIPES:
         raise ValueError(f"unknown recipe {name!r}; known: {', '.join(RECIPES)}")
     return RECIPES[name]
+
+
+def stages_of(
+    name: str, records: Sequence[Mapping[str, Any]] = (), changes: Mapping[str, Any] | None = None
+) -> tuple[Stage, ...]:
+    """The stages that a parameter file says.
+
+    Args:
+        name: the recipe.
+        records: stages over named ones, in order; none: those of the recipe. `like` names a stage of the recipe, or
+            `recipe/stage` of any; the other keys are fields, replaced or, without `like`, given (`gamma` or another
+            field of PPO's makes it a stage of PPO).
+        changes: fields replaced in all stages.
+
+    Raises:
+        ValueError: a name or field is unknown, a value is not what the field takes, or two stages have one name.
+    """
+    base = recipe(name).stages
+    stages = tuple(_over(base, name, values, n) for n, values in enumerate(records, 1)) if records else base
+    names = [stage.name for stage in stages]
+    if odd := [name for name in names if not PLAIN.fullmatch(name)]:
+        raise ValueError(f"stage {odd[0]!r}: a name holds letters, digits, '_' and '-', as a folder is called by it")
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"two stages are called {twice[0]!r}; give each its own `name`")
+    return override(stages, changes or {})
+
+
+def _over(base: Sequence[Stage], name: str, values: Mapping[str, Any], number: int) -> Stage:
+    given = {key: value for key, value in values.items() if key != LIKE}
+    what = f"stage {values.get('name', values.get(LIKE, number))}"
+    if LIKE not in values:
+        own = {f.name for f in fields(PPOStage)} - {f.name for f in fields(Stage)}
+        return record(PPOStage if own & set(given) else Stage, given, f"{what} (without `like`)")
+    found = _named(base, name, str(values[LIKE]))
+    return replace(found, **as_fields(type(found), given, what))
+
+
+def _named(base: Sequence[Stage], name: str, like: str) -> Stage:
+    """The stage that `like` names: of this recipe, or `recipe/stage`."""
+    *other, stage = like.rsplit("/", 1)
+    stages = {each.name: each for each in (recipe(other[0]).stages if other else base)}
+    if stage not in stages:
+        raise ValueError(
+            f"like: recipe {(other[0] if other else name)!r} has no stage {stage!r}; it has {', '.join(stages)}"
+            + ("" if other else " (a stage of another recipe: `recipe/stage`)")
+        )
+    return stages[stage]

@@ -29,20 +29,11 @@ from envtune.policy.generate import Row, Sampler
 from envtune.policy.language import stop_ids_of
 from envtune.policy.tokens import ChatTokens
 from envtune.rewards import REWARDS
+from envtune.training.curriculum import Limits
 from envtune.types import Episode, StopReason, Task
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-
-@dataclass(frozen=True)
-class Limits:
-    """Most tokens of a message and of an episode."""
-
-    message_tokens: int
-    """In one assistant message."""
-    episode_tokens: int
-    """After the prompt, sampled or not."""
 
 
 class Backend(Protocol):

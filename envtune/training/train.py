@@ -1,6 +1,6 @@
-"""Run a recipe: stage after stage, with checkpoints, validation and one line of numbers per step.
+"""Run a plan: stage after stage, with checkpoints, validation and one line of numbers per step.
 
-In: stages, a policy (path or hub name), a folder. Out: the trained policy under `<out>/policy`. The folder:
+In: a plan, a folder. Out: the trained policy under `<out>/policy`. The folder:
 
     run.json              seed, policy (a folder: relative to this one), stages, machine, schedule, processes: what the
                           run is; another run in the same folder is refused
@@ -9,9 +9,10 @@ In: stages, a policy (path or hub name), a folder. Out: the trained policy under
     <n>_<stage>/          checkpoint-<step>/, best/, last/, done.json
     policy/               model and tokenizer of the last stage
 
-Killed anywhere, the same call goes on: finished stages are skipped, an unfinished one starts from its last checkpoint,
-and on a CPU with the same number of threads the result is the same bit for bit. What vLLM samples does not repeat, as
-its batches depend on time: such a run goes on from its checkpoint, but not with the same numbers.
+Killed anywhere, the same call goes on: finished stages are skipped, an unfinished one starts from its last checkpoint.
+On one kind of CPU with the same number of threads the result is the same bit for bit. Another kind has other kernels,
+which add in another order: after some steps a token differs, and then the numbers. What vLLM samples does not repeat,
+as its batches depend on time: such a run goes on from its checkpoint, but not with the same numbers.
 
 Several processes run the same call (`training.launch`): each plays its share of the episodes, the first alone writes.
 A stage ends after its steps, on a plateau, or with an error if it collapses (`training.watch`).
@@ -30,7 +31,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,83 +40,55 @@ from tqdm.auto import tqdm
 from transformers import AutoTokenizer, TrainerCallback
 from transformers.utils import logging as transformers_logging
 
+from envtune.policy import set_threads
 from envtune.policy.checkpoint import folder_of, local_folder
 from envtune.processes import end_with_parent
 from envtune.training import metrics, watch
-from envtune.training.curriculum import PPOStage, Stage
+from envtune.training.curriculum import PPOStage
 from envtune.training.grpo import Trainer, grpo_config
-from envtune.training.machine import Machine, load_model, require, world
+from envtune.training.launch import FAILED, LAUNCHED, launch
+from envtune.training.machine import load_model, require, world
+from envtune.training.plan import Plan, TrainResult
 from envtune.training.ppo import PPOTrainer
-from envtune.training.recipes import Recipe
 from envtune.types import JSON, Task
 
 SCORE = "score.json"
 """Beside the best weights: the step at which they were validated, and what they earned."""
-FAILED = "envtune: error:"
-"""Begins the line by which a launched process says why it cannot go on."""
-
-
-@dataclass(frozen=True)
-class TrainResult:
-    """Where a run left its policy and its numbers."""
-
-    policy: Path
-    metrics: Path
-
-    def lines(self) -> list[JSON]:
-        """The numbers of every step."""
-        return metrics.read(self.metrics)
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """How often a stage is validated and saved, in steps."""
-
-    validate_every: int = 10
-    """0: never; then the last weights are handed on."""
-    validate_tasks: int = 64
-    """Tasks of the split `val`, of the stage's source and categories."""
-    save_every: int = 10
-    keep_best: bool = True
-    """Hand on the best validated weights of a stage that ends without hints; else the last ones of every stage."""
 
 
 def train(
-    recipe: Recipe | Sequence[Stage],
-    policy: str | Path,
+    plan: Plan,
     out: str | Path,
     *,
-    seed: int = 0,
-    machine: Machine | None = None,
-    schedule: Schedule | None = None,
-    tasks: Mapping[str, Sequence[Task]] | None = None,
     on_step: Callable[[JSON], None] | None = None,
+    tasks: Mapping[str, Sequence[Task]] | None = None,
     progress: bool = True,
 ) -> TrainResult:
-    """Train `policy` through the stages of `recipe`.
+    """Train a policy through the stages of a plan, in this process or in those that `plan.launch` starts.
 
     Args:
-        recipe: what to do; or some stages of one.
-        policy: what `load_policy` takes: `tiny`, the folder of a checkpoint, or a hub name.
+        plan: what to train, and where.
         out: the run's folder.
-        seed: of task order, sampling and hints.
-        machine: micro-batches and backends.
-        schedule: validation and checkpoints.
-        tasks: by stage name, tasks to use instead of those the stage loads; `val` for validation.
         on_step: called with every line of `metrics.jsonl`, for live curves.
-        progress: show a bar per stage.
+        tasks: by stage name, tasks to use instead of those the stage loads; `val` for validation. In this process only.
+        progress: show a bar.
 
     Raises:
         ValueError: the folder holds another run, a stage's batch does not divide, or there is no such policy; the
             message says what differs.
+        LaunchError: the launched processes failed.
     """
-    stages = recipe.stages if isinstance(recipe, Recipe) else tuple(recipe)
-    run = _Run(Path(out), stages, str(policy), seed, machine or Machine(), schedule or Schedule(), tasks or {}, on_step)
+    if plan.launch:
+        if tasks:
+            raise ValueError("launched processes load their own tasks; leave `tasks` or `launch` out")
+        return launch(plan, Path(out).resolve(), on_step, progress)
+    set_threads(plan.threads)
+    run = _Run(Path(out), plan, tasks or {}, on_step)
     if run.is_main:
         run.claim()
     transformers_logging.disable_progress_bar()
-    entering = str(folder_of(str(policy)))
-    for number in range(len(stages)):
+    entering = str(folder_of(plan.policy))
+    for number in range(len(plan.stages)):
         entering = str(run.stage(number, entering, progress and run.is_main))
     if run.is_main:
         _replace_folder(Path(entering), run.out / "policy")
@@ -127,11 +100,7 @@ class _Run:
     """What stays the same through a run."""
 
     out: Path
-    stages: tuple[Stage, ...]
-    policy: str
-    seed: int
-    machine: Machine
-    schedule: Schedule
+    plan: Plan
     tasks: Mapping[str, Sequence[Task]]
     on_step: Callable[[JSON], None] | None
 
@@ -146,20 +115,12 @@ class _Run:
 
     def claim(self) -> None:
         """Write down what this run is, or find it written."""
-        local = local_folder(self.policy)
-        # through JSON, so that what is compared has the same types
-        told: JSON = json.loads(
-            json.dumps(
-                {
-                    "policy": os.path.relpath(local, self.out) if local else self.policy,
-                    "seed": self.seed,
-                    "stages": [stage.to_json() for stage in self.stages],
-                    "machine": {k: v for k, v in asdict(self.machine).items() if k not in self.machine.free},
-                    "schedule": asdict(self.schedule),
-                    "processes": world().num_processes,
-                }
-            )
-        )
+        local, told = local_folder(self.plan.policy), self.plan.to_json()
+        told["policy"] = os.path.relpath(local, self.out) if local else self.plan.policy
+        told["machine"] = {k: v for k, v in told["machine"].items() if k not in self.plan.machine.free}
+        told["processes"] = world().num_processes
+        del told["launch"], told["threads"]  # how it is started, which may change
+        told = json.loads(json.dumps(told))  # so that what is compared has the same types
         record = self.out / "run.json"
         if record.exists():
             found = json.loads(record.read_text())
@@ -174,7 +135,8 @@ class _Run:
 
     def stage(self, number: int, entering: str, progress: bool) -> Path:
         """Run one stage, or what is left of it; returns the folder of the weights it hands on."""
-        stage, folder = self.stages[number], self.out / f"{number + 1}_{self.stages[number].name}"
+        stage = self.plan.stages[number]
+        folder = self.out / f"{number + 1}_{stage.name}"
         done = folder / "done.json"
         world().wait_for_everyone()
         if done.exists():
@@ -197,8 +159,9 @@ class _StageRun:
 
     def __init__(self, run: _Run, number: int, folder: Path, entering: str) -> None:
         self.run, self.number, self.folder, self.entering = run, number, folder, Path(entering)
-        self.stage = stage = run.stages[number]
-        require(stage, run.machine)
+        plan, self.stage = run.plan, run.plan.stages[number]
+        stage, machine = self.stage, plan.machine
+        require(stage, machine)
         self.checkpoint = _last_checkpoint(folder)
         self.step = int(self.checkpoint.name.rsplit("-", 1)[1]) // stage.updates if self.checkpoint else 0
         world().wait_for_everyone()  # all have found the same checkpoint
@@ -212,12 +175,12 @@ class _StageRun:
         self.validation = self._validation_tasks()
         kind: Any = PPOTrainer if isinstance(stage, PPOStage) else Trainer
         self.trainer = kind(
-            load_model(entering, stage, run.machine),
+            load_model(entering, stage, machine),
             AutoTokenizer.from_pretrained(entering, padding_side="left"),
             stage,
             tasks,
-            grpo_config(stage, folder, seed=run.seed, machine=run.machine, save_every=run.schedule.save_every),
-            run.machine,
+            grpo_config(stage, folder, seed=plan.seed, machine=machine, save_every=plan.schedule.save_every),
+            machine,
             self._on_step,
         )
 
@@ -241,13 +204,13 @@ class _StageRun:
     @property
     def _chooses(self) -> bool:
         """Whether validation says which weights the stage hands on."""
-        return bool(self.run.schedule.keep_best and self.validation and self.stage.ends_without_hints)
+        return bool(self.run.plan.schedule.keep_best and self.validation and self.stage.ends_without_hints)
 
     def _validation_tasks(self) -> list[Task]:
-        plan = self.run.schedule
-        if not plan.validate_every:
+        schedule = self.run.plan.schedule
+        if not schedule.validate_every:
             return []
-        return list(self.run.tasks.get("val", ())) or self.stage.load("val", plan.validate_tasks)
+        return list(self.run.tasks.get("val", ())) or self.stage.load("val", schedule.validate_tasks)
 
     def _on_step(self, numbers: JSON) -> JSON:
         extra = self._validate(int(numbers["step"]))
@@ -279,7 +242,7 @@ class _StageRun:
 
     def _validate(self, step: int) -> dict[str, float]:
         """Validation numbers if this step is due; keeps the weights if they are the best so far."""
-        every = self.run.schedule.validate_every
+        every = self.run.plan.schedule.validate_every
         if not self.validation or (step % every and step != self.stage.steps):
             return {}
         numbers = (step == 0 and self._entered_with()) or self.trainer.validate(self.validation)
@@ -293,8 +256,8 @@ class _StageRun:
         """What the stage before measured of the weights that it handed on; nothing, if it validated otherwise."""
         if not self.number:
             return {}
-        before, plan = self.run.stages[self.number - 1], self.run.schedule
-        asked = self.run.tasks.get("val") or before.load("val", plan.validate_tasks)
+        before, schedule = self.run.plan.stages[self.number - 1], self.run.plan.schedule
+        asked = self.run.tasks.get("val") or before.load("val", schedule.validate_tasks)
         played = [(stage.judged, stage.limits) for stage in (before, self.stage)]
         if played[0] != played[1] or [t.id for t in asked] != [t.id for t in self.validation]:
             return {}
@@ -381,20 +344,13 @@ def _put_back(target: Path) -> None:
 def main(spec: str) -> None:
     """Train what `launch` wrote down, as one of its processes; a refusal is one line behind `FAILED`."""
     end_with_parent()
+    if LAUNCHED in os.environ and os.getppid() == 1:
+        raise SystemExit("the launcher ended before this process had begun")
     told: JSON = json.loads(Path(spec).read_text())
-    told["machine"]["report_to"] = tuple(told["machine"]["report_to"])
     try:
         if (found := world().num_processes) != told["processes"]:
             raise ValueError(f"{told['processes']} processes were asked for, {found} started; check the configuration")
-        train(
-            [Stage.from_json(stage) for stage in told["stages"]],
-            told["policy"],
-            told["out"],
-            seed=told["seed"],
-            machine=Machine(**told["machine"]),
-            schedule=Schedule(**told["schedule"]),
-            progress=False,
-        )
+        train(replace(Plan.from_json(told["plan"]), launch=None), Path(spec).parent, progress=False)
     except ValueError as error:
         print(f"{FAILED} {error}", file=sys.stderr)
         raise SystemExit(1) from None

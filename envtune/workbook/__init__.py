@@ -10,7 +10,22 @@ In a notebook, `begin` is all there is to know:
 result comes from.
 """
 
-from envtune.workbook.findings import Finding
-from envtune.workbook.notebook import Workbook, begin
+from typing import TYPE_CHECKING, Any
+
+from envtune.extras import require
+
+if TYPE_CHECKING:
+    from envtune.workbook.findings import Finding
+    from envtune.workbook.notebook import Workbook, begin
 
 __all__ = ["Finding", "Workbook", "begin"]
+
+
+def __getattr__(name: str) -> Any:
+    """`begin` brings what only notebooks need, so it is imported when first asked for."""
+    if name in __all__:
+        require("workbook")
+        from envtune.workbook import notebook
+
+        return getattr(notebook, name)
+    raise AttributeError(f"module 'envtune.workbook' has no attribute {name!r}")

@@ -12,6 +12,7 @@ from enum import StrEnum
 from importlib import metadata
 from pathlib import Path
 
+from envtune import extras
 from envtune.workbook import provenance
 from envtune.workbook.paths import find_root
 
@@ -43,6 +44,7 @@ class Finding:
 def examine() -> Iterator[Finding]:
     """Check everything, in the order in which to fix it."""
     yield _python()
+    yield _extras()
     try:
         root = find_root()
     except FileNotFoundError as error:
@@ -62,6 +64,15 @@ def _python() -> Finding:
     if sys.version_info < PYTHON:
         return Finding("Python", Verdict.FAIL, f"{found}; install 3.11 or newer")
     return Finding("Python", Verdict.OK, found)
+
+
+def _extras() -> Finding:
+    lacking = [extra for extra in extras.MODULES if extras.missing(extra)]
+    if "workbook" in lacking:
+        return Finding("extras", Verdict.FAIL, "a run needs the extra 'workbook': pip install 'envtune[workbook]'")
+    without = f"; not installed: {', '.join(lacking)}, which the laptop profile does not need" if lacking else ""
+    installed = ", ".join(extra for extra in extras.MODULES if extra not in lacking)
+    return Finding("extras", Verdict.OK, installed + without)
 
 
 def _versions(constraints: Path) -> Finding:

@@ -26,25 +26,25 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import pandas as pd
 from filelock import FileLock, Timeout
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError, field_validator
 
 from envtune.evaluation import load_result
 from envtune.evaluation.frames import feedback_rates
 from envtune.evaluation.gains import CHAIN, turn_frame
 from envtune.workbook import provenance
 from envtune.workbook.errors import ParamsError, SeriesError
-from envtune.workbook.params import Count, Overrides, RunName, explain, load_params
+from envtune.workbook.params import Count, Plain, RunName, Text, Trains, explain, load_params
 from envtune.workbook.paths import MANIFEST, find_root
 
 if TYPE_CHECKING:
     from envtune.evaluation.result import Result
-    from envtune.training.curriculum import Stage
-    from envtune.training.machine import Machine
+    from envtune.training.plan import Plan
     from envtune.types import Task
 
 T = TypeVar("T")
@@ -69,32 +69,41 @@ Name = tuple[str, int | None]
 
 def _different(values: list[T]) -> list[T]:
     if len(set(values)) < len(values):
-        raise ValueError("each at most once")  # two runs would share a folder
+        raise ValueError(f"{values}: each at most once")  # two runs would share a folder
     return values
 
 
-class Arms(BaseModel):
-    """What the parameter file says; every key but `machine` is required."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+class Arms(Trains):
+    """What the parameter file says; every key but `stages` and `machine` is required."""
 
     run: RunName
-    results: Annotated[str, Field(min_length=1)]
-    policy: Annotated[str, Field(min_length=1)]
-    recipe: Annotated[str, Field(min_length=1)]
-    override: Overrides
+    results: Text
+    stages: list[Plain] = Field(default_factory=list)
+    machine: Plain = Field(default_factory=dict)
     arms: Annotated[list[Arm], Field(min_length=1), AfterValidator(_different)]
     seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1), AfterValidator(_different)]
-    validate_every: Count
-    validate_tasks: Count
     split: Literal["val", "test", "ood"]
     tasks: Count
     batch_size: Count
-    micro_batch: Count
     threads: Count
     jobs: Count
-    machine: Overrides = {}
-    """Other fields of `training.machine.Machine`, which knows what they may be."""
+
+    @field_validator("schedule")
+    @classmethod
+    def _fair(cls, value: Plain) -> Plain:
+        if value.get("validate_every") == 0 or value.get("keep_best"):
+            raise ValueError("arms are validated (validate_every above 0) and hand on their last weights")
+        return value
+
+    @property
+    def folder(self) -> Path:
+        """Where its tables go."""
+        return find_root() / self.results / self.run
+
+    def plan(self, seed: int | None = None) -> Plan:
+        """What the arms change, with a seed; None: with the first."""
+        found = self.plan_with(self.seeds[0] if seed is None else seed, threads=self.threads)
+        return replace(found, schedule=replace(found.schedule, keep_best=False))
 
 
 def run_arms(path: Path | str, echo: Callable[[str], None] = print) -> Path:
@@ -110,7 +119,7 @@ def run_arms(path: Path | str, echo: Callable[[str], None] = print) -> Path:
             begun with other code.
     """
     params = load(path)
-    folder = find_root() / params.results / params.run
+    folder = params.folder
     folder.parent.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(folder.with_name(f".{folder.name}.lock"), timeout=0), ThreadPoolExecutor(params.jobs) as pool:
@@ -197,67 +206,42 @@ def _start(
 def run_one(path: Path | str, arm: str, seed: int | None = None) -> None:
     """Train and judge one arm with one seed, in this process; or judge the base."""
     from envtune.evaluation import evaluate
-    from envtune.policy import load_policy, set_threads
+    from envtune.policy import load_policy
 
     params = load(path)
-    set_threads(params.threads)
-    name, whole = _text(arm, seed), find_root() / params.results / params.run
-    _check_code(whole)
-    folder = whole / "runs" / name
-    policy = params.policy if seed is None else str(_train(params, arm, seed, folder))
+    name = _text(arm, seed)
+    _check_code(params.folder)
+    folder = params.folder / "runs" / name
+    policy = params.policy if seed is None else str(_train(params.plan(seed), arm, folder))
     judged = evaluate(
         load_policy(policy, name=name),
         _tasks(params),
         folder / f"{params.split}.jsonl",
-        rules=_stages(params)[-1].judged,
+        rules=params.curriculum()[-1].judged,
         batch_size=params.batch_size,
         progress=False,
     )
     print(f"{name}: {params.split} split turn accuracy {judged.turn_accuracy:.1%}", flush=True)
 
 
-def _stages(params: Arms) -> tuple[Stage, ...]:
-    from envtune.training.curriculum import override
-    from envtune.training.recipes import recipe
-
-    return override(recipe(params.recipe).stages, params.override)
-
-
 def _tasks(params: Arms) -> list[Task]:
     """What judges the trained policies."""
-    return _stages(params)[-1].load(params.split, params.tasks)
+    return params.curriculum()[-1].load(params.split, params.tasks)
 
 
-def machine(params: Arms) -> Machine:
-    """Where the arms are trained."""
-    from envtune.training.machine import machine_from
-
-    return machine_from({"micro_batch": params.micro_batch, **params.machine})
-
-
-def _train(params: Arms, arm: str, seed: int, folder: Path) -> Path:
+def _train(plan: Plan, arm: str, folder: Path) -> Path:
     from envtune.training import arms
-    from envtune.training.train import Schedule, train
+    from envtune.training.train import train
 
-    stages = arms.arm(arm, _stages(params))
-    print(f"{arm}-{seed}: {sum(stage.steps for stage in stages)} steps in {len(stages)} stages", flush=True)
+    plan, name = replace(plan, stages=arms.arm(arm, plan.stages)), _text(arm, plan.seed)
+    print(f"{name}: {sum(stage.steps for stage in plan.stages)} steps in {len(plan.stages)} stages", flush=True)
 
     def tell(line: dict[str, Any]) -> None:
         if "val/progress" in line:
             found = f"progress {line['val/progress']:.0%}, task accuracy {line['val/task_accuracy']:.0%}"
-            print(f"{arm}-{seed}: {line['name']} step {line['step']}, without hints: {found}", flush=True)
+            print(f"{name}: {line['name']} step {line['step']}, without hints: {found}", flush=True)
 
-    trained = train(
-        stages,
-        params.policy,
-        folder,
-        seed=seed,
-        machine=machine(params),
-        schedule=Schedule(params.validate_every, params.validate_tasks, keep_best=False),
-        on_step=tell,
-        progress=False,
-    )
-    return trained.policy
+    return train(plan, folder, on_step=tell, progress=False).policy
 
 
 def write_tables(folder: Path, params: Arms) -> None:
@@ -281,7 +265,7 @@ def write_tables(folder: Path, params: Arms) -> None:
         provenance.write_atomic(folder / f"{table}.csv", whole.to_csv(index=False, lineterminator="\n"))
     told = {
         "parameters": params,
-        "stages": [stage.to_json() for stage in _stages(params)],
+        "stages": [stage.to_json() for stage in params.curriculum()],
         "policy": fingerprint(folder_of(params.policy)),
         "runs": len(_names(params)),
         **provenance.where_from(),

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from envtune.training.machine import Machine
-
 FEEDBACK = {
     "execution": "execution reward",
     "turn_accuracy": "turn accuracy",
@@ -61,14 +59,6 @@ STEPS = {
     "seconds/step": "seconds",
 }
 """Key of a line of `metrics.jsonl` -> row of `first_and_last`."""
-
-
-def machine_of(params: Any) -> Machine:
-    """What a chapter's parameters say of the machine."""
-    from envtune.training.machine import machine_from
-
-    own = ("micro_batch", "max_rows", "sampler", "bf16", "gradient_checkpointing")
-    return machine_from({**{name: getattr(params, name) for name in own}, **params.machine})
 
 
 class Live:

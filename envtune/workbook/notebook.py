@@ -21,10 +21,11 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock
 from pydantic import ValidationError
 
+from envtune.policy import set_threads
 from envtune.workbook import figures, provenance
 from envtune.workbook.errors import ParamsError
 from envtune.workbook.findings import COLUMNS, Finding, cells
-from envtune.workbook.params import Chapter, Common, chapter, explain, validate
+from envtune.workbook.params import Chapter, Common, Training, chapter, explain, validate
 from envtune.workbook.paths import (
     MANIFEST,
     PUBLISHED,
@@ -39,6 +40,8 @@ from envtune.workbook.paths import (
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
+
+    from envtune.training.plan import Plan
 
 STEP_DIR = "ENVTUNE_STEP_DIR"
 WIDGET_METHODS = {"__init__", "__iter__", "clear", "close", "colour", "display", "reset", "status_printer", "update"}
@@ -65,6 +68,8 @@ def begin(name: str | Chapter, **parameters: Any) -> Workbook:
     folder = _output_folder(found, params)
     (folder / MANIFEST).unlink(missing_ok=True)  # until `finish`, nothing in this folder is a result
     _quiet()
+    if isinstance(params, Training):
+        set_threads(params.threads)  # for what is played before and after training, too
     random.seed(params.seed)
     _seed_numpy(params.seed)
     figures.set_style()
@@ -93,6 +98,17 @@ class Workbook:
         self._inputs: dict[str, str] = {}
         for need in of.needs:
             self.input(need, MANIFEST)
+
+    @property
+    def plan(self) -> Plan:
+        """What to train, and where, as the parameters say it; of a chapter that trains.
+
+        Raises:
+            TypeError: this one does not.
+        """
+        if not isinstance(self.params, Training):
+            raise TypeError(f"{self.name} trains nothing, so it has no plan")
+        return self.params.plan()
 
     @property
     def laptop(self) -> bool:

@@ -5,25 +5,39 @@ frozen model per notebook. Defaults live in the notebooks and nowhere else; a ke
 `seed`) means the same in all of them. `CHAPTERS` is the order of the series: a new chapter is a model and a line there.
 
 A file may begin with `extends: other.yaml`: it then says only what differs from that file, which lies beside it. What
-is a mapping in both (`override`, `machine`) is joined key by key; anything else is replaced.
+is a mapping in both (`override`, `machine`, `schedule`) is joined key by key; anything else is replaced.
 """
 
 from __future__ import annotations
 
 import ast
 import difflib
+import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from envtune.workbook.errors import ParamsError
 from envtune.workbook.paths import PUBLISHED
+
+if TYPE_CHECKING:
+    from envtune.training.curriculum import Stage
+    from envtune.training.plan import Plan
 
 NUMERIC = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?")
 
@@ -36,6 +50,9 @@ def _number_in_text(value: object) -> object:
 Count = Annotated[int, Field(ge=1)]
 Real = Annotated[float, Field(allow_inf_nan=False), BeforeValidator(_number_in_text)]
 Split = Literal["all", "train", "val", "test", "heldout"]
+Text = Annotated[str, Field(min_length=1)]
+Plain = dict[str, Any]
+"""Plain values, which a record of `training` checks: papermill and YAML know no other."""
 
 
 def _not_published(run: str) -> str:
@@ -45,28 +62,71 @@ def _not_published(run: str) -> str:
 
 
 RunName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$"), AfterValidator(_not_published)]
-SCALAR = "scalar"
-
-
-def _scalar(value: object) -> object:
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    raise PydanticCustomError(SCALAR, "a number, text, true, false or null")
-
-
-Overrides = dict[str, Annotated[Any, BeforeValidator(_scalar)]]
-"""Fields of `training.curriculum.Stage` or of `training.machine.Machine`, which know what they may be."""
 EXTENDS = "extends"
 
 
-class Common(BaseModel):
-    """What every notebook is told."""
-
+class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
+
+class Common(_Strict):
+    """What every notebook is told."""
+
     run: RunName
-    results: Annotated[str, Field(min_length=1)]
+    results: Text
     seed: Annotated[int, Field(ge=0, lt=2**32)]
+
+
+class Staged(_Strict):
+    """By which stages is trained: those of a recipe, or `stages` over named ones, see `training.recipes.stages_of`."""
+
+    recipe: Text
+    stages: list[Plain]
+    override: Plain
+
+    @field_validator("recipe", "stages", "override")
+    @classmethod
+    def _are_stages(cls, value: Any, info: ValidationInfo) -> Any:
+        from envtune.training.recipes import stages_of
+
+        told = {**info.data, str(info.field_name): value}
+        order = ("recipe", "stages", "override")
+        wanted = order[: order.index(str(info.field_name)) + 1]
+        if set(wanted) <= set(told):  # else one of them has been refused already
+            stages_of(*(told[name] for name in wanted))
+        return value
+
+    def curriculum(self) -> tuple[Stage, ...]:
+        """The stages."""
+        from envtune.training.recipes import stages_of
+
+        return stages_of(self.recipe, self.stages, self.override)
+
+
+class Trains(Staged):
+    """What is trained, and where: most fields of `training.plan.Plan`."""
+
+    policy: Text
+    machine: Plain
+    """Fields of `training.machine.Machine`."""
+    schedule: Plain
+    """Fields of `training.plan.Schedule`."""
+
+    @field_validator("machine", "schedule")
+    @classmethod
+    def _is_a_record(cls, value: Plain, info: ValidationInfo) -> Plain:
+        from envtune.training.fields import record
+
+        name = str(info.field_name)
+        record(_records()[name], value, f"a {name}")
+        return value
+
+    def plan_with(self, seed: int, **more: Any) -> Plan:
+        """The plan of the whole recipe."""
+        from envtune.training.plan import Plan
+
+        records = {"machine": self.machine, "schedule": self.schedule}
+        return Plan.of(self.curriculum(), self.policy, seed=seed, **records, **more)
 
 
 class DataPrep(Common):
@@ -91,35 +151,38 @@ class RewardDesign(Common):
     limit: Count | None
 
 
-class Training(Common):
+class Training(Trains, Common):
     """Notebooks 04 and 05."""
 
-    policy: Annotated[str, Field(min_length=1)]
-    recipe: Annotated[str, Field(min_length=1)]
-    override: Overrides
-    validate_every: Annotated[int, Field(ge=0)]
-    validate_tasks: Count
     compare_tasks: Count
-    micro_batch: Count
-    max_rows: Count
-    sampler: Literal["cached", "continuous", "vllm"]
-    bf16: bool
-    gradient_checkpointing: bool
-    machine: Overrides
-    launch: Annotated[str, Field(min_length=1)] | None
+    launch: Text | None
     threads: Count | None
     trackio: bool
 
+    @field_validator("launch")
+    @classmethod
+    def _is_there(cls, value: str | None) -> str | None:
+        if value is not None:
+            from envtune.training.launch import config_file
 
-class Evaluation(Common):
+            try:
+                config_file(value)
+            except FileNotFoundError as error:
+                raise ValueError(str(error)) from None
+        return value
+
+    def plan(self) -> Plan:
+        """What to train, where; notebooks 04 and 05 share its stages out."""
+        return self.plan_with(self.seed, launch=self.launch, threads=self.threads)
+
+
+class Evaluation(Staged, Common):
     """Notebook 06."""
 
-    recipe: Annotated[str, Field(min_length=1)]
-    override: Overrides
     policies: Annotated[list[str], Field(min_length=1)]
     split: Split
     limit: Count | None
-    policy: Annotated[str, Field(min_length=1)]
+    policy: Text
     synth_tasks: Count
     bfcl_tasks: Count | None
     batch_size: Count
@@ -292,7 +355,7 @@ def resolve(notebooks: Mapping[Path, Chapter], values: Mapping[str, Any], source
     resolved: dict[str, Common] = {}
     defaults = {path: notebook_defaults(path) for path in notebooks}
     known = sorted({key for declared in defaults.values() for key in declared})
-    problems += [f"{source}: {_unknown(key, known)}" for key in values if key not in known]
+    problems += [f"{source}: {_unknown(key, known, value)}" for key, value in values.items() if key not in known]
     for path, found in notebooks.items():
         given = {key: value for key, value in values.items() if key in defaults[path]}
         try:
@@ -333,20 +396,36 @@ EXPECTED = {
 
 def explain(error: ErrorDetails, known: Sequence[str], place: str = "the notebook's `parameters` cell") -> str:
     """One line that names the key, what was given and what was expected; `place` is where keys must stand."""
-    inner = [part for part in error["loc"][1:] if isinstance(part, int) or error["type"] == SCALAR]
+    inner = [part for part in error["loc"][1:] if isinstance(part, int)]
     key = str(error["loc"][0]) + "".join(f"[{part}]" for part in inner)
     if error["type"] == "extra_forbidden":
-        return _unknown(key, known)
+        return _unknown(key, known, error["input"])
     if error["type"] == "missing":
         return f"key '{key}' is missing; expected it in {place}"
+    if error["type"] == "value_error":  # a record's own words, which name the value
+        return f"key '{key}': {error['ctx']['error']}"
     template = EXPECTED.get(error["type"])
     expected = template.format(**error.get("ctx", {})) if template else error["msg"]
     return f"key '{key}': got {error['input']!r}, expected {expected}"
 
 
-def _unknown(key: str, known: Sequence[str]) -> str:
+def _records() -> dict[str, type]:
+    """Key of a parameter file -> the record whose fields its mapping holds."""
+    from envtune.training.curriculum import PPOStage
+    from envtune.training.machine import Machine
+    from envtune.training.plan import Schedule
+
+    return {"machine": Machine, "schedule": Schedule, "override": PPOStage}
+
+
+def _unknown(key: str, known: Sequence[str], value: object) -> str:
     near = difflib.get_close_matches(key, known, n=1)
+    holders = [name for name in ("machine", "schedule", "override") if name in known]
+    holders = [name for name in holders if key in {field.name for field in fields(_records()[name])}]
     way_out = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(known)}"
+    if holders:
+        inner = yaml.safe_dump({key: value}, default_flow_style=True, width=math.inf).strip()
+        way_out = f"did you mean {holders[0]}: {inner}?"
     return f"unknown key '{key}'; {way_out}"
 
 

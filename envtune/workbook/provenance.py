@@ -22,6 +22,11 @@ from typing import Any
 from pydantic import BaseModel
 
 PACKAGE = Path(__file__).resolve().parents[1]
+CPUINFO = Path("/proc/cpuinfo")
+VECTORS = {"AVX512": {"avx512dq", "avx512bw", "avx512vl", "fma"}, "AVX2": {"avx2", "fma"}}
+"""Torch's sets of kernels for x86 and the CPU flags that each needs, the widest first."""
+KERNEL_VARIABLES = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "MKL_CBWR")
+"""Environment variables that choose kernels regardless of the CPU: of torch, of oneDNN, of MKL."""
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
@@ -126,16 +131,16 @@ def changes_text(code: Mapping[str, Any]) -> str:
 
 
 def versions() -> dict[str, str]:
-    """Installed versions of envtune, its dependencies and the benchmark."""
-    names = ["envtune", "bfcl-eval"]
+    """Installed versions of envtune, of what it and its extras (but `dev`) depend on, and of the benchmark."""
+    names = {"envtune", "bfcl-eval"}
     try:
         needed = metadata.requires("envtune") or []
     except metadata.PackageNotFoundError:  # run from sources that were never installed
         needed = []
     for requirement in needed:
         name = re.match(r"[A-Za-z0-9._-]+", requirement)
-        if name and "extra ==" not in requirement:
-            names.append(name[0])
+        if name and not re.search(r"extra == .dev\b", requirement):
+            names.add(name[0])
     return {name: found for name in sorted(names) if (found := _version(name))}
 
 
@@ -153,11 +158,16 @@ def where_from() -> dict[str, Any]:
 
 @cache
 def machine() -> dict[str, Any]:
-    """Processor, cores, memory and GPUs, but nothing that identifies the machine."""
+    """Processor, what decides its kernels, cores, memory and GPUs, but nothing that identifies the machine.
+
+    Two CPUs of one name may differ in their vectors, and with them in the last bits of every sum.
+    """
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
         "system": f"{platform.system()} {platform.machine()}",
         "cpu": _cpu_model(),
+        "vectors": _vectors(),
+        "kernels": {name: os.environ[name] for name in KERNEL_VARIABLES if name in os.environ},
         "cores": affinity,
         "memory_gb": round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9, 1),
         "gpus": gpus(),
@@ -195,12 +205,21 @@ def peak_memory_mb() -> float:
 
 
 def _cpu_model() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        found = re.search(r"^model name\s*:\s*(.+)$", cpuinfo.read_text(), re.MULTILINE)
-        if found:
-            return found[1].strip()
-    return platform.processor() or platform.machine()
+    return _cpuinfo("model name") or platform.processor() or platform.machine()
+
+
+def _vectors() -> str:
+    """The widest vectors for which torch has kernels: AVX512, AVX2 or neither (empty)."""
+    flags = set(_cpuinfo("flags").split())
+    return next((name for name, needed in VECTORS.items() if needed <= flags), "")
+
+
+def _cpuinfo(field: str) -> str:
+    """A field of the first core; empty where the system does not say (all but Linux)."""
+    if not CPUINFO.exists():
+        return ""
+    found = re.search(rf"^{field}\s*:\s*(.+)$", CPUINFO.read_text(), re.MULTILINE)
+    return found[1].strip() if found else ""
 
 
 def _version(name: str) -> str | None:

@@ -19,11 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import nbformat
 from filelock import FileLock, Timeout
 
 from envtune.policy.checkpoint import fingerprint, local_folder
-from envtune.workbook import folders, kernel, overview, provenance, report
+from envtune.workbook import folders, provenance
 from envtune.workbook.errors import SeriesError
 from envtune.workbook.manifest import is_current, read_manifest
 from envtune.workbook.notebook import STEP_DIR
@@ -96,6 +95,8 @@ def run_series(
         FileNotFoundError, ParamsError: the parameters or notebooks are not there or not valid; nothing has run.
         SeriesError: a notebook failed, or another series is at work on this run; finished chapters stay.
     """
+    from envtune.workbook import overview, report
+
     notebooks_dir = notebooks_dir.resolve() if notebooks_dir else find_root() / "notebooks"
     steps = _plan(Path(params_path), notebooks_dir, chapters)
     selected = [step for step in steps if step.chapter.name in _select(only, steps)]
@@ -173,6 +174,8 @@ def alone(run_dir: Path) -> Iterator[None]:
 
 
 def _run_step(series: _Series, step: _Step, force: bool, echo: Callable[[str], None]) -> Outcome:
+    from envtune.workbook import kernel
+
     name = step.chapter.name
     key = _key(series, step)
     final, partial = series.run_dir / name, partial_dir(series.run_dir, name)
@@ -203,6 +206,8 @@ def _key(series: _Series, step: _Step) -> str:
 
     Where they are written (`run`, `results`) is not part of it.
     """
+    import nbformat
+
     cells = nbformat.read(step.notebook, as_version=4).cells
     results = series.run_dir.parent
     needed = {}
@@ -249,6 +254,10 @@ def _prepare(partial: Path, key: str, keep: bool) -> None:
 
 def _complete(series: _Series, step: _Step, partial: Path, key: str) -> None:
     """Check that the notebook called `finish`, and add to its manifest what it could not know."""
+    import nbformat
+
+    from envtune.workbook import kernel, report
+
     name = step.chapter.name
     if not (partial / MANIFEST).is_file():
         raise SeriesError(f"{step.notebook.name} ended without an answer: its last cell must call nb.finish(...)")

@@ -46,14 +46,19 @@ def played(task: Task, first: str = "", last: ToolCall | None = None) -> Episode
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("policy", ["oracle", "silent", "noisy:0.05", "noisy:0.2", "noisy:0.5", "noisy:0.9"])
-def test_no_unexplained_difference_over_all_instances(tasks: list[Task], policy: str) -> None:
-    found = rescore_episodes(evaluate(load_policy(policy, seed=3), tasks, progress=False).episodes, tasks)
-    assert len(found.items) == 800
+@pytest.mark.parametrize(
+    ("policy", "every"),
+    [("oracle", 1), ("silent", 1), ("noisy:0.05", 4), ("noisy:0.2", 1), ("noisy:0.5", 1), ("noisy:0.9", 4)],
+)
+def test_no_unexplained_difference_over_all_instances(tasks: list[Task], policy: str, every: int) -> None:
+    """All instances for four agents; a quarter for the two whose episodes are like those of the oracle or few turns."""
+    some = tasks[::every]
+    found = rescore_episodes(evaluate(load_policy(policy, seed=3), some, progress=False).episodes, some)
+    assert len(found.items) == 800 / every
     assert found.unexplained == []
     assert all(item.official.reached for item in found.items)
     table = found.table()
-    assert table.loc["all", "n"] == 800
+    assert table.loc["all", "n"] == 800 / every
     assert set(found.differences().cause) <= set(CAUSES)
     if policy.startswith("noisy:0.2"):
         assert 0.2 < table.loc["all", "official"] < 0.8, "both verdicts must occur for the check to mean anything"

@@ -10,6 +10,7 @@ import json
 import re
 import subprocess
 import sys
+from collections import Counter
 
 import pytest
 
@@ -19,11 +20,10 @@ from envtune.environment.hint_rules import RULES
 from envtune.environment.hints import LIST_LENGTH, Hint, Strength, hint
 from envtune.environment.simulator import RawResult, Simulators, ground_truth_run
 from envtune.policy import Noise, perturb
-from envtune.studies.failures import CATALOGUE, ill_typed, make_task, play
+from envtune.studies.failures import ill_typed, make_task, play
 from envtune.types import ToolCall
 
 FAILED = RawResult("Error during execution: it failed", True)
-HINTED = [failure for failure in CATALOGUE if not failure.no_hint]
 DOMAINS = list(bfcl.TOOL_DOCS)
 TOOLS = {document["name"] for documents in bfcl.tool_documents().values() for document in documents}
 VERBS = {"Repeat", "Call", "Choose", "Go", "Check", "Tell", "Copy", "Give"}
@@ -101,13 +101,16 @@ VOCABULARY = " ".join(f"{rule.why} {rule.do}" for rule in RULES)
 """Fixed sentences: the same whatever the ground truth is, so a word in them is no leak."""
 
 
-@pytest.mark.parametrize("strength", list(Strength))
-@pytest.mark.parametrize("failure", HINTED, ids=lambda failure: failure.call[:40])
-def test_properties_on_the_catalogue(failure, strength):
-    played = play(failure)
-    found = check(played.call, played.result, played.tools, played.observed, strength)
-    values = secrets(make_task(failure.domain, failure.config))
-    assert leaked(found, values, played.call, played.result, played.tools, played.observed) == set()
+def test_properties_on_the_catalogue(catalogue, subtests):
+    """252 failures at two strengths, in one test: a test each costs more than what it checks."""
+    for failure, played in catalogue:
+        if failure.no_hint:
+            continue
+        values = secrets(make_task(failure.domain, failure.config))
+        for strength in Strength:
+            with subtests.test(failure.call, strength=strength):
+                found = check(played.call, played.result, played.tools, played.observed, strength)
+                assert leaked(found, values, played.call, played.result, played.tools, played.observed) == set()
 
 
 def failures_of(task, seed, level):
@@ -124,17 +127,19 @@ def failures_of(task, seed, level):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("strength", list(Strength))
-@pytest.mark.parametrize("level", [0.1, 0.4, 0.8])
-def test_properties_on_real_failures(level, strength):
-    n = 0
+def test_properties_on_real_failures():
+    """At three levels of noise and both strengths."""
+    failures: Counter[float] = Counter()
     for task in envtune.load_tasks("bfcl", split="train"):
         values = secrets(task)
-        for call, raw, tools, observed in failures_of(task, 7, level):
-            n += 1
-            found = check(call, raw, tools, observed, strength)
-            assert leaked(found, values, call, raw, tools, observed) == set(), (task.id, call, found.text)
-    assert n > 100
+        for level in (0.1, 0.4, 0.8):
+            for call, raw, tools, observed in failures_of(task, 7, level):
+                failures[level] += 1
+                for strength in Strength:
+                    found = check(call, raw, tools, observed, strength)
+                    assert leaked(found, values, call, raw, tools, observed) == set(), (task.id, call, found.text)
+    assert len(failures) == 3
+    assert min(failures.values()) > 100
 
 
 def test_the_leak_test_can_fail(by_id):
@@ -153,10 +158,9 @@ def test_fixed_sentences_hold_no_value():
     assert common == set()
 
 
-def test_a_tool_that_is_not_there_is_not_named():
+def test_a_tool_that_is_not_there_is_not_named(catalogue):
     """Every example again, without the tools that its hint names: it then names others or says that one is missing."""
-    for failure in CATALOGUE:
-        played = play(failure)
+    for _, played in catalogue:
         found = hint(played.call, played.result, played.tools, played.observed)
         if found is None or not found.tools:
             continue

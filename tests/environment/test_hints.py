@@ -20,11 +20,10 @@ from envtune.environment.hint_rules import RULES, RULES_BY_TOOL
 from envtune.environment.hint_schema import allowed_values, schema_advice
 from envtune.environment.hints import LIST_LENGTH, Strength, hint, hinted_text
 from envtune.environment.simulator import RawResult, Simulators
-from envtune.studies.failures import CATALOGUE, VEHICLE, Failure, play
+from envtune.studies.failures import VEHICLE, Failure, play
 from envtune.types import ToolCall
 
 FAILED = RawResult("Error during execution: it failed", True)
-HINTED = [failure for failure in CATALOGUE if not failure.no_hint]
 DOMAINS = list(bfcl.TOOL_DOCS)
 TOOLS = {document["name"] for documents in bfcl.tool_documents().values() for document in documents}
 
@@ -200,11 +199,10 @@ def test_every_row_names_tools_of_its_domain_and_is_well_formed():
             assert not re.search(r"[.!?] ", sentence), rule.name
 
 
-def test_every_row_is_used():
+def test_every_row_is_used(catalogue):
     """Rows that no example of the catalogue and no missing tool ever reaches are dead weight."""
     used = set()
-    for failure in CATALOGUE:
-        played = play(failure)
+    for _, played in catalogue:
         rules = RULES_BY_TOOL.get(played.call.name, ())
         used |= {r for r in rules if r.matches(played.call, played.result.text, played.result.error, played.observed)}
     unused = [rule.name for rule in RULES if rule not in used]
@@ -214,24 +212,25 @@ def test_every_row_is_used():
 # -- strength and purity -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("failure", HINTED, ids=lambda failure: failure.call[:40])
-def test_a_list_holds_the_one_tool(failure):
-    played = play(failure)
-    one = hint(played.call, played.result, played.tools, played.observed)
-    several = hint(played.call, played.result, played.tools, played.observed, strength=Strength.LIST)
-    assert one is not None
-    assert several is not None
-    assert set(one.tools) <= set(several.tools)
-    if one.tools:
-        assert len(several.tools) == LIST_LENGTH
+def both(played):
+    """The hint with one tool and the hint with several."""
+    return [hint(played.call, played.result, played.tools, played.observed, strength=s) for s in Strength]
 
 
-def test_the_place_in_the_list_says_nothing():
+def test_a_list_holds_the_one_tool(catalogue, subtests):
+    for failure, played in catalogue:
+        with subtests.test(failure.call):
+            one, several = both(played)
+            assert (one is None) == (several is None) == bool(failure.no_hint)
+            if one and several:
+                assert set(one.tools) <= set(several.tools)
+                assert len(several.tools) == LIST_LENGTH or not one.tools
+
+
+def test_the_place_in_the_list_says_nothing(catalogue):
     places = []
-    for failure in CATALOGUE:
-        played = play(failure)
-        one = hint(played.call, played.result, played.tools, played.observed)
-        several = hint(played.call, played.result, played.tools, played.observed, strength=Strength.LIST)
+    for _, played in catalogue:
+        one, several = both(played)
         if one and several and one.tools:
             places.append(several.tools.index(one.tools[0]))
     assert all(0.2 < places.count(place) / len(places) < 0.47 for place in range(LIST_LENGTH))

@@ -10,16 +10,19 @@ import torch
 from envtune.training import bench_step as bench
 from envtune.training.cost import ARCHITECTURES, Architecture
 from envtune.training.machine import Machine
+from envtune.training.plan import Plan
 from envtune.training.recipes import recipe
 
 STAGE = replace(recipe("laptop").stages[-1], prompts_per_step=2, num_generations=2, tasks=4)
 SMALL = Architecture("qwen3", 2, 64, 4, 2, 16, 192, 2048, True, "qwen3_instruct_2507.jinja")
-MACHINE = Machine(micro_batch=2)
+
+
+def plan(stage, policy="tiny"):
+    return Plan((stage,), policy, machine=Machine(micro_batch=2), threads=1)
 
 
 def test_a_step_of_the_tiny_policy():
-    torch.set_num_threads(1)
-    (row,) = bench.bench_step(STAGE, "tiny", MACHINE)
+    (row,) = bench.bench(plan(STAGE))
     assert row.rows == 4
     assert 0 < row.length < 900
     assert row.step == pytest.approx(row.sampling + row.environment + row.scoring + row.update, rel=0.05)
@@ -33,7 +36,7 @@ def test_random_weights_fill_their_episodes(monkeypatch):
     monkeypatch.setitem(ARCHITECTURES, "some/model", SMALL)
     stage = replace(recipe("t3rl").stages[0], prompts_per_step=1, num_generations=2, tasks=2)
     said: list[str] = []
-    rows = bench.bench_step(stage, "some/model", MACHINE, [7200, 8000], echo=said.append)
+    rows = bench.bench(plan(stage, "some/model"), lengths=[7200, 8000], echo=said.append)
     assert [row.tokens for row in rows] == [7200, 8000]
     assert all(0.7 * row.tokens < row.length <= row.tokens for row in rows), rows
     assert len(said) == 2
@@ -41,11 +44,13 @@ def test_random_weights_fill_their_episodes(monkeypatch):
 
 def test_what_cannot_be_measured_is_refused():
     with pytest.raises(ValueError, match="the sizes of 'some/other' are not known"):
-        bench.bench_step(STAGE, "some/other", MACHINE)
+        bench.bench(plan(STAGE, "some/other"))
+    with pytest.raises(ValueError, match="no stage 'hard'; known: independent"):
+        bench.bench(plan(STAGE), "hard")
     with pytest.raises(ValueError, match="trains by PPO"):
-        bench.bench_step(recipe("laptop-ppo").stages[0], "tiny", MACHINE)
+        bench.bench(plan(recipe("laptop-ppo").stages[0]))
     if not torch.cuda.is_available():
         with pytest.raises(ValueError, match=r"has 4\.0 billion parameters; measure it on a GPU"):
-            bench.bench_step(STAGE, "Qwen/Qwen3-4B-Instruct-2507", MACHINE)
+            bench.bench(plan(STAGE, "Qwen/Qwen3-4B-Instruct-2507"))
     with pytest.raises(ValueError, match=r"the prompts have up to \d+ tokens; measure episodes longer than that"):
-        bench.bench_step(STAGE, "tiny", MACHINE, [64])
+        bench.bench(plan(STAGE), lengths=[64])

@@ -162,15 +162,6 @@ def test_practice_is_judged_by_mixed_tasks():
     assert max(len(task.user_turns) for task in judges) > 1
 
 
-def test_the_two_chapters_share_a_recipe():
-    for name, n in [("laptop", 2), ("paper", 2), ("t3rl", 1)]:
-        found = recipe(name)
-        assert len(found.on_base) == n
-        assert found.on_base + found.on_all == found.stages
-    with pytest.raises(ValueError, match="recipe 'single' does not train on the base split first"):
-        _ = recipe("single").on_base
-
-
 @pytest.mark.parametrize("name", RECIPES)
 def test_stages_survive_json(name):
     for stage in recipe(name).stages:
@@ -180,7 +171,7 @@ def test_stages_survive_json(name):
 def test_overriding_fields_of_all_stages():
     stages = override(recipe("laptop").stages, {"steps": 2, "num_generations": 4})
     assert {(stage.steps, stage.num_generations) for stage in stages} == {(2, 4)}
-    with pytest.raises(ValueError, match=r"a stage has no field 'step'; it has reward, steps"):
+    with pytest.raises(ValueError, match=r"a stage has no field 'step'; did you mean 'steps'\?"):
         override(stages, {"step": 1})
     with pytest.raises(ValueError, match="steps is 0"):
         override(stages, {"steps": 0})
@@ -189,6 +180,10 @@ def test_overriding_fields_of_all_stages():
 def test_overridden_values_have_the_type_of_their_field():
     (stage, *_) = override(recipe("laptop").stages, {"learning_rate": "1e-6", "tasks": None, "hint_rate": 1})
     assert (stage.learning_rate, stage.tasks, stage.hint_rate) == (1e-6, None, 1.0)
+    fade = {"start": "1e-1", "end": 0, "share": 0.5}
+    (stage, *_) = override(recipe("laptop").stages, {"hint_rate": fade, "categories": ["base", "miss_func"]})
+    assert stage.hint_rate == Fade(0.1, 0.0, 0.5)
+    assert stage.categories == (Category.BASE, Category.MISS_FUNC)
 
 
 @pytest.mark.parametrize(
@@ -198,6 +193,20 @@ def test_overridden_values_have_the_type_of_their_field():
         ("temperature", "hot", "temperature of a stage is 'hot'; expected float"),
         ("clip_low", None, "clip_low of a stage is None; expected float"),
         ("drop_zero_spread", "perhaps", "drop_zero_spread of a stage is 'perhaps'; expected bool"),
+        ("steps", True, "steps of a stage is True; expected int"),
+        ("learning_rate", "nan", "learning_rate of a stage is 'nan'; expected float"),
+        ("learning_rate", [1], "learning_rate of a stage is [1]; expected float"),
+        ("hint_strength", "two", "hint_strength of a stage is 'two'; expected one of one, list"),
+        ("calls", "xml", "calls of a stage is 'xml'; expected one of native, tagged"),
+        ("hint_rate", "all", "hint_rate of a stage is 'all'; expected float or {start, end, share, hold}"),
+        ("hint_rate", {"start": 1, "end": 0}, "hint_rate of a stage lacks share"),
+        (
+            "hint_rate",
+            {"start": 1, "end": 0, "shar": 1},
+            "hint_rate of a stage has no field 'shar'; did you mean 'share'?",
+        ),
+        ("hint_rate", {"start": 2, "end": 0, "share": 1}, "rates are from 0 to 1"),
+        ("name", "other", "a stage has no field 'name'"),
         ("tasks", 0, "tasks is 0; at least 1, or null: all"),
         ("max_steps_per_turn", 0, "limits on steps must be at least 1"),
         ("learning_rate", 0, "learning_rate is 0.0; above 0"),

@@ -16,10 +16,10 @@ from envtune.policy.generate import Sampler
 from envtune.policy.tokens import ChatTokens
 from envtune.rewards import REWARDS
 from envtune.training.batches import loss_mask, micro_batches
-from envtune.training.curriculum import Stage
+from envtune.training.curriculum import Limits, Stage
 from envtune.training.engine import TurnEngine
 from envtune.training.grpo import Machine, Trainer, grpo_config
-from envtune.training.rollout import Limits, rollout
+from envtune.training.rollout import rollout
 
 REWARDS["vowels"] = lambda episode: sum(step.text.count("e") for step in episode.steps) % 3
 STAGE = Stage(

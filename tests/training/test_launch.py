@@ -8,15 +8,17 @@ import subprocess
 import sys
 import textwrap
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from envtune.policy.checkpoint import load_checkpoint
 from envtune.training.curriculum import Stage
-from envtune.training.launch import LaunchError, _run, config_file, launch_command, processes, train
+from envtune.training.launch import LaunchError, _run, config_file, launch_command, processes
 from envtune.training.machine import Machine
-from envtune.training.train import Schedule
+from envtune.training.plan import Plan, Schedule
+from envtune.training.train import train
 from envtune.types import Category, Episode
 
 CPU = "params/accelerate/cpu-2.yaml"
@@ -25,23 +27,27 @@ STAGE = Stage(
     categories=(Category.BASE,), num_generations=4, prompts_per_step=4, learning_rate=1e-5, max_steps_per_turn=4,
     temperature=1.6, beta=0.05, entropy=0.001, drop_zero_spread=True,
 )  # fmt: skip
-HOW = {
-    "machine": Machine(micro_batch=4, keep_rollouts=1),
-    "schedule": Schedule(validate_every=1, validate_tasks=5, save_every=1),
-    "progress": False,
-}
+OFTEN = Schedule(validate_every=1, validate_tasks=5, save_every=1)
+PLAN = Plan((STAGE,), "tiny", machine=Machine(micro_batch=4, keep_rollouts=1), schedule=OFTEN)
+TWO = replace(PLAN, launch=CPU)
 LIKE = {"entropy": 1e-4, "kl": 1e-2, "loss": 1e-2, "grad_norm": 1e-2}
 """Numbers that depend on the order of a sum; the rate is low, so that it decides no token of the next step."""
 
 
+@pytest.fixture(scope="module")
+def two(tmp_path_factory):
+    """A run in two processes."""
+    seen = []
+    result = train(TWO, tmp_path_factory.mktemp("two"), on_step=seen.append, progress=False)
+    assert seen == result.lines()
+    assert [line["step"] for line in seen] == [0, 1, 2]
+    return result
+
+
 @pytest.mark.slow
 @pytest.mark.xdist_group("training")
-def test_two_processes_are_as_one(tmp_path):
-    seen = []
-    one = train([STAGE], "tiny", tmp_path / "one", **HOW)
-    two = train([STAGE], "tiny", tmp_path / "two", launch=CPU, on_step=seen.append, **HOW)
-    assert seen == two.lines()
-    assert [line["step"] for line in seen] == [0, 1, 2]
+def test_two_processes_are_as_one(two, tmp_path):
+    one = train(PLAN, tmp_path / "one", progress=False)
     for mine, theirs in zip(one.lines(), two.lines(), strict=True):
         mine, theirs = ({k: v for k, v in line.items() if not k.startswith("seconds/")} for line in (mine, theirs))
         assert theirs.keys() <= mine.keys()  # other tests may have added rewards to this process
@@ -52,21 +58,8 @@ def test_two_processes_are_as_one(tmp_path):
     files = sorted((tmp_path / "one/rollouts").iterdir())
     assert [file.name for file in files] == ["1_two_00001.jsonl", "1_two_00002.jsonl"]
     for file in files:
-        assert file.read_text() == (tmp_path / "two/rollouts" / file.name).read_text()
+        assert file.read_text() == (two.metrics.parent / "rollouts" / file.name).read_text()
         assert len([Episode.from_json(line) for line in file.read_text().splitlines()]) == 16
-
-    def stop(line):
-        if line["step"] == 1:
-            saved = tmp_path / "killed/1_two/checkpoint-1/trainer_state.json"
-            assert _eventually(saved.exists, 60)
-            raise InterruptedError
-
-    with pytest.raises(InterruptedError):
-        train([STAGE], "tiny", tmp_path / "killed", launch=CPU, on_step=stop, **HOW)
-    assert not _processes(tmp_path)
-    assert not (tmp_path / "killed/1_two/done.json").exists()
-    resumed = train([STAGE], "tiny", tmp_path / "killed", launch=CPU, **HOW)
-    assert _numbers(resumed) == _numbers(two)
 
     first, second = (load_checkpoint(str(each.policy))[0].state_dict() for each in (one, two))
     assert max(float((first[key] - second[key]).abs().max()) for key in first) < 1e-4
@@ -76,7 +69,7 @@ def test_two_processes_are_as_one(tmp_path):
 @pytest.mark.xdist_group("training")
 def test_a_refusal_in_a_process_is_the_error_here(tmp_path):
     with pytest.raises(LaunchError, match=r"= 16 rows do not divide into micro-batches of 6 \(rows x processes\)"):
-        train([STAGE], "tiny", tmp_path, launch=CPU, machine=Machine(micro_batch=3), progress=False)
+        train(replace(TWO, machine=Machine(micro_batch=3)), tmp_path, progress=False)
 
 
 @pytest.mark.parametrize(
@@ -101,12 +94,12 @@ def test_what_broke_is_told(tmp_path, printed, told):
 @pytest.mark.slow
 @pytest.mark.xdist_group("training")
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets a process die with its parent")
-def test_no_process_outlives_a_killed_kernel(tmp_path):
+def test_no_process_outlives_a_killed_kernel_and_the_run_goes_on(two, tmp_path):
     code = f"""
-        from tests_launch import STAGE, train
-        from dataclasses import replace
-        train([replace(STAGE, steps=500)], "tiny", {str(tmp_path / "run")!r}, launch={CPU!r})
+        from tests_launch import TWO, train
+        train(TWO, {str(tmp_path / "run")!r}, progress=False)
     """
+    saved = tmp_path / "run/1_two/checkpoint-1/trainer_state.json"
     (tmp_path / "tests_launch.py").write_text(Path(__file__).read_text())
     paths = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
     kernel = subprocess.Popen(
@@ -116,10 +109,35 @@ def test_no_process_outlives_a_killed_kernel(tmp_path):
         stderr=subprocess.DEVNULL,
     )
     try:
-        assert _eventually(lambda: len(_processes(tmp_path)) >= 3 and (tmp_path / "run/metrics.jsonl").exists(), 200)
+        assert _eventually(saved.exists, 600)
+        assert len(_processes(tmp_path)) == 3
     finally:
         kernel.send_signal(signal.SIGKILL)
         kernel.wait()
+    assert _eventually(lambda: not _processes(tmp_path), 30), _processes(tmp_path)
+    assert not (tmp_path / "run/1_two/done.json").exists(), "it was killed in the middle"
+    resumed = train(TWO, tmp_path / "run", progress=False)
+    assert _numbers(resumed) == _numbers(two)
+
+
+def test_an_interrupted_kernel_ends_the_launcher_and_its_workers(tmp_path):
+    script, metrics = tmp_path / "launch.json.py", tmp_path / "metrics.jsonl"
+    script.write_text("""
+import subprocess, sys
+from pathlib import Path
+worker = "import time; print('ready', flush=True); time.sleep(600)"
+child = subprocess.Popen([sys.executable, "-c", worker, __file__], stdout=subprocess.PIPE)
+child.stdout.readline()
+Path(sys.argv[1]).write_text('{"stage": 0, "step": 0}\\n')
+child.wait()
+""")
+
+    def stop(line):
+        assert len(_processes(tmp_path)) == 2
+        raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        _run([sys.executable, str(script), str(metrics)], tmp_path / "launch.log", metrics, stop)
     assert _eventually(lambda: not _processes(tmp_path), 30), _processes(tmp_path)
 
 
@@ -145,7 +163,7 @@ def _eventually(holds, seconds: float) -> bool:
     while time.monotonic() < end:
         if holds():
             return True
-        time.sleep(0.5)
+        time.sleep(0.1)
     return False
 
 

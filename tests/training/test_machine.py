@@ -16,11 +16,13 @@ from envtune.policy.checkpoint import load_checkpoint
 from envtune.rewards import REWARDS
 from envtune.training import machine as machines
 from envtune.training.curriculum import PPOStage, Stage
+from envtune.training.fields import record
 from envtune.training.grpo import Trainer, grpo_config
-from envtune.training.machine import Machine, load_model, lora, machine_from, require
+from envtune.training.machine import Machine, load_model, lora, require
+from envtune.training.plan import Plan, Schedule
 from envtune.training.recipes import recipe
 from envtune.training.rollout import Clock
-from envtune.training.train import Schedule, train
+from envtune.training.train import train
 
 REWARDS["esses"] = lambda episode: sum(step.text.count("s") for step in episode.steps) % 3
 STAGE = Stage(
@@ -30,7 +32,7 @@ STAGE = Stage(
 LORA = replace(STAGE, lora_rank=4)
 TASKS = [small.task(i) for i in range(3)]
 BASE = Machine(micro_batch=4)
-PLAN = Schedule(validate_every=1, save_every=1)
+OFTEN = Schedule(validate_every=1, save_every=1)
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +45,9 @@ def policy(tmp_path_factory):
 
 def run(policy, out, stage, machine, **options):
     tasks = {stage.name: TASKS, "val": TASKS[:2]}
-    result = train([stage], policy, out, machine=machine, schedule=PLAN, tasks=tasks, progress=False, **options)
+    result = train(
+        Plan((stage,), str(policy), machine=machine, schedule=OFTEN), out, tasks=tasks, progress=False, **options
+    )
     lines = [line for line in result.lines() if line["step"]]
     assert len(lines) == stage.steps
     assert all(math.isfinite(line["loss"]) and math.isfinite(line["grad_norm"]) for line in lines)
@@ -180,17 +184,21 @@ def test_tensorboard_takes_the_same_numbers(policy, tmp_path):
         ({"sampler": "vllm", "nf4": True}, "cannot be merged"),
         ({"optimizer": "sgd"}, "unknown optimizer 'sgd'; known: 'adamw', 'paged_adamw_8bit'"),
         ({"report_to": "wandb"}, "unknown tracker 'wandb'; known: 'trackio', 'tensorboard'"),
-        ({"rows": 3}, "a machine has no field 'rows'; it has micro_batch, max_rows"),
+        ({"max_row": 3}, "a machine has no field 'max_row'; did you mean 'max_rows'"),
+        ({"lanes": 3}, "a machine has no field 'lanes'; it has micro_batch, max_rows"),
+        ({"max_rows": "many"}, "max_rows of a machine is 'many'; expected int"),
+        ({"max_rows": True}, "max_rows of a machine is True; expected int"),
         ({"vllm_memory": 1.5}, "vllm_memory 1.5"),
     ],
 )
 def test_what_does_not_go_together_is_refused(values, says):
     with pytest.raises(ValueError, match=says):
-        machine_from(values)
+        record(Machine, values, "a machine")
 
 
-def test_trackers_are_text_in_a_file():
-    assert machine_from({"report_to": "trackio, tensorboard"}).report_to == ("trackio", "tensorboard")
+def test_trackers_are_text_or_a_list_in_a_file():
+    for value in ("trackio, tensorboard", ["trackio", "tensorboard"]):
+        assert record(Machine, {"report_to": value}, "a machine").report_to == ("trackio", "tensorboard")
 
 
 PPO = recipe("laptop-ppo").stages[0]
@@ -212,7 +220,7 @@ assert isinstance(PPO, PPOStage)
 )
 def test_what_this_computer_or_launch_cannot_do_is_refused(monkeypatch, stage, values, shared, says):
     monkeypatch.setattr(machines, "sharding", lambda: shared)
-    monkeypatch.setattr(machines.torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ValueError, match=says):
         require(stage, Machine(**values))
 

@@ -16,8 +16,9 @@ from envtune.training import ppo
 from envtune.training.batches import loss_mask
 from envtune.training.curriculum import PPOStage, override, table
 from envtune.training.grpo import Machine, grpo_config
+from envtune.training.plan import Plan, Schedule
 from envtune.training.recipes import recipe
-from envtune.training.train import Schedule, train
+from envtune.training.train import train
 
 STAGE = PPOStage(
     "s", "execution", steps=2, message_tokens=9, episode_tokens=70, num_generations=4, prompts_per_step=4,
@@ -211,11 +212,10 @@ def letters(episode):
     return [10 * sum(c in "aeiou" for c in text) / max(1, len(text)) for text in said]
 
 
-def run(policy, out, stage, plan, **options):
+def run(policy, out, stage, schedule, **options):
     tasks = {stage.name: TASKS, "val": TASKS[:2]}
-    return train(
-        [stage], policy, out, machine=Machine(micro_batch=8), schedule=plan, tasks=tasks, progress=False, **options
-    )
+    plan = Plan((stage,), str(policy), machine=Machine(micro_batch=8), schedule=schedule)
+    return train(plan, out, tasks=tasks, progress=False, **options)
 
 
 @pytest.mark.slow

@@ -12,10 +12,11 @@ from envtune.training.check import check, sharded
 from envtune.training.curriculum import PPOStage
 from envtune.training.grpo import grpo_config
 from envtune.training.launch import config_file, launch_command, processes
+from envtune.training.plan import Plan
 from envtune.types import Category
 from envtune.workbook.params import load_params
 from envtune.workbook.paths import find_root
-from envtune.workbook.plan import TrainingPlan, training_plan
+from envtune.workbook.plan import training_plan
 
 PARAMS = find_root() / "params"
 ALL, BASE = tuple(Category), (Category.BASE,)
@@ -70,8 +71,10 @@ PUBLISHED = {
 }  # fmt: skip
 
 
-def plan_of(name: str) -> TrainingPlan:
-    return training_plan(PARAMS / f"{name}.yaml")
+def plan_of(name: str) -> Plan:
+    run_dir, plan = training_plan(PARAMS / f"{name}.yaml")
+    assert run_dir.name == name
+    return plan
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
@@ -79,7 +82,6 @@ def test_a_recipe_is_what_was_published(name, tmp_path):
     policy, settings, world, rows = PUBLISHED[name]
     plan = plan_of(name)
     assert plan.policy == policy
-    assert plan.run_dir.name == name
     assert (
         tuple(
             (
@@ -177,7 +179,7 @@ def test_long_episodes_fit_as_the_recipe_says():
 def test_every_recipe_passes_its_check(name):
     plan = plan_of(name)
     said: list[str] = []
-    check(plan.stages, plan.policy, plan.machine, plan.schedule, plan.launch, seed=plan.seed, echo=said.append)
+    check(plan, echo=said.append)
     steps = [line for line in said if "one step with a random model" in line]
     assert len(steps) == len(plan.stages)
     assert said[-1] == f"all {len(plan.stages)} stages run"
@@ -190,4 +192,4 @@ def test_an_unknown_policy_is_refused():
     with pytest.raises(
         ValueError, match=r"the sizes of 'some/model' are not known here; give a folder, or one of Qwen"
     ):
-        check(plan.stages, "some/model", plan.machine, plan.schedule)
+        check(replace(plan, policy="some/model"))

@@ -18,7 +18,8 @@ from envtune.environment.hints import Strength
 from envtune.environment.rules import Rules
 from envtune.policy.generate import Row
 from envtune.policy.tokens import ChatTokens
-from envtune.training.rollout import Clock, Limits, hint_seed, play, rollout
+from envtune.training.curriculum import Limits
+from envtune.training.rollout import Clock, hint_seed, play, rollout
 from envtune.types import StepKind, StopReason, ToolCall
 
 LONG = Rules(), Limits(message_tokens=4000, episode_tokens=100_000)

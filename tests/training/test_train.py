@@ -18,8 +18,10 @@ from envtune.cli import app
 from envtune.rewards import REWARDS
 from envtune.training import metrics
 from envtune.training.curriculum import Stage
-from envtune.training.grpo import Machine, grpo_config, schedule
-from envtune.training.train import Schedule, _move_folder, _put_back, train
+from envtune.training.grpo import grpo_config, schedule
+from envtune.training.machine import Machine
+from envtune.training.plan import Plan, Schedule
+from envtune.training.train import _move_folder, _put_back, train
 from envtune.workbook.provenance import source_hash
 
 MACHINE = Machine(micro_batch=4)
@@ -50,8 +52,9 @@ def policy(tmp_path_factory):
 
 def run(policy, out, stages=None, **options):
     tasks = {stage.name: TASKS for stage in stages or [STAGE]} | {"val": TASKS[:2]}
-    options = {"machine": MACHINE, "schedule": PLAN, "tasks": tasks, "progress": False, "seed": 1} | options
-    return train(stages or [STAGE], policy, out, **options)
+    on_step = options.pop("on_step", None)
+    plan = Plan(tuple(stages or [STAGE]), str(policy), **{"machine": MACHINE, "schedule": PLAN, "seed": 1} | options)
+    return train(plan, out, tasks=tasks, on_step=on_step, progress=False)
 
 
 def numbers(result):
@@ -278,7 +281,8 @@ def test_a_folder_is_replaced_wherever_it_is_killed(tmp_path, monkeypatch, renam
 
 @pytest.mark.slow
 def test_the_command_trains_a_recipe_and_says_with_what(tmp_path):
-    values = {"run": "whole", "results": str(tmp_path), "validate_tasks": 2, "micro_batch": 4, "threads": 1}
+    values = {"run": "whole", "results": str(tmp_path), "threads": 1}
+    values |= {"schedule": {"validate_tasks": 2}, "machine": {"micro_batch": 4}}
     values["override"] = {"steps": 1, "prompts_per_step": 2, "num_generations": 2, "tasks": 4}
     params = tmp_path / "whole.yaml"
     params.write_text(json.dumps(values))

@@ -14,7 +14,8 @@ from envtune.training import watch
 from envtune.training.curriculum import Stage
 from envtune.training.grpo import Trainer
 from envtune.training.machine import Machine
-from envtune.training.train import Schedule, train
+from envtune.training.plan import Plan, Schedule
+from envtune.training.train import train
 
 KEY = "val/rewards/progress"
 GOOD = {"reward": 0.5, "grad_norm": 0.3, "loss": 0.1, "entropy": 0.2, "zero_spread": 0.4, "format_error_rate": 0.05}
@@ -82,16 +83,11 @@ def policy(tmp_path_factory):
 
 
 def run(policy, out, stage, **options):
-    return train(
-        [stage, replace(stage, name="next", steps=1, plateau=0)],
-        policy,
-        out,
-        machine=Machine(micro_batch=4),
-        schedule=Schedule(validate_every=1, save_every=1),
-        tasks={stage.name: TASKS, "next": TASKS, "val": TASKS[:1]},
-        progress=False,
-        **options,
-    )
+    stages = (stage, replace(stage, name="next", steps=1, plateau=0))
+    schedule = Schedule(validate_every=1, save_every=1)
+    plan = Plan(stages, str(policy), machine=Machine(micro_batch=4), schedule=schedule)
+    tasks = {stage.name: TASKS, "next": TASKS, "val": TASKS[:1]}
+    return train(plan, out, tasks=tasks, progress=False, **options)
 
 
 @pytest.mark.xdist_group("training")

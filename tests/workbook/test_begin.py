@@ -12,10 +12,13 @@ import pytest
 from IPython.core import display_functions
 from matplotlib import pyplot as plt
 from stub_chapters import ALPHA, BETA
+from stub_project import ROOT
 
+from envtune.training.machine import Machine
 from envtune.workbook import Finding, begin, figures, provenance
 from envtune.workbook.errors import ParamsError
 from envtune.workbook.notebook import STEP_DIR, Workbook
+from envtune.workbook.params import notebook_defaults
 
 PARAMETERS = {"run": "lab", "results": "results", "seed": 7, "n": 2, "rate": "1e-3"}
 
@@ -63,6 +66,26 @@ def test_begin_says_all_that_is_wrong(lab, shown):
         "unknown key 'sede'; did you mean 'seed'?",
     ]
     assert not (lab / "results").exists()
+
+
+def defaults(name: str) -> dict[str, object]:
+    return notebook_defaults(ROOT / f"notebooks/{name}.ipynb")
+
+
+def test_a_notebook_that_trains_has_the_plan_of_its_parameters(lab, shown, monkeypatch):
+    threads: list[int | None] = []
+    monkeypatch.setattr("envtune.workbook.notebook.set_threads", threads.append)
+    given = defaults("04_stage1_training") | {"seed": 5, "machine": {"max_rows": 3}, "threads": 1}
+    nb = begin("04_stage1_training", **given)
+    assert (nb.plan.seed, nb.plan.machine, nb.plan.policy) == (5, Machine(max_rows=3), "tiny")
+    assert threads == [1]
+    with pytest.raises(ParamsError, match="key 'machine': a machine has no field 'lanes'"):
+        begin("04_stage1_training", **given | {"machine": {"lanes": 3}})
+    with pytest.raises(ParamsError, match=r"unknown key 'max_rows'; did you mean machine: \{max_rows: 3\}"):
+        begin("04_stage1_training", **given, max_rows=3)
+    other = begin("01_data_prep", **defaults("01_data_prep"))
+    with pytest.raises(TypeError, match="01_data_prep trains nothing, so it has no plan"):
+        _ = other.plan
 
 
 def test_an_unfinished_notebook_has_no_manifest(nb, lab):

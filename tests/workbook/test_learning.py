@@ -14,8 +14,6 @@ from stub_project import ROOT
 from envtune.evaluation.seeds import base_gains
 from envtune.policy.checkpoint import fingerprint, folder_of
 from envtune.training import metrics
-from envtune.training.curriculum import override
-from envtune.training.recipes import recipe
 from envtune.workbook import provenance
 from envtune.workbook.errors import ParamsError, SeriesError
 from envtune.workbook.experiment import CURVES, load, run_arms
@@ -110,7 +108,8 @@ def test_the_other_figures():
 def small(tmp_path):
     values = yaml.safe_load((ROOT / "params/laptop-hints.yaml").read_text())
     values |= {"results": str(tmp_path), "run": "hints", "arms": ["faded", "none"], "seeds": [0], "tasks": 4}
-    values |= {"validate_tasks": 4, "micro_batch": 4}
+    values["schedule"] |= {"validate_tasks": 4}
+    values["machine"] |= {"micro_batch": 4}
     values["override"] = {"steps": 1, "prompts_per_step": 2, "num_generations": 2, "tasks": 4}
     path = tmp_path / "hints.yaml"
     path.write_text(yaml.safe_dump(values))
@@ -126,7 +125,7 @@ def test_the_parameter_file_is_checked(small):
     with pytest.raises(ParamsError, match="each at most once"):
         load(small)
     assert load(ROOT / "params/laptop-ppo.yaml").arms == ["ppo", "grpo"]
-    assert load(ROOT / "params/qwen-tool-ppo.yaml").machine["gradient_checkpointing"] is True
+    assert load(ROOT / "params/qwen-tool-ppo.yaml").plan().machine.gradient_checkpointing is True
 
 
 @pytest.mark.parametrize("run", ["laptop-hints", "laptop-ppo"])
@@ -135,9 +134,10 @@ def test_the_tables_in_results_are_of_the_shipped_policy_and_recipe(run):
     made = json.loads((ROOT / f"results/published/{run}/manifest.json").read_text())
     params = load(ROOT / f"params/{run}.yaml")
     assert made["policy"] == fingerprint(folder_of(params.policy))
-    assert made["parameters"] == params.model_dump(mode="json")
-    stages = override(recipe(params.recipe).stages, params.override)
-    assert made["stages"] == json.loads(json.dumps([stage.to_json() for stage in stages]))
+    told = params.model_dump(mode="json")
+    same = {"run", "policy", "recipe", "arms", "seeds", "split", "tasks", "batch_size", "threads"}
+    assert {key: made["parameters"][key] for key in same} == {key: told[key] for key in same}
+    assert made["stages"] == json.loads(json.dumps([stage.to_json() for stage in params.curriculum()]))
 
 
 def test_two_calls_do_not_work_on_one_run(small, tmp_path):
@@ -150,16 +150,17 @@ def test_two_calls_do_not_work_on_one_run(small, tmp_path):
 @pytest.mark.xdist_group("training")
 def test_ppo_against_grpo_writes_the_same_tables(small):
     values = yaml.safe_load(small.read_text()) | {"recipe": "laptop-ppo", "arms": ["ppo", "grpo"]}
-    small.write_text(yaml.safe_dump(values | {"machine": {"max_rows": 4}}))
+    small.write_text(yaml.safe_dump(values | {"machine": {"max_rows": 4, "micro_batch": 4}}))
     folder = run_arms(small, lambda line: None)
     course = pd.read_csv(folder / "curves.csv")
     assert course.groupby("arm").step.apply(list).to_dict() == {"ppo": [0, 1], "grpo": [0, 1]}
     assert course.notna().all()[["execution", "progress", "task_accuracy"]].all()
     assert base_gains(pd.read_csv(folder / "summary.csv"), "error_rate").arm.tolist() == ["ppo", "grpo"]
-    small.write_text(yaml.safe_dump(values | {"run": "other", "machine": {"rows": 4}}))
+    values["override"] |= {"prompts_per_step": 3}
+    small.write_text(yaml.safe_dump(values | {"run": "other"}))
     with pytest.raises(SeriesError, match="these runs failed: ppo-0, grpo-0"):
         run_arms(small, lambda line: None)
-    assert "a machine has no field 'rows'" in (folder.parent / "other/runs/ppo-0.log").read_text()
+    assert "do not divide into micro-batches of 4" in (folder.parent / "other/runs/ppo-0.log").read_text()
 
 
 @pytest.mark.slow

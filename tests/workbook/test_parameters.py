@@ -8,13 +8,13 @@ import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pydantic import ValidationError, create_model
+from pydantic import ValidationError
 from stub_chapters import ALPHA, CHAPTERS, Alpha
 from stub_project import ALPHA_PARAMETERS, write_notebook
 
 from envtune.workbook import params
 from envtune.workbook.errors import ParamsError
-from envtune.workbook.params import Overrides, chapter, explain, load_params, notebook_defaults, resolve
+from envtune.workbook.params import chapter, explain, load_params, notebook_defaults, resolve
 
 GOOD = {"run": "test", "results": "results", "seed": 0, "n": 1, "rate": 0.1}
 
@@ -49,15 +49,6 @@ def complaint(**values: object) -> str:
 )
 def test_a_wrong_value_is_named_with_what_was_expected(values, said):
     assert complaint(**values) == said
-
-
-@pytest.mark.parametrize("value", [[1], {"a": 1}])
-def test_a_wrong_override_is_one_line(value):
-    values = GOOD | {"override": {"steps": 4, "learning_rate": value}}
-    with pytest.raises(ValidationError) as caught:
-        create_model("Training", __base__=Alpha, override=(Overrides, ...)).model_validate(values)
-    (said,) = (explain(error, []) for error in caught.value.errors())
-    assert said == f"key 'override[learning_rate]': got {value}, expected a number, text, true, false or null"
 
 
 @pytest.mark.parametrize("run", ["", ".hidden", "a/b", "..", "a b", "-x", "a\\b", "tiny\n", "é", "x" * 101])

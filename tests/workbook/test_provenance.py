@@ -140,6 +140,29 @@ def test_git_state_ignores_results_and_works_from_a_subfolder(tmp_path):
     assert provenance.git_state(tmp_path / "package")["dirty"] is True
 
 
+def test_versions_of_the_extras_count_but_not_those_of_dev(monkeypatch):
+    needed = ["pydantic", 'torch==2.13.0; extra == "train"', 'envtune[train]; extra == "dev"', "pytest; extra == 'dev'"]
+    monkeypatch.setattr(provenance.metadata, "requires", lambda name: needed)
+    assert {"pydantic", "torch"} <= set(provenance.versions())
+    assert "pytest" not in provenance.versions()
+
+
+@pytest.mark.parametrize(
+    ("flags", "vectors"),
+    [("fma avx2 avx512f avx512dq avx512bw avx512vl", "AVX512"), ("avx fma avx2 avx512f", "AVX2"), ("sse4_2 avx", "")],
+)
+def test_the_machine_says_what_decides_the_last_bits_of_a_sum(monkeypatch, tmp_path, flags, vectors):
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text(f"processor\t: 0\nmodel name\t: Some CPU\nflags\t\t: {flags}\nbugs\t\t: fma\n")
+    monkeypatch.setattr(provenance, "CPUINFO", cpuinfo)
+    monkeypatch.delenv("ATEN_CPU_CAPABILITY", raising=False)
+    monkeypatch.setenv("MKL_CBWR", "COMPATIBLE")
+    machine = provenance.machine.__wrapped__()
+    assert (machine["cpu"], machine["vectors"]) == ("Some CPU", vectors)
+    assert machine["kernels"].items() >= {"MKL_CBWR": "COMPATIBLE"}.items()
+    assert "ATEN_CPU_CAPABILITY" not in machine["kernels"]
+
+
 def test_machine_and_versions_say_enough_and_no_name():
     machine = provenance.machine()
     assert machine["cores"] >= 1

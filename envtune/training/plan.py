@@ -1,0 +1,121 @@
+"""A training run as one record: what is trained, by which stages, and where it runs.
+
+A `Plan` is all that `train.train`, `check.check` and `bench_step.bench` are told. A parameter file makes one
+(`workbook.plan`), the arms of an experiment are `dataclasses.replace(plan, stages=...)`, and a launched process reads
+one as JSON. `machine` and `schedule` are mappings of the same fields in a parameter file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from envtune.training import metrics
+from envtune.training.curriculum import Stage
+from envtune.training.fields import record
+from envtune.training.machine import Machine
+from envtune.types import JSON, Category
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How often a stage is validated and saved, in steps."""
+
+    validate_every: int = 10
+    """0: never; then the last weights are handed on."""
+    validate_tasks: int = 64
+    """Tasks of the split `val`, of the stage's source and categories."""
+    save_every: int = 10
+    keep_best: bool = True
+    """Hand on the best validated weights of a stage that ends without hints; else the last ones of every stage."""
+
+    def __post_init__(self) -> None:
+        if self.validate_every < 0 or min(self.validate_tasks, self.save_every) < 1:
+            raise ValueError(f"{self}: validate_every is at least 0, validate_tasks and save_every at least 1")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A training run."""
+
+    stages: tuple[Stage, ...]
+    policy: str
+    """What `load_policy` takes: `tiny`, the folder of a checkpoint, or a hub name."""
+    seed: int = 0
+    """Of task order, sampling and hints."""
+    machine: Machine = field(default_factory=Machine)
+    schedule: Schedule = field(default_factory=Schedule)
+    launch: str | None = None
+    """A configuration of accelerate, such as `params/accelerate/fsdp2-8gpu.yaml`: several processes; None: this one."""
+    threads: int | None = None
+    """Of torch, in each process; None: as many as it likes."""
+
+    @staticmethod
+    def of(stages: tuple[Stage, ...], policy: str, **values: Any) -> Plan:
+        """A plan whose other fields are plain values of a parameter file.
+
+        Raises:
+            ValueError: a field is unknown or not what it must be; the message names it.
+        """
+        return record(Plan, {"stages": stages, "policy": policy, **values}, "a plan")
+
+    @property
+    def on_base(self) -> Plan:
+        """Its first stages, which train on the base split alone: chapter 4.
+
+        Raises:
+            ValueError: there is none, or no other stage.
+        """
+        found = tuple(stage for stage in self.stages if stage.categories == (Category.BASE,))
+        if not found or len(found) == len(self.stages) or found != self.stages[: len(found)]:
+            raise ValueError(
+                f"the stages {', '.join(stage.name for stage in self.stages)} do not train on the base split first; "
+                "chapters 4 and 5 take a recipe that does, `envtune train PARAMS` trains any"
+            )
+        return replace(self, stages=found)
+
+    @property
+    def on_all(self) -> Plan:
+        """The stages after those of `on_base`: chapter 5."""
+        return replace(self, stages=self.stages[len(self.on_base.stages) :])
+
+    def stage(self, name: str | None = None) -> Stage:
+        """The stage of that name; None: the last.
+
+        Raises:
+            ValueError: there is none.
+        """
+        found = [stage for stage in self.stages if name in (None, stage.name)]
+        if not found:
+            raise ValueError(f"no stage {name!r}; known: {', '.join(stage.name for stage in self.stages)}")
+        return found[-1]
+
+    def to_json(self) -> JSON:
+        """Plain values, see `from_json`."""
+        told: JSON = {"stages": [stage.to_json() for stage in self.stages], "policy": self.policy, "seed": self.seed}
+        told |= {"machine": asdict(self.machine), "schedule": asdict(self.schedule)}
+        return told | {"launch": self.launch, "threads": self.threads}
+
+    @staticmethod
+    def from_json(values: Mapping[str, Any]) -> Plan:
+        """The plan that `to_json` wrote, also after a round trip through text.
+
+        Raises:
+            ValueError: it is none; the message names the field.
+        """
+        stages = tuple(Stage.from_json(stage) for stage in values["stages"])
+        return Plan.of(**{**values, "stages": stages})
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """Where a run left its policy and its numbers."""
+
+    policy: Path
+    metrics: Path
+
+    def lines(self) -> list[JSON]:
+        """The numbers of every step."""
+        return metrics.read(self.metrics)
