@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from envtune import display, rewards
 from envtune.data import load_tasks
-from envtune.environment import ToolUseEnv, replay
+from envtune.environment import PROTOCOLS, Rules, ToolUseEnv, replay
 from envtune.policy import load_policy
 from envtune.types import Episode, Task, ToolCall, ToolResult
 
@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
+    "PROTOCOLS",
     "Episode",
+    "Rules",
     "Task",
     "ToolCall",
     "ToolResult",

@@ -10,8 +10,8 @@ import json
 from collections.abc import Iterator
 from html import escape
 
-from envtune import rewards
 from envtune.chat import parse_reply
+from envtune.rewards import REWARDS
 from envtune.types import Episode, Step, StepKind, Task, ToolCall, ToolResult, Turn
 
 LONG = 400
@@ -22,19 +22,13 @@ def episode_html(episode: Episode) -> str:
     """The conversation of an episode: calls, results, hints, and the verdict and progress reward of each turn."""
     rows = [row for number, turn in enumerate(episode.turns, 1) for row in _turn_rows(turn, number, episode.n_turns)]
     verdict = "success" if episode.success else "failed"
-    scores = {
-        "progress": rewards.progress,
-        "binary": rewards.binary,
-        "syntax": rewards.syntax,
-        "execution": rewards.execution,
-    }
     facts = [
         f"<strong>{escape(episode.task_id)}</strong>",
         escape(episode.category),
         f'<span class="et-{verdict}">{verdict}</span>',
         f"{len(episode.turns)} of {episode.n_turns} turns, {episode.stop.replace('_', ' ')}",
         f"hints {'on' if episode.hints else 'off'}" + (", turn feedback on" if episode.turn_feedback else ""),
-        *(f"{name} {score(episode):.2f}" for name, score in scores.items()),
+        *(f"{name} {score(episode):.2f}" for name, score in REWARDS.items()),
     ]
     return _table(" · ".join(facts), rows)
 

@@ -46,14 +46,14 @@ MODULES = {
         *TRAIN,
     ),
     "interop": ("gymnasium", "mcp", "mcp_types", "starlette", "uvicorn"),
-    "gpu": ("bitsandbytes", "liger_kernel", "vllm"),
+    "gpu": ("bitsandbytes", "vllm"),
 }
 """Extra -> top-level modules that it installs. A module of two extras belongs to the first."""
 PURPOSE = {
     "train": "training and local language models",
     "workbook": "the notebook series and its reports",
     "interop": "MCP and gymnasium",
-    "gpu": "vLLM, bitsandbytes and Liger kernels",
+    "gpu": "vLLM and bitsandbytes",
 }
 
 

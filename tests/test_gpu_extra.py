@@ -41,7 +41,6 @@ def test_the_gpu_extra_resolves(tmp_path):
     wanted = {
         "vllm": "0.31.0",
         "bitsandbytes": "0.50.2",
-        "liger-kernel": "0.8.5",
         "torch": "2.13.0",
         "transformers": "5.17.0",
         "trl": "1.16.0",

@@ -6,8 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from envtune import rewards
+from envtune import display, rewards
+from envtune.evaluation.frames import reward_frame
 from envtune.rewards import ExecutionReward
+from envtune.training.curriculum import Stage
 from envtune.types import (
     Category,
     Episode,
@@ -128,3 +130,13 @@ def test_ranges_and_relations(e):
         assert rewards.binary(e) <= e.success
     assert e.strict_success <= e.success
     assert Episode.from_json(e.to_json()) == e
+
+
+def test_a_row_of_the_table_is_all_that_a_new_reward_needs(monkeypatch):
+    with pytest.raises(ValueError, match="reward 'mine' is unknown; known: syntax, progress, binary, execution"):
+        Stage("s", "mine", steps=1, message_tokens=8, episode_tokens=80)
+    monkeypatch.setitem(rewards.REWARDS, "mine", lambda episode: 0.25)
+    e = episode(turn(ok(), ANSWER))
+    assert Stage("s", "mine", steps=1, message_tokens=8, episode_tokens=80).reward == "mine"
+    assert "mine 0.25" in display.episode_html(e)
+    assert reward_frame([e]).mine.item() == 0.25

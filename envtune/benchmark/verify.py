@@ -153,7 +153,7 @@ def _compare(task: Task, turns: official.Calls, report: Report) -> None:
 
 def departure(task: Task, turns: official.Calls, episode: Episode) -> str | None:
     """The named departure of `environment.simulator` that touches these calls, if any."""
-    if any(result.guarded for step in episode.steps for result in step.results):
+    if episode.counts.guarded_calls:
         return "guarded call"
     if official.rewrites_text(task, turns) or official.rewrites_text(task, [[turn] for turn in task.ground_truth]):
         return "rewritten text"

@@ -2,5 +2,6 @@
 
 from envtune.environment.env import Observation, ToolUseEnv, replay
 from envtune.environment.hints import Hint, Strength, hint
+from envtune.environment.rules import PROTOCOLS, Rules
 
-__all__ = ["Hint", "Observation", "Strength", "ToolUseEnv", "hint", "replay"]
+__all__ = ["PROTOCOLS", "Hint", "Observation", "Rules", "Strength", "ToolUseEnv", "hint", "replay"]

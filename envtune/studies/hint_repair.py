@@ -46,15 +46,14 @@ def repair_frame(
         for seed in seeds:
             for arm, strength in ARMS.items():
                 episode = play_repairer(task, strength, forget=forget, spoil=spoil, seed=seed)
-                results = [result for step in episode.steps for result in step.results]
                 row = {
                     "task_id": task.id,
                     "number": task.number,
                     "seed": seed,
                     "arm": arm,
                     "solved": episode.success,
-                    "calls": len(results),
-                    "failed": sum(result.error for result in results),
+                    "calls": episode.counts.calls,
+                    "failed": episode.counts.failed_calls,
                 }
                 rows += [row | {"domain": domain} for domain in ("all", *task.involved_classes)]
     return pd.DataFrame(rows)

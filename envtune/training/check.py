@@ -133,7 +133,7 @@ def feasible(stages: Sequence[Stage], machine: Machine) -> tuple[Machine, list[s
     """The machine without the settings that this computer refuses, and the reasons."""
     here = replace(machine, micro_batch=GENERATIONS, max_rows=4, keep_rollouts=0, report_to=())
     reasons: list[str] = []
-    for change in ({"sampler": "cached"}, {"liger": False}, {"nf4": False}, {"optimizer": "adamw"}):
+    for change in ({"sampler": "cached"}, {"nf4": False}, {"optimizer": "adamw"}):
         for stage in stages:
             alone = replace(Machine(), **{name: getattr(here, name) for name in change})
             try:

@@ -40,7 +40,7 @@ from peft import PeftModel
 from torch.distributed.fsdp import MixedPrecisionPolicy
 from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
-from transformers import GenerationConfig, PrinterCallback
+from transformers import PrinterCallback
 from trl import GRPOConfig, GRPOTrainer
 from trl.models import unwrap_model_for_generation
 
@@ -68,9 +68,6 @@ PROMPT_TOKENS = 8192
 IMPORTANCE = "token_truncate"
 """Correction of vLLM's log-probabilities: each token's ratio, capped at 3. This is our choice. TRL's default drops a
 whole episode once the product over its thousands of tokens passes the cap."""
-CONTINUOUS_MEMORY = 0.3
-"""Share of the free memory that continuous batching uses for its cache."""
-GREEDY = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None, "min_p": None}
 
 
 def grpo_config(
@@ -115,7 +112,6 @@ def grpo_config(
         gradient_checkpointing=machine.gradient_checkpointing,
         use_cpu=not torch.cuda.is_available(),
         dataloader_pin_memory=torch.cuda.is_available(),
-        use_liger_kernel=machine.liger,
         # keep gradients sharded from one micro-batch to the next, else each GPU would add up whole ones
         accelerator_config={"gradient_accumulation_kwargs": {"sync_each_batch": sharding() == "fsdp"}},
         **_sampler_settings(stage, machine),
@@ -143,9 +139,6 @@ class _Config(GRPOConfig):
 
 
 def _sampler_settings(stage: Stage, machine: Machine) -> JSON:
-    if machine.sampler == "continuous":
-        cache = {"max_memory_percent": CONTINUOUS_MEMORY}
-        return {"use_transformers_continuous_batching": True, "transformers_continuous_batching_config": cache}
     if machine.sampler != "vllm":
         return {}
     return {
@@ -225,7 +218,6 @@ class Trainer(GRPOTrainer):
             plugin.mixed_precision_policy = MixedPrecisionPolicy(torch.bfloat16, reduce_dtype=full, output_dtype=full)
 
     _buffered_inputs: Any
-    generation_config: Any
 
     @property
     def step(self) -> int:
@@ -258,9 +250,8 @@ class Trainer(GRPOTrainer):
             with self._generating() as model:
                 yield Sampler(model, self._chat.stop_ids, temperature=temperature)
             return
-        longest = int(self.model.config.get_text_config().max_position_embeddings)
-        if self.use_vllm:
-            longest = min(longest, PROMPT_TOKENS + self.stage.episode_tokens)
+        reads = int(self.model.config.get_text_config().max_position_embeddings)
+        longest = min(reads, PROMPT_TOKENS + self.stage.episode_tokens)
         with self._engine(temperature) as generate:
             yield TurnEngine(generate, self._chat.stop_ids, longest)
 
@@ -272,26 +263,19 @@ class Trainer(GRPOTrainer):
         that would cost a transfer of all weights. If the weights are sharded, processes with fewer messages would never
         join that transfer.
         """
-        engine = self.vllm_generation if self.use_vllm else None
-        held = (engine.temperature, engine.enable_sleep_mode) if engine else None
-        config = None if engine else self.generation_config
-        if engine:
-            if engine._llm_weights_sleeping:  # before a step TRL has just handed them over
-                engine.sync_weights()
-            engine.llm.wake_up(tags=["kv_cache"])
-            self._last_loaded_step = self.state.global_step
-            engine.temperature, engine.enable_sleep_mode = temperature, False
-        elif temperature == 0:
-            self.generation_config = GenerationConfig(**{**self.generation_kwargs, **GREEDY}, disable_compile=True)
+        engine = self.vllm_generation
+        held = engine.temperature, engine.enable_sleep_mode
+        if engine._llm_weights_sleeping:  # before a step TRL has just handed them over
+            engine.sync_weights()
+        engine.llm.wake_up(tags=["kv_cache"])
+        self._last_loaded_step = self.state.global_step
+        engine.temperature, engine.enable_sleep_mode = temperature, False
         try:
             yield lambda prompts: self._generate_single_turn(prompts, None, {}, 1)
         finally:
-            if config:
-                self.generation_config = config
-            if engine and held:
-                engine.temperature, engine.enable_sleep_mode = held
-                engine.llm.sleep(level=2)
-                engine._llm_weights_sleeping = True
+            engine.temperature, engine.enable_sleep_mode = held
+            engine.llm.sleep(level=2)
+            engine._llm_weights_sleeping = True
 
     @contextmanager
     def _generating(self) -> Iterator[PreTrainedModel]:

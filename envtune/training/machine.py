@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from peft import LoraConfig
     from transformers import PreTrainedModel
 
-SAMPLERS = ("cached", "continuous", "vllm")
+SAMPLERS = ("cached", "vllm")
 OPTIMIZERS = ("adamw", "paged_adamw_8bit")
 TRACKERS = ("trackio", "tensorboard")
 LORA_ALPHA = 2
@@ -40,16 +40,14 @@ class Machine:
     max_rows: int = 64
     """Episodes in flight at once."""
     sampler: str = "cached"
-    """`cached`: `policy.generate` on the training weights. `continuous`: transformers' continuous batching. `vllm`:
-    colocated, tensor parallel 1, asleep while weights are updated."""
+    """`cached`: `policy.generate` on the training weights. `vllm`: colocated, tensor parallel 1, asleep while weights
+    are updated."""
     bf16: bool = False
     gradient_checkpointing: bool = False
     nf4: bool = False
     """The frozen base in 4 bits, under an adapter (`Stage.lora_rank`)."""
     optimizer: str = "adamw"
     """`adamw` or `paged_adamw_8bit`. The latter's states need a quarter and move to the CPU when memory runs out."""
-    liger: bool = False
-    """Liger's kernels for the layers. Even without them the loss is computed in chunks of the vocabulary."""
     vllm_memory: float = 0.3
     """Share of the GPU that vLLM may fill with its weights and cache while it is awake."""
     keep_rollouts: int = 0
@@ -80,11 +78,6 @@ class Machine:
             )
         if unknown := [name for name in self.report_to if name not in TRACKERS]:
             raise ValueError(f"unknown tracker {unknown[0]!r}; known: {', '.join(map(repr, TRACKERS))}")
-        if self.sampler == "continuous" and self.bf16:
-            raise ValueError(
-                "sampler 'continuous' with bf16: TRL 1.16 turns the weights in training into bfloat16 for good, and "
-                "small updates are lost; use sampler 'cached' or 'vllm'"
-            )
         if self.nf4 and self.sampler != "cached":
             raise ValueError(
                 f"nf4 with sampler {self.sampler!r}: an adapter on a base of 4 bits cannot be merged into the weights "
@@ -125,10 +118,6 @@ def fit(stage: Stage, machine: Machine, sharded: str) -> None:
             "share weights would wait for each other forever; use sampler 'vllm'",
         ),
         (
-            machine.sampler == "continuous" and sharded != "none",
-            "sampler 'continuous' would gather the sharded weights for every message; use 'vllm'",
-        ),
-        (
             isinstance(stage, PPOStage) and sharded != "none",
             "PPO does not shard its critic; launch it as data-parallel",
         ),
@@ -151,14 +140,12 @@ def require(stage: Stage, machine: Machine) -> None:
     sharded, gpu = sharding(), torch.cuda.is_available()
     fit(stage, machine, sharded)
     problems = [
-        (machine.liger and not gpu, "liger needs an NVIDIA GPU (its kernels are written in Triton); set liger: false"),
         (machine.sampler == "vllm" and not gpu, "sampler 'vllm' needs an NVIDIA GPU; without one use 'cached'"),
         *(
             (wanted and find_spec(package) is None, f"{name} needs the package {package}: {install_command(package)}")
             for wanted, name, package in (
                 (machine.nf4, "nf4", "bitsandbytes"),
                 (machine.optimizer != "adamw", machine.optimizer, "bitsandbytes"),
-                (machine.liger, "liger", "liger_kernel"),
                 (machine.sampler == "vllm", "sampler 'vllm'", "vllm"),
                 ("tensorboard" in machine.report_to, "tensorboard", "tensorboard"),
                 (sharded == "zero", "ZeRO-3", "deepspeed"),

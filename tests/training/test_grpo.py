@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
@@ -220,9 +221,16 @@ def test_an_engine_that_writes_whole_messages_plays_the_same_rollouts():
     assert [r.episode for r in whole] == [r.episode for r in cached]
 
 
-def test_trls_own_generation_is_such_an_engine(tmp_path):
+def test_trls_own_generation_is_such_an_engine(tmp_path, monkeypatch):
     trainer = make(tmp_path)
-    trainer.machine = replace(trainer.machine, sampler="vllm")  # the backend that asks TRL, here on transformers
+
+    @contextmanager
+    def through_trl(temperature):  # as with vLLM, but TRL generates with transformers
+        yield TurnEngine(
+            lambda prompts: trainer._generate_single_turn(prompts, None, {}, 1), trainer._chat.stop_ids, 2048
+        )
+
+    monkeypatch.setattr(trainer, "_backend", through_trl)
     batch = generated(trainer)
     assert int(loss_mask(batch).sum()) == trainer._step_numbers["tokens/sampled"]
     assert trainer._step_numbers["cut_rate"] > 0

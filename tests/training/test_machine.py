@@ -158,13 +158,6 @@ def test_gradients_reach_the_first_layer_through_four_bits_after_sampling(policy
     assert reached() == before
 
 
-@pytest.mark.slow
-@pytest.mark.xdist_group("machine")
-def test_continuous_batching_plays_and_learns(policy, tmp_path):
-    result, _ = run(policy, tmp_path, replace(STAGE, steps=1), replace(BASE, sampler="continuous"))
-    assert result.lines()[-1]["tokens/sampled"] > 0
-
-
 @pytest.mark.xdist_group("machine")
 def test_tensorboard_takes_the_same_numbers(policy, tmp_path):
     pytest.importorskip("tensorboard")
@@ -180,7 +173,6 @@ def test_tensorboard_takes_the_same_numbers(policy, tmp_path):
     ("values", "says"),
     [
         ({"sampler": "vllm-server"}, "mixes up ragged multi-turn rollouts"),
-        ({"sampler": "continuous", "bf16": True}, "bfloat16 for good"),
         ({"sampler": "vllm", "nf4": True}, "cannot be merged"),
         ({"optimizer": "sgd"}, "unknown optimizer 'sgd'; known: 'adamw', 'paged_adamw_8bit'"),
         ({"report_to": "wandb"}, "unknown tracker 'wandb'; known: 'trackio', 'tensorboard'"),
@@ -211,10 +203,8 @@ assert isinstance(PPO, PPOStage)
         (STAGE, {"nf4": True}, "none", "a base of 4 bits is not trained; set lora_rank"),
         (LORA, {"nf4": True}, "fsdp", "a base of 4 bits is not sharded"),
         (STAGE, {"sampler": "cached"}, "fsdp", "would wait for each other forever; use sampler 'vllm'"),
-        (STAGE, {"sampler": "continuous"}, "zero", "gather the sharded weights for every message"),
         (PPO, {}, "zero", "PPO does not shard its critic"),
         (STAGE, {}, "zero", "ZeRO-3 needs the package deepspeed"),
-        (STAGE, {"liger": True}, "none", "liger needs an NVIDIA GPU"),
         (STAGE, {"sampler": "vllm"}, "none", "sampler 'vllm' needs an NVIDIA GPU"),
     ],
 )

@@ -90,7 +90,7 @@ def test_every_field_of_a_machine_is_a_key(write, field):
         ({"machine": {"max_rows": "many"}}, "key 'machine': max_rows of a machine is 'many'; expected int"),
         ({"machine": {"sampler": "llama"}}, "key 'machine': unknown sampler 'llama'; known: 'cached'"),
         ({"machine": 3}, "key 'machine': got 3, expected a mapping"),
-        ({"schedule": {"every": 4}}, "key 'schedule': a schedule has no field 'every'; it has validate_every"),
+        ({"schedule": {"every": 4}}, "key 'schedule': a schedule has no field 'every'; did you mean 'save_every'?"),
         ({"schedule": {"validate_tasks": 0}}, "key 'schedule': "),
         ({"recipe": "laptpo"}, "key 'recipe': unknown recipe 'laptpo'; known: paper"),
         ({"override": {"stesp": 4}}, "key 'override': a stage has no field 'stesp'; did you mean 'steps'?"),
