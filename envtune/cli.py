@@ -87,7 +87,7 @@ def _check(params: Path, device: str) -> None:
     from envtune.workbook.plan import training_plan
 
     if device not in cost.DEVICES:
-        raise typer.BadParameter(f"unknown device {device!r}. Known devices: {', '.join(cost.DEVICES)}")
+        raise typer.BadParameter(f"unknown device {device!r}. Known: {', '.join(cost.DEVICES)}")
     _, plan = training_plan(params)
     check(plan, device=cost.DEVICES[device], echo=typer.echo)
 

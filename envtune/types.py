@@ -140,7 +140,7 @@ class Turn:
 
     @property
     def abstained(self) -> bool | None:
-        """Whether the agent refrained from calling tools; None in a turn that expects calls."""
+        """Whether the agent made no call. None in a turn that expects calls."""
         return None if self.expects_calls else not any(step.calls for step in self.steps)
 
 

@@ -133,7 +133,7 @@ def test_ranges_and_relations(e):
 
 
 def test_a_row_of_the_table_is_all_that_a_new_reward_needs(monkeypatch):
-    with pytest.raises(ValueError, match="reward 'mine' is unknown; known: syntax, progress, binary, execution"):
+    with pytest.raises(ValueError, match="reward 'mine' is unknown, known: syntax, progress, binary, execution"):
         Stage("s", "mine", steps=1, message_tokens=8, episode_tokens=80)
     monkeypatch.setitem(rewards.REWARDS, "mine", lambda episode: 0.25)
     e = episode(turn(ok(), ANSWER))

@@ -65,12 +65,12 @@ def verdicts(
 
 def _await_start(connection: Connection) -> None:
     if not connection.poll(START_SECONDS):
-        raise ChildProcessError(f"the official checker did not start within {START_SECONDS:g} s; try again")
+        raise ChildProcessError(f"the official checker did not start within {START_SECONDS:g} s. Try again")
     try:
         connection.recv_bytes()
     except EOFError:
         raise ChildProcessError(
-            "the process of the official checker died at its start; `envtune doctor` checks the installation"
+            "the process of the official checker died at its start. `envtune doctor` checks the installation"
         ) from None
 
 

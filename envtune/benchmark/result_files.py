@@ -90,14 +90,14 @@ def read_results(path: Path | str, tasks: Sequence[Task], partial: bool = False)
     by_id = {task.id: task for task in tasks}
     found = [_entry(f"{file}, line {i}", line, by_id) for file in files for i, line in enumerate(_lines(file), 1)]
     if not found:
-        raise ValueError(f"{path}: no entry in it; generate the results again")
+        raise ValueError(f"{path}: no entry in it. Generate the results again")
     twice = [task_id for task_id, n in Counter(entry.task_id for entry in found).items() if n > 1]
     if twice:
-        raise ValueError(f"{path}: {twice[0]} is there more than once; give the results of one run")
+        raise ValueError(f"{path}: {twice[0]} is there more than once. Give the results of one run")
     if not partial:
         _check_whole(path, [by_id[entry.task_id] for entry in found])
     if _prompted(found):
-        raise ValueError(f"{path}: calls as Python expressions, from a prompting handler; only native calls are read")
+        raise ValueError(f"{path}: calls as Python expressions, from a prompting handler. Only native calls are read")
     return found
 
 
@@ -154,12 +154,12 @@ def _entry(where: str, line: str, by_id: Mapping[str, Task]) -> Entry:
         content = json.loads(line)
         task_id, result = content["id"], content["result"]
     except (ValueError, RecursionError):
-        raise ValueError(f"{where}: not complete JSON (half a result file?); generate this entry again") from None
+        raise ValueError(f"{where}: not complete JSON (half a result file?). Generate this entry again") from None
     except (KeyError, TypeError):
         raise ValueError(f'{where}: not an entry with "id" and "result"') from None
     if not isinstance(task_id, str) or task_id not in by_id:
         raise ValueError(
-            f"{where}: unknown instance {task_id!r}; known are the benchmark's {len(by_id)} multi-turn ones"
+            f"{where}: unknown instance {task_id!r}. Known are the benchmark's {len(by_id)} multi-turn ones"
         )
     if isinstance(result, str):
         return Entry(task_id, None)

@@ -59,7 +59,7 @@ def build(
         ValueError: `minutes` is not positive.
     """
     if minutes <= 0:
-        raise ValueError(f"minutes is {minutes}; it must be positive")
+        raise ValueError(f"minutes is {minutes}. It must be positive")
     begin = time.perf_counter()
     tokens = int(minutes * TOKENS_PER_MINUTE)
     tokenizer = make_tokenizer(words())

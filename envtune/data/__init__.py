@@ -40,9 +40,9 @@ def load_tasks(
         make = synth.load if source == "synth" else synth.chains
         return make(64 if n is None else n, split or "train", seed, [c for c in Category if c in wanted])
     if source != "bfcl":
-        raise ValueError(f"unknown task source {source!r}; known: 'bfcl', 'synth', 'chains'")
+        raise ValueError(f"unknown task source {source!r}. Known: 'bfcl', 'synth', 'chains'")
     if n is not None or seed:
-        raise ValueError("n and seed are for procedural tasks ('synth', 'chains'); leave them out for 'bfcl'")
+        raise ValueError("n and seed are for procedural tasks ('synth', 'chains'). Leave them out for 'bfcl'")
     return [task for task in select(bfcl.load(), split or "all") if task.category in wanted]
 
 
@@ -52,5 +52,5 @@ def _categories(names: Iterable[str] | None) -> set[Category]:
     names = [names] if isinstance(names, str) else list(names)
     unknown = [name for name in names if name not in set(Category)]
     if unknown or not names:
-        raise ValueError(f"unknown categories {unknown}; known: {', '.join(Category)}")
+        raise ValueError(f"unknown categories {unknown}. Known: {', '.join(Category)}")
     return {Category(name) for name in names}

@@ -95,7 +95,7 @@ def package_dir() -> Path:
     spec = importlib.util.find_spec("bfcl_eval")
     if spec is None or spec.origin is None:
         raise ModuleNotFoundError(
-            f"the benchmark package bfcl-eval is not installed; install it with: {INSTALL_COMMAND}"
+            f"the benchmark package bfcl-eval is not installed. Install it with: {INSTALL_COMMAND}"
         )
     return Path(spec.origin).parent
 
@@ -178,7 +178,7 @@ def make_task(
             (turn index -> tool names), `excluded_function` and `kinds` (procedural tasks only).
         ground_truth: per turn, calls such as `"cd(folder='document')"`.
         docs: per simulator class, the lines of its tool document.
-        schema: makes the schema of a tool from its document and a note; default: `tool_schema`.
+        schema: makes the schema of a tool from its document and a note. Default: `tool_schema`.
     """
     schema = schema or tool_schema
     documents = {doc["name"]: doc for cls in entry["involved_classes"] for doc in docs[cls]}
@@ -203,7 +203,7 @@ def _category(task_id: str) -> Category:
     stem = task_id.rsplit("_", 1)[0]
     found = [category for category in Category if stem.endswith(f"_{category}")]
     if not found:
-        raise ValueError(f"task id {task_id!r} names no category; known: {', '.join(Category)}")
+        raise ValueError(f"task id {task_id!r} names no category. Known: {', '.join(Category)}")
     return found[0]
 
 
@@ -271,13 +271,13 @@ def _read(root: Path, name: str) -> bytes:
         content = path.read_bytes()
     except FileNotFoundError:
         raise FileNotFoundError(
-            f"benchmark file {path} is missing (expected SHA-256 {SHA256[name]}); reinstall with: {INSTALL_COMMAND}"
+            f"benchmark file {path} is missing (expected SHA-256 {SHA256[name]}). Reinstall with: {INSTALL_COMMAND}"
         ) from None
     found = hashlib.sha256(content).hexdigest()
     if found != SHA256[name]:
         raise ValueError(
             f"benchmark file {path} was changed or truncated: expected SHA-256 {SHA256[name]}, found {found} "
-            f"({len(content)} bytes); reinstall with: {INSTALL_COMMAND}"
+            f"({len(content)} bytes). Reinstall with: {INSTALL_COMMAND}"
         )
     return content
 

@@ -39,7 +39,7 @@ def split_numbers(split: str) -> frozenset[int]:
     try:
         split = Split(split)
     except ValueError:
-        raise ValueError(f"unknown split {split!r}; known: {', '.join(Split)}") from None
+        raise ValueError(f"unknown split {split!r}. Known: {', '.join(Split)}") from None
     numbers = list(range(N_NUMBERS))
     random.Random(SPLIT_SEED).shuffle(numbers)
     train_end, val_end = SIZES["train"], SIZES["train"] + SIZES["val"]
@@ -76,7 +76,7 @@ def spread(tasks: Sequence[Task], limit: int | None) -> list[Task]:
     if limit is None or limit >= len(tasks):
         return list(tasks)
     if limit < 1:
-        raise ValueError(f"limit is {limit}; it must be at least 1, or None for all tasks")
+        raise ValueError(f"limit is {limit}. It must be at least 1, or None for all tasks")
     return [tasks[i * len(tasks) // limit] for i in range(limit)]
 
 

@@ -131,9 +131,9 @@ def _chain(kind: Kind, split: str, category: Category, number: int) -> Task:
 
 def _check(n: int, split: str, seed: int) -> None:
     if split not in SPLITS:
-        raise ValueError(f"unknown split {split!r} of procedural tasks; known: {', '.join(SPLITS)}")
+        raise ValueError(f"unknown split {split!r} of procedural tasks. Known: {', '.join(SPLITS)}")
     if not 0 <= n <= SEED_STRIDE or seed < 0:
-        raise ValueError(f"n is {n} and seed is {seed}; n must be 0 to {SEED_STRIDE} and seed not negative")
+        raise ValueError(f"n is {n} and seed is {seed}: n must be 0 to {SEED_STRIDE} and seed not negative")
 
 
 def _allowed(split: str, names: Iterable[str] | None) -> list[Kind]:
@@ -142,7 +142,7 @@ def _allowed(split: str, names: Iterable[str] | None) -> list[Kind]:
         return [kind for kind in held.values() if not kind.half]
     names = list(names)
     if unknown := [name for name in names if name not in held]:
-        raise ValueError(f"unknown kinds {unknown} in split {split!r}; known: {', '.join(held)}")
+        raise ValueError(f"unknown kinds {unknown} in split {split!r}. Known: {', '.join(held)}")
     return [held[name] for name in names]
 
 

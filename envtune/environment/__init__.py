@@ -1,4 +1,4 @@
-"""Chapter 2: the environment. `ToolUseEnv` plays one task; `replay` plays given calls."""
+"""Chapter 2: the environment. `ToolUseEnv` plays one task, `replay` plays given calls."""
 
 from envtune.environment.env import Observation, ToolUseEnv, replay
 from envtune.environment.hints import Hint, Strength, hint

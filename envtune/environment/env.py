@@ -160,7 +160,7 @@ class ToolUseEnv:
             RuntimeError: the episode is over.
         """
         if self.done:
-            raise RuntimeError(f"the episode of task {self.task.id} is over ({self._stop}); call reset() to play again")
+            raise RuntimeError(f"the episode of task {self.task.id} is over ({self._stop}). Call reset() to play again")
         reply = parse_reply(text)
         text = text.encode("utf-8", "replace").decode()  # a lone surrogate cannot be written to any file
         if reply.calls:
@@ -179,7 +179,7 @@ class ToolUseEnv:
         return Observation(messages, self._tools(), self.done)
 
     def _perform(self, calls: tuple[ToolCall, ...], text: str | None = None) -> tuple[ToolResult, ...]:
-        """Run the calls of one step; without `text`, it is what an agent would have written."""
+        """Run the calls of one step. Without `text`, the step has the text that an agent would have written."""
         results = tuple([self._run(call) for call in calls])
         kind = StepKind.TOOL_OK
         for result in results:
@@ -292,8 +292,8 @@ def replay(
 
     Args:
         task: the instance.
-        turns: per turn, its steps; per step, its calls. Each turn ends with an answer; steps without a call are
-            skipped, as the official runner skips them. Fewer turns than the task has: the episode counts as aborted.
+        turns: calls by turn and step. Each turn ends with an answer. Steps without a call are skipped, as in the
+            official runner. Fewer turns than the task has: the episode counts as aborted.
         rules, seed, changes: as in `ToolUseEnv`. Without `rules`, steps have no limit, as in the official checker.
 
     Raises:
@@ -317,7 +317,7 @@ _SILENCE = Step(StepKind.ANSWER, "")
 
 
 def _written(calls: tuple[ToolCall, ...], results: tuple[ToolResult, ...]) -> str:
-    """The message that asks for these calls; empty where a guard found that no JSON message can."""
+    """The message that asks for these calls. Empty where a guard found that no JSON message can."""
     try:
         for call, result in zip(calls, results, strict=True):
             if result.guarded:

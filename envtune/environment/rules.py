@@ -161,7 +161,7 @@ def rules_of(rules: Rules | str | None = None, **changes: Any) -> Rules:
     """
     if isinstance(rules, str):
         if rules not in PROTOCOLS:
-            raise ValueError(f"unknown protocol {rules!r}. Known protocols: {', '.join(PROTOCOLS)}")
+            raise ValueError(f"unknown protocol {rules!r}. Known: {', '.join(PROTOCOLS)}")
         rules = PROTOCOLS[rules]
     if "hints" in changes:
         hints = changes.pop("hints")
@@ -170,7 +170,7 @@ def rules_of(rules: Rules | str | None = None, **changes: Any) -> Rules:
         return rules or DEFAULT
     known = [field.name for field in fields(Rules)]
     if unknown := [name for name in changes if name not in known]:
-        raise TypeError(f"there is no rule {unknown[0]!r}. Known rules: hints, {', '.join(known)}")
+        raise TypeError(f"there is no rule {unknown[0]!r}. Known: hints, {', '.join(known)}")
     changed = replace(rules or DEFAULT, **changes)
     return changed if changed == rules else replace(changed, name="", source="")
 

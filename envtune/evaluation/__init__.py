@@ -1,4 +1,4 @@
-"""Chapter 6: evaluation. `evaluate` plays a policy over tasks; `compare` sets two results side by side."""
+"""Chapter 6: evaluation. `evaluate` plays a policy on tasks, `compare` compares two results."""
 
 from envtune.evaluation.evaluate import evaluate, load_result
 from envtune.evaluation.result import Result, compare, comparison, readable

@@ -107,7 +107,7 @@ def compare(a: Runs, b: Runs, metric: str = "task_accuracy") -> Difference:
     Raises: ValueError: unknown metric, or runs whose protocol, data or tasks differ. The message names what differs.
     """
     if metric not in METRICS:
-        raise ValueError(f"unknown metric {metric!r}. Known metrics: {', '.join(METRICS)}")
+        raise ValueError(f"unknown metric {metric!r}. Known: {', '.join(METRICS)}")
     first, second = _listed(a), _listed(b)
     if found := [line for run in second for line in differences(first[0], run)]:
         raise ValueError(f"these runs cannot be compared: {'; '.join(dict.fromkeys(found))}")

@@ -43,7 +43,7 @@ def evaluate_samples(
     """
     policy = load(seed)
     if samples > 1 and "seed" not in policy.settings:
-        raise ValueError(f"policy {policy.name} answers the same every time; give it a temperature to sample from it")
+        raise ValueError(f"policy {policy.name} answers the same every time. Give it a temperature to sample from it")
     several = path is not None and samples > 1
     files = [path / f"sample-{i}.jsonl" if path and several else path for i in range(samples)]
     first = evaluate(policy, tasks, files[0], **options)
@@ -66,7 +66,7 @@ def load_runs(path: Path | str) -> list[Result]:
     for file, result in zip(files, results, strict=True):
         if _who(result) != _who(results[0]) or differences(results[0], result):
             raise ValueError(
-                f"{path} holds several runs, such as {files[0].name} and {file.name}; name one of the files"
+                f"{path} holds several runs, such as {files[0].name} and {file.name}. Name one of the files"
             )
     return results
 

@@ -23,7 +23,7 @@ def separation(better: Sequence[float], worse: Sequence[float]) -> float:
         ValueError: one side is empty.
     """
     if not len(better) or not len(worse):
-        raise ValueError(f"{len(better)} better and {len(worse)} worse episodes; give at least one of both")
+        raise ValueError(f"{len(better)} better and {len(worse)} worse episodes. Give at least one of both")
     difference = np.subtract.outer(np.asarray(better, dtype=float), np.asarray(worse, dtype=float))
     return float((difference > 0).mean() + 0.5 * (difference == 0).mean())
 

@@ -97,7 +97,7 @@ def paired_difference(a: Sequence[float], b: Sequence[float], clusters: Sequence
         ValueError: no values, or lengths that differ.
     """
     if len(a) != len(b):
-        raise ValueError(f"{len(a)} values cannot be paired with {len(b)}; evaluate both runs on the same tasks")
+        raise ValueError(f"{len(a)} values cannot be paired with {len(b)}. Evaluate both runs on the same tasks")
     differences = np.asarray(a, dtype=np.float64) - np.asarray(b, dtype=np.float64)
     estimate = cluster_mean(differences.tolist(), clusters)
     sums, _ = _per_cluster(differences[None], clusters)
@@ -109,7 +109,7 @@ def _per_cluster(columns: Floats, clusters: Sequence[int]) -> tuple[Floats, Floa
     """Sums (columns, clusters) and task counts (clusters) from columns (columns, tasks)."""
     n = columns.shape[-1]
     if n == 0 or len(clusters) != n:
-        raise ValueError(f"{n} values with {len(clusters)} cluster numbers; give one number per value, at least one")
+        raise ValueError(f"{n} values with {len(clusters)} cluster numbers. Give one number per value, at least one")
     _, index = np.unique(np.asarray(clusters), return_inverse=True)
     counts = np.bincount(index).astype(np.float64)
     return np.stack([np.bincount(index, weights=column) for column in columns]), counts

@@ -159,7 +159,7 @@ class MCPGymEnv(gymnasium.Env[str, str]):
             RuntimeError: no episode has begun.
         """
         if self._env is None:
-            raise RuntimeError("no episode has begun; call reset() first")
+            raise RuntimeError("no episode has begun. Call reset() first")
         return self._env
 
     def reset(self, *, seed: int | None = None, options: JSON | None = None) -> tuple[str, JSON]:
@@ -193,11 +193,11 @@ class MCPGymEnv(gymnasium.Env[str, str]):
 
     def _choose(self, options: JSON) -> Task:
         if unknown := options.keys() - {"task_id"}:
-            raise ValueError(f"unknown option {sorted(unknown)[0]!r}; known: 'task_id'")
+            raise ValueError(f"unknown option {sorted(unknown)[0]!r}. Known: 'task_id'")
         if "task_id" not in options:
             return self._tasks[int(self.np_random.integers(len(self._tasks)))]
         if options["task_id"] not in self._by_id:
-            raise ValueError(f"unknown task {options['task_id']!r}; this environment has {len(self._tasks)} tasks")
+            raise ValueError(f"unknown task {options['task_id']!r}. This environment has {len(self._tasks)} tasks")
         return self._by_id[options["task_id"]]
 
     def _open(self, task: Task) -> MCPTools:

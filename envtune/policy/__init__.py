@@ -1,4 +1,4 @@
-"""Who acts: scripted agents and language models, here or behind a server. `load_policy` is the one way in."""
+"""Agents: scripted ones and language models, here or behind a server. `load_policy` makes them all."""
 
 from __future__ import annotations
 
@@ -23,16 +23,13 @@ def load_policy(
 ) -> Policy:
     """The agent that `spec` names.
 
-    Args:
-        spec: `"tiny"`, the shipped language model; the folder of a checkpoint, such as
-            `"results/tiny/05_stage2_training/policy"`, or of a PEFT adapter, whose base is a folder or on the hub; the
-            name of a model on the hub, such as `"Qwen/Qwen3-4B"`; the address of an OpenAI-compatible server, such as
-            `"http://localhost:8000/v1"`; or a scripted agent: `"oracle"`, `"silent"`, `"noisy"`, or `"noisy:LEVEL"`
-            with the share of disturbed calls.
-        seed: of the agent's own randomness, if it has any.
-        name: what a language model is called in tables and files; default: after its folder.
-        temperature: of a language model's sampling; 0 is greedy.
-        endpoint: of a server only: `model` and more, see `policy.endpoint.Endpoint`.
+    Args: spec: one of: `"tiny"`, the shipped language model. The folder of a checkpoint, such as
+        `"results/tiny/05_stage2_training/policy"`, or of a PEFT adapter, whose base is a folder or on the hub. A model
+        on the hub, such as `"Qwen/Qwen3-4B"`. The address of an OpenAI-compatible server, such as
+        `"http://localhost:8000/v1"`. A scripted agent: `"oracle"`, `"silent"`, `"noisy"`, or `"noisy:LEVEL"` with the
+        share of disturbed calls. seed: of the agent's own randomness, if it has any. name: a language model's name in
+        tables and files. Default: after its folder. temperature: of a language model's sampling. 0 is greedy. endpoint:
+        of a server only: `model` and more, see `policy.endpoint.Endpoint`.
 
     Raises:
         ValueError: unknown agent, `endpoint` options without a server, a level that is not a number from 0 to 1, or a
@@ -45,7 +42,7 @@ def load_policy(
 
         return Endpoint(spec, seed=seed, temperature=temperature, **endpoint)
     if endpoint:
-        raise ValueError(f"{', '.join(endpoint)}: for a server only, such as http://localhost:8000/v1; got {spec!r}")
+        raise ValueError(f"{', '.join(endpoint)}: for a server only, such as http://localhost:8000/v1, got {spec!r}")
     if spec == "oracle":
         return Oracle()
     if spec == "silent":
@@ -57,7 +54,7 @@ def load_policy(
     if spec == "tiny" or "/" in spec or local_folder(spec):
         return _language_policy(spec, seed, name, temperature)
     raise ValueError(
-        f"unknown policy {spec!r}; known: 'oracle', 'silent', 'noisy', 'noisy:LEVEL' (such as 'noisy:0.3'), 'tiny', "
+        f"unknown policy {spec!r}. Known: 'oracle', 'silent', 'noisy', 'noisy:LEVEL' (such as 'noisy:0.3'), 'tiny', "
         "the folder of a checkpoint, a hub name such as 'Qwen/Qwen3-4B', or a server such as 'http://localhost:8000/v1'"
     )
 
@@ -94,4 +91,4 @@ def _level(spec: str, level: str) -> float:
     try:
         return float(level)
     except ValueError:
-        raise ValueError(f"policy {spec!r}: {level!r} is not a number; write for example 'noisy:0.3'") from None
+        raise ValueError(f"policy {spec!r}: {level!r} is not a number. Write for example 'noisy:0.3'") from None

@@ -145,7 +145,7 @@ def _download(spec: str, revision: str | None) -> str:
         return str(snapshot_download(spec, revision=revision, allow_patterns=list(PATTERNS)))
     except (OSError, HfHubHTTPError, HFValidationError, ValueError) as error:
         raise CheckpointError(
-            f"the model {spec!r} cannot be loaded from the Hugging Face hub ({type(error).__name__}); check the name "
+            f"the model {spec!r} cannot be loaded from the Hugging Face hub ({type(error).__name__}). Check the name "
             "and the connection, or give a local folder"
         ) from None
 
@@ -159,7 +159,7 @@ def _check(folder: Path) -> _Files:
     config = _read_json(folder / ADAPTER)
     base, revision = (config.pop(key, None) for key in ("base_model_name_or_path", "revision"))
     if not base or not isinstance(base, str):
-        raise CheckpointError(f"{folder / ADAPTER} names no base model; set base_model_name_or_path there")
+        raise CheckpointError(f"{folder / ADAPTER} names no base model. Set base_model_name_or_path there")
     try:
         model = folder_of(base, revision)
         tokenizer = folder if all((folder / name).is_file() for name in TOKENIZER) else model
@@ -170,7 +170,7 @@ def _check(folder: Path) -> _Files:
         weights = (*_weights(model, "model.safetensors"), *weights)
     except CheckpointError as error:
         raise CheckpointError(
-            f"the base model of the adapter {folder}: {error}; correct base_model_name_or_path in {ADAPTER}"
+            f"the base model of the adapter {folder}: {error}. Correct base_model_name_or_path in {ADAPTER}"
         ) from None
     return _Files(model, tokenizer, weights, folder, base, config)
 
@@ -240,7 +240,7 @@ def _merge(model: PreTrainedModel, adapter: Path) -> PreTrainedModel:
         raise CheckpointError(f"the adapter {adapter} does not fit its base model: {_first_line(error)}") from None
     if not hasattr(whole, "merge_and_unload"):
         raise CheckpointError(
-            f"the adapter {adapter} is of type {config.peft_type.value}, which cannot be merged; use a LoRA adapter"
+            f"the adapter {adapter} is of type {config.peft_type.value}, which cannot be merged. Use a LoRA adapter"
         )
     for what, names in (("lacks", found.missing_keys), ("has, unlike its base,", found.unexpected_keys)):
         if names:

@@ -91,7 +91,7 @@ class Endpoint:
         key_variable: str = KEY_VARIABLE,
     ) -> None:
         if not model:
-            raise ValueError(f"no model of {url} is named; give its name on the server: model=..., or --model")
+            raise ValueError(f"no model of {url} is named. Give its name on the server: model=..., or --model")
         if min(concurrency, message_tokens, timeout) <= 0 or temperature < 0:
             raise ValueError(
                 f"concurrency {concurrency}, message_tokens {message_tokens} and timeout {timeout} must be above 0, "
@@ -99,7 +99,7 @@ class Endpoint:
             )
         key = os.environ.get(key_variable, "").strip()
         if not (key.isascii() and key.isprintable()):
-            raise ValueError(f"the key in {key_variable} is not one line of plain characters; set it again")
+            raise ValueError(f"the key in {key_variable} is not one line of plain characters. Set it again")
         self.name = model.rstrip("/").rsplit("/", 1)[-1]
         self._template = _Template(tokenizer) if tokenizer else None
         self._seed, self._key_variable = seed, key_variable
@@ -194,7 +194,7 @@ class Endpoint:
         except ValueError:
             answer = None
         if not isinstance(answer, dict):
-            raise EndpointError(f"{self._url}{path} does not answer with JSON; check that the address ends in /v1")
+            raise EndpointError(f"{self._url}{path} does not answer with JSON. Check that the address ends in /v1")
         return answer
 
     def _failure(self, response: httpx.Response) -> Exception:
@@ -234,7 +234,7 @@ class _Template:
         self._tokenizer: Any = load_tokenizer(spec)
         if not self._tokenizer.chat_template:
             raise CheckpointError(
-                f"the tokenizer of {spec!r} has no chat template; give no tokenizer, and the server renders"
+                f"the tokenizer of {spec!r} has no chat template. Give no tokenizer, and the server renders"
             )
         self.digest = hashlib.sha256(str(self._tokenizer.chat_template).encode()).hexdigest()[:16]
 
@@ -335,7 +335,7 @@ def _text_of(answer: JSON, url: str) -> str:
         cut = choice.get("finish_reason") == "length"
     except (KeyError, IndexError, TypeError, AttributeError) as error:
         raise EndpointError(
-            f"{url} does not answer as the OpenAI API does ({_words(error)}); check that it is a model server"
+            f"{url} does not answer as the OpenAI API does ({_words(error)}). Check that it is a model server"
         ) from None
     return text + CUT_OFF if cut else text
 

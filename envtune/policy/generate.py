@@ -90,7 +90,7 @@ class Sampler:
 
     def __init__(self, model: PreTrainedModel, stop_ids: Iterable[int], *, temperature: float = 1.0) -> None:
         if temperature < 0:
-            raise ValueError(f"temperature is {temperature}; it must be at least 0")
+            raise ValueError(f"temperature is {temperature}. It must be at least 0")
         self._model: Any = model
         self._stop = frozenset(stop_ids)
         self._temperature = temperature
@@ -273,8 +273,8 @@ def _batches(rows: Sequence[Row]) -> list[list[Row]]:
 def _cache_for(model: PreTrainedModel) -> SlotCache:
     config = model.config.get_text_config()
     if any(kind != "full_attention" for kind in getattr(config, "layer_types", None) or []):
-        raise ValueError(f"{config.model_type}: some layers do not attend to the whole sequence; use another model")
+        raise ValueError(f"{config.model_type}: some layers do not attend to the whole sequence. Use another model")
     if (attention := config._attn_implementation) not in ("sdpa", "eager"):
-        raise ValueError(f"attention {attention!r} cannot be sampled; load the model with attn_implementation='sdpa'")
+        raise ValueError(f"attention {attention!r} cannot be sampled. Load the model with attn_implementation='sdpa'")
     head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     return SlotCache(config.num_hidden_layers, config.num_key_value_heads, head_dim, model.dtype, model.device)

@@ -62,13 +62,13 @@ class Noise:
     def __post_init__(self) -> None:
         for field in fields(self):
             if not 0 <= (rate := getattr(self, field.name)) <= 1:
-                raise ValueError(f"noise rate {field.name} is {rate}; it must be a probability, from 0 to 1")
+                raise ValueError(f"noise rate {field.name} is {rate}. It must be a probability, from 0 to 1")
 
     @classmethod
     def level(cls, share: float) -> Noise:
         """Noise that hits about `share` (0 to 1) of the calls, spread evenly over the kinds of mistakes."""
         if not 0 <= share <= 1:
-            raise ValueError(f"noise level is {share}; it must be a share of the calls, from 0 to 1")
+            raise ValueError(f"noise level is {share}. It must be a share of the calls, from 0 to 1")
         mistakes = [field.name for field in fields(cls) if field.name not in ("recover", "parallel")]
         return cls(**{name: share / len(mistakes) for name in mistakes})
 

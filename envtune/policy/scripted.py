@@ -43,7 +43,7 @@ class Oracle:
 
     def __init__(self, max_steps: int = MAX_STEPS) -> None:
         if max_steps < 1:
-            raise ValueError(f"max_steps is {max_steps}; it must be at least 1")
+            raise ValueError(f"max_steps is {max_steps}. It must be at least 1")
         self.name = "oracle"
         self.settings: JSON = {"max_steps": max_steps}
         self.max_steps = max_steps

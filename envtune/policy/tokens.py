@@ -56,7 +56,7 @@ class ChatTokens:
     def __init__(self, tokenizer: PreTrainedTokenizerBase, stop_ids: Sequence[int] = ()) -> None:
         self.tokenizer: Any = tokenizer
         if not getattr(tokenizer, "chat_template", None):
-            raise TemplateError(f"the tokenizer {tokenizer.name_or_path!r} has no chat template; set its chat_template")
+            raise TemplateError(f"the tokenizer {tokenizer.name_or_path!r} has no chat template. Set its chat_template")
         self._dummy: list[Message] = [{"role": "user", "content": "dummy"}, _assistant(0)]
         before, said, _ = self._render(self._dummy).partition(_SAID.format(0))
         if not said:

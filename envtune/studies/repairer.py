@@ -67,7 +67,7 @@ class Repairer:
     def __init__(self, forget: float = 0.4, spoil: float = 0.4, seed: int = 0) -> None:
         for name, rate in (("forget", forget), ("spoil", spoil)):
             if not 0 <= rate <= 1:
-                raise ValueError(f"{name} is {rate}; it must be a probability, from 0 to 1")
+                raise ValueError(f"{name} is {rate}. It must be a probability, from 0 to 1")
         self.name = "repairer"
         self.settings: JSON = {"forget": forget, "spoil": spoil, "seed": seed}
         self.forget = forget

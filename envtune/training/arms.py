@@ -33,7 +33,7 @@ def arm(name: str, stages: Sequence[Stage]) -> tuple[Stage, ...]:
     Raises: ValueError: there is no such arm, or these stages cannot have it.
     """
     if name not in (*ARMS, *ALGORITHMS):
-        raise ValueError(f"unknown arm {name!r}. Known arms: {', '.join((*ARMS, *ALGORITHMS))}")
+        raise ValueError(f"unknown arm {name!r}. Known: {', '.join((*ARMS, *ALGORITHMS))}")
     if name in ALGORITHMS:
         return tuple(_with(name, stage) for stage in stages)
     if name == "none":

@@ -91,7 +91,7 @@ def bench(
         raise ValueError("bench step measures GRPO, but this recipe trains by PPO. Give a recipe with GRPO stages")
     model = cost.architecture(policy)
     if model is None:
-        raise ValueError(f"the sizes of {policy!r} are not known. Known policies: {', '.join(cost.ARCHITECTURES)}")
+        raise ValueError(f"the sizes of {policy!r} are not known. Known: {', '.join(cost.ARCHITECTURES)}")
     require(chosen, machine)
     known = policy == TINY or local_folder(policy) is not None
     if not known and not torch.cuda.is_available() and model.parameters > LARGEST_ON_CPU:

@@ -83,7 +83,7 @@ def grpo_config(
     if rows % at_once:
         raise ValueError(
             f"stage {stage.name}: {stage.prompts_per_step} prompts x {stage.num_generations} generations = {rows} rows "
-            f"do not divide into micro-batches of {at_once} (rows x processes); change micro_batch"
+            f"do not divide into micro-batches of {at_once} (rows x processes). Change micro_batch"
         )
     return _Config(
         output_dir=str(out),

@@ -67,21 +67,21 @@ class Machine:
                 "use 'vllm' (colocated)"
             )
         if self.sampler not in SAMPLERS:
-            raise ValueError(f"unknown sampler {self.sampler!r}; known: {', '.join(map(repr, SAMPLERS))}")
+            raise ValueError(f"unknown sampler {self.sampler!r}. Known: {', '.join(map(repr, SAMPLERS))}")
         if self.optimizer not in OPTIMIZERS:
-            raise ValueError(f"unknown optimizer {self.optimizer!r}; known: {', '.join(map(repr, OPTIMIZERS))}")
+            raise ValueError(f"unknown optimizer {self.optimizer!r}. Known: {', '.join(map(repr, OPTIMIZERS))}")
         if self.micro_batch < 1 or self.max_rows < 1:
-            raise ValueError(f"micro_batch is {self.micro_batch}, max_rows {self.max_rows}; both must be at least 1")
+            raise ValueError(f"micro_batch is {self.micro_batch}, max_rows {self.max_rows}. Both must be at least 1")
         if self.keep_rollouts < 0 or not 0 < self.vllm_memory < 1:
             raise ValueError(
                 f"keep_rollouts {self.keep_rollouts} must be at least 0, vllm_memory {self.vllm_memory} below 1"
             )
         if unknown := [name for name in self.report_to if name not in TRACKERS]:
-            raise ValueError(f"unknown tracker {unknown[0]!r}; known: {', '.join(map(repr, TRACKERS))}")
+            raise ValueError(f"unknown tracker {unknown[0]!r}. Known: {', '.join(map(repr, TRACKERS))}")
         if self.nf4 and self.sampler != "cached":
             raise ValueError(
                 f"nf4 with sampler {self.sampler!r}: an adapter on a base of 4 bits cannot be merged into the weights "
-                "that the engine wants; use sampler 'cached'"
+                "that the engine wants. Use sampler 'cached'"
             )
 
 
@@ -107,23 +107,23 @@ def fit(stage: Stage, machine: Machine, sharded: str) -> None:
         ValueError: one line with the reason and the way out.
     """
     problems = [
-        (machine.nf4 and not stage.lora_rank, "nf4: a base of 4 bits is not trained; set lora_rank in `override`"),
+        (machine.nf4 and not stage.lora_rank, "nf4: a base of 4 bits is not trained. Set lora_rank in `override`"),
         (
             machine.nf4 and sharded != "none",
-            "nf4: a base of 4 bits is not sharded; launch with params/accelerate/ddp-8gpu",
+            "nf4: a base of 4 bits is not sharded. Launch with params/accelerate/ddp-8gpu",
         ),
         (
             machine.sampler != "vllm" and sharded == "fsdp",
             f"sampler {machine.sampler!r} under FSDP: processes play episodes of different lengths, and processes that "
-            "share weights would wait for each other forever; use sampler 'vllm'",
+            "share weights would wait for each other forever. Use sampler 'vllm'",
         ),
         (
             isinstance(stage, PPOStage) and sharded != "none",
-            "PPO does not shard its critic; launch it as data-parallel",
+            "PPO does not shard its critic. Launch it as data-parallel",
         ),
         (
             isinstance(stage, PPOStage) and machine.sampler == "vllm",
-            "PPO with sampler 'vllm': TRL 1.16 would hand the critic over as a part of the policy; use 'cached'",
+            "PPO with sampler 'vllm': TRL 1.16 would hand the critic over as a part of the policy. Use 'cached'",
         ),
     ]
     _refuse(problems)
@@ -140,7 +140,7 @@ def require(stage: Stage, machine: Machine) -> None:
     sharded, gpu = sharding(), torch.cuda.is_available()
     fit(stage, machine, sharded)
     problems = [
-        (machine.sampler == "vllm" and not gpu, "sampler 'vllm' needs an NVIDIA GPU; without one use 'cached'"),
+        (machine.sampler == "vllm" and not gpu, "sampler 'vllm' needs an NVIDIA GPU. Without one use 'cached'"),
         *(
             (wanted and find_spec(package) is None, f"{name} needs the package {package}: {install_command(package)}")
             for wanted, name, package in (

@@ -88,7 +88,7 @@ class Plan:
         """
         found = [stage for stage in self.stages if name in (None, stage.name)]
         if not found:
-            raise ValueError(f"no stage {name!r}. Known stages: {', '.join(stage.name for stage in self.stages)}")
+            raise ValueError(f"no stage {name!r}. Known: {', '.join(stage.name for stage in self.stages)}")
         return found[-1]
 
     def to_json(self) -> JSON:

@@ -192,7 +192,7 @@ def recipe(name: str) -> Recipe:
         ValueError: no such recipe.
     """
     if name not in RECIPES:
-        raise ValueError(f"unknown recipe {name!r}. Known recipes: {', '.join(RECIPES)}")
+        raise ValueError(f"unknown recipe {name!r}. Known: {', '.join(RECIPES)}")
     return RECIPES[name]
 
 

@@ -88,7 +88,7 @@ def table_html(frame: pd.DataFrame, caption: str, formats: Mapping[str, Format])
     """
     missing = [column for column in formats if column not in frame.columns]
     if missing:
-        raise KeyError(f"formats: no column {missing[0]!r}; the table has {list(frame.columns)}")
+        raise KeyError(f"formats: no column {missing[0]!r}. The table has {list(frame.columns)}")
     columns = [_column(frame.iloc[:, i], formats.get(name)) for i, name in enumerate(frame.columns)]
     index = None if plain_index(frame) else [_label(key) for key in frame.index]
     return template("table.html").render(

@@ -163,7 +163,7 @@ def _require_all_cells(notebook: Path, executed: NotebookNode) -> None:
         stopped = [output.ename for output in cell.outputs if output.output_type == "error"]
         if stopped or cell.execution_count is None:
             reason = f"{stopped[0]} ended the notebook" if stopped else "was never run"
-            raise SeriesError(f"{_where(notebook, cell.source)}: {reason}; a notebook must run to its last cell")
+            raise SeriesError(f"{_where(notebook, cell.source)}: {reason}. A notebook must run to its last cell")
 
 
 def _where(notebook: Path, source: str) -> str:

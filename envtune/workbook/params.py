@@ -369,7 +369,7 @@ def resolve(notebooks: Mapping[Path, Chapter], values: Mapping[str, Any], source
 
 
 def validate(model: type[Common], values: Mapping[str, Any]) -> Common:
-    """`values` as an instance of `model`; a pydantic `ValidationError` if they are not one (see `explain`)."""
+    """`values` as an instance of `model`, or a pydantic `ValidationError` (see `explain`)."""
     return model.model_validate(dict(values))
 
 

@@ -74,7 +74,7 @@ def to_jsonable(value: Any) -> Any:
         return sorted(to_jsonable(item) for item in value)
     if hasattr(value, "tolist"):  # numpy and pandas scalars and arrays
         return to_jsonable(value.tolist())
-    raise TypeError(f"a value of type {type(value).__name__} cannot be written as JSON; convert it to numbers or text")
+    raise TypeError(f"a value of type {type(value).__name__} cannot be written as JSON. Convert it to numbers or text")
 
 
 def sha256_file(path: Path) -> str:
@@ -215,7 +215,7 @@ def _vectors() -> str:
 
 
 def _cpuinfo(field: str) -> str:
-    """A field of the first core; empty where the system does not say (all but Linux)."""
+    """A field of the first core. Empty on systems other than Linux."""
     if not CPUINFO.exists():
         return ""
     found = re.search(rf"^{field}\s*:\s*(.+)$", CPUINFO.read_text(), re.MULTILINE)

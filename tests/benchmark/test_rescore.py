@@ -129,7 +129,7 @@ def test_what_hangs_or_dies_has_no_verdict_and_the_next_one_has(by_id: dict[str,
 
 def test_a_checker_that_does_not_start_is_one_line(by_id: dict[str, Task], monkeypatch: pytest.MonkeyPatch) -> None:
     work = [(by_id["multi_turn_base_0"], [])]
-    with pytest.raises(OSError, match="died at its start; `envtune doctor`"):
+    with pytest.raises(OSError, match=r"died at its start\. `envtune doctor`"):
         next(verdicts(work, memory_mb=-(10**20)))
     monkeypatch.setattr("envtune.benchmark.confined.START_SECONDS", 0.0)
     with pytest.raises(OSError, match="did not start within 0 s"):

@@ -331,7 +331,7 @@ def test_no_answer_stands_twice(made):
 def test_kinds_can_be_chosen():
     tasks = synth.load(12, kinds=["engine_start", "navigate"], categories=[Category.BASE, Category.MISS_FUNC])
     assert {kind for task in tasks for kind in task.kinds} <= {"engine_start", "navigate", synth.WAIT}
-    with pytest.raises(ValueError, match=r"unknown kinds \['deep_cat'\] in split 'train'; known: cd_cat"):
+    with pytest.raises(ValueError, match=r"unknown kinds \['deep_cat'\] in split 'train'\. Known: cd_cat"):
         synth.load(1, kinds=["deep_cat"])
     with pytest.raises(ValueError, match="no miss_param task can be made from the kinds engine_start"):
         synth.load(1, categories=[Category.MISS_PARAM], kinds=["engine_start"])

@@ -94,7 +94,7 @@ def test_a_policy_is_judged_by_the_rules_it_was_trained_by(name):
 
 
 def test_what_does_not_fit_together_is_refused():
-    with pytest.raises(ValueError, match="unknown protocol 'bfcl'; known: bfcl_fc, t3rl, paper"):
+    with pytest.raises(ValueError, match=r"unknown protocol 'bfcl'\. Known: bfcl_fc, t3rl, paper"):
         play([small.task()], "bfcl")
     with pytest.raises(ValueError, match=r"temperature 0.7, protocol bfcl_fc at 0.001"):
         play([small.task()], "bfcl_fc", Recorder(settings={"temperature": 0.7}))
@@ -102,7 +102,7 @@ def test_what_does_not_fit_together_is_refused():
         evaluate(Recorder(), [small.task()], hints=True, progress=False)
     with pytest.raises(ValueError, match="reveal must be 'message'"):
         Rules(calls="tagged", reveal="recompile")
-    with pytest.raises(TypeError, match="no rule 'max_step'; known: hints, max_steps_per_turn"):
+    with pytest.raises(TypeError, match=r"no rule 'max_step'\. Known: hints, max_steps_per_turn"):
         rules_of(max_step=3)
     for wrong in ({"max_steps_per_turn": 0}, {"max_steps": 0}, {"hint_rate": 1.5}, {"reveal": "x"}, {"calls": "x"}):
         with pytest.raises(ValueError, match=next(iter(wrong))):

@@ -162,7 +162,7 @@ def test_compare_refuses(tasks: list[Task]) -> None:
     a, b = quick(Silent(), tasks[:2]), quick(Silent(), tasks[:3])
     with pytest.raises(ValueError, match="do not share their tasks: 1 are in one only, such as multi_turn_base_2"):
         compare(a, b)
-    with pytest.raises(ValueError, match="unknown metric 'acuracy'; known: task_accuracy, strict_task_acc"):
+    with pytest.raises(ValueError, match=r"unknown metric 'acuracy'\. Known: task_accuracy, strict_task_acc"):
         compare(a, a, "acuracy")
 
 
@@ -176,7 +176,7 @@ def test_refuses_wrong_arguments(tasks: list[Task], tmp_path: Path) -> None:
         quick(Silent(), [])
     with pytest.raises(ValueError, match="task multi_turn_base_0 is given more than once"):
         quick(Silent(), [tasks[0], tasks[1], tasks[0]])
-    with pytest.raises(ValueError, match="batch_size is 0; it must be at least 1"):
+    with pytest.raises(ValueError, match=r"batch_size is 0\. It must be at least 1"):
         quick(Silent(), tasks[:1], batch_size=0)
     with pytest.raises(ValueError, match="policy silent answered 1 of 2 chats"):
         quick(Short(), tasks[:2])

@@ -103,7 +103,7 @@ def test_killed_at_random_moments_and_resumed(tasks: list[Task], tmp_path: Path)
 
 @pytest.mark.slow
 def test_a_language_model_resumes_to_the_same_bytes(tasks: list[Task], tmp_path: Path) -> None:
-    """Its replies do not depend on who else is in the batch, which a resumed run composes anew."""
+    """Its replies do not depend on who else is in the batch, which differs in a resumed run."""
     path, few, policy = tmp_path / "run.jsonl", tasks[7::160], load_policy("tiny")
     evaluate(policy, few, path, batch_size=4, progress=False)
     whole = path.read_bytes()
@@ -118,7 +118,7 @@ def refused(some: list[Task], path: Path, message: str) -> None:
     before = path.read_bytes()
     with pytest.raises(ValueError, match=message) as caught:
         run(some, path)
-    assert "delete the file to start anew" in str(caught.value)
+    assert "delete the file to start again" in str(caught.value)
     assert path.read_bytes() == before
 
 
@@ -203,7 +203,7 @@ def test_refuses_another_file(some: list[Task], path: Path, content: bytes, mess
 
 def test_an_unfinished_file_is_no_result(path: Path, whole: bytes) -> None:
     path.write_bytes(whole[:-5])
-    with pytest.raises(ValueError, match="holds 15 of 16 tasks; run the same evaluation again to finish it"):
+    with pytest.raises(ValueError, match=r"holds 15 of 16 tasks\. Run the same evaluation again to finish it"):
         load_result(path)
     path.write_bytes(whole[:5])
     with pytest.raises(ValueError, match="no complete header line"):

@@ -68,7 +68,7 @@ def test_samples_are_resumed_and_loaded(some: list[Task], tmp_path: Path) -> Non
 
 
 def test_sampling_needs_a_seed(some: list[Task]) -> None:
-    with pytest.raises(ValueError, match="policy oracle answers the same every time; give it a temperature"):
+    with pytest.raises(ValueError, match=r"policy oracle answers the same every time\. Give it a temperature"):
         evaluate_samples(lambda seed: Oracle(), some, None, 2, progress=False)
     assert len(evaluate_samples(lambda seed: Oracle(), some, None, 1, progress=False)) == 1
 
@@ -89,7 +89,7 @@ def test_only_one_policy_is_held_at_a_time(some: list[Task]) -> None:
 def test_a_folder_of_several_runs_is_refused(some: list[Task], tmp_path: Path) -> None:
     for name, policy in (("a", Silent()), ("b", Oracle())):
         evaluate(policy, some[:2], tmp_path / f"{name}.jsonl", progress=False)
-    with pytest.raises(ValueError, match=r"holds several runs, such as a\.jsonl and b\.jsonl; name one of the files"):
+    with pytest.raises(ValueError, match=r"holds several runs, such as a\.jsonl and b\.jsonl\. Name one of the files"):
         load_runs(tmp_path)
     (tmp_path / "empty").mkdir()
     for path in (tmp_path / "empty", tmp_path / "none.jsonl"):

@@ -98,7 +98,7 @@ def test_a_real_difference_is_found() -> None:
 
 @pytest.mark.parametrize(("values", "clusters"), [([], []), ([1.0], []), ([1.0], [1, 2])])
 def test_refuses_what_does_not_fit(values: list[float], clusters: list[int]) -> None:
-    with pytest.raises(ValueError, match="cluster numbers; give one number per value, at least one"):
+    with pytest.raises(ValueError, match=r"cluster numbers\. Give one number per value, at least one"):
         cluster_mean(values, clusters)
 
 

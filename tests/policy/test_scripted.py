@@ -60,7 +60,7 @@ def test_oracle_stays_below_the_step_limit_in_a_long_turn(tasks: list[Task]) -> 
 
 
 def test_oracle_refuses_no_steps() -> None:
-    with pytest.raises(ValueError, match="max_steps is 0; it must be at least 1"):
+    with pytest.raises(ValueError, match=r"max_steps is 0\. It must be at least 1"):
         Oracle(0)
 
 
@@ -223,5 +223,5 @@ def test_load_policy_refuses(spec: str, message: str) -> None:
 
 
 def test_noise_refuses_what_is_no_probability() -> None:
-    with pytest.raises(ValueError, match="noise rate skip_call is 2; it must be a probability"):
+    with pytest.raises(ValueError, match=r"noise rate skip_call is 2\. It must be a probability"):
         Noise(skip_call=2)

@@ -40,7 +40,7 @@ def test_abrupt_gives_all_hints_for_half_of_the_hinted_steps(name):
 
 
 def test_unknown_arms_are_refused():
-    with pytest.raises(ValueError, match=r"unknown arm 'slow'; known: faded, none, abrupt"):
+    with pytest.raises(ValueError, match=r"unknown arm 'slow'\. Known: faded, none, abrupt"):
         arm("slow", RECIPES["laptop"].stages)
 
 
@@ -68,6 +68,6 @@ def test_ppo_is_the_recipe_and_grpo_plays_the_same_episodes():
     small = arm("grpo", [replace(ppo, prompts_per_step=2)])
     assert (small[0].prompts_per_step, small[0].num_generations) == (2, 2)
     with pytest.raises(
-        ValueError, match=r"arm 'ppo' takes a recipe for PPO, such as 'laptop-ppo'; stage syntax is not"
+        ValueError, match=r"arm 'ppo' needs a recipe for PPO, such as 'laptop-ppo', but stage syntax is not PPO"
     ):
         arm("ppo", recipe("laptop").stages)

@@ -104,7 +104,7 @@ def test_every_recipe_ends_as_it_is_judged():
         assert each.stages[-1].ends_without_hints
         assert all(stage.ends_without_hints == (stage.rate(stage.steps) == 0) for stage in each.stages)
     with pytest.raises(
-        ValueError, match=r"unknown recipe 'papers'; known: paper, t3rl, single, paper-no-hints, paper-binary, laptop"
+        ValueError, match=r"unknown recipe 'papers'\. Known: paper, t3rl, single, paper-no-hints, paper-binary, laptop"
     ):
         recipe("papers")
 
@@ -171,7 +171,7 @@ def test_stages_survive_json(name):
 def test_overriding_fields_of_all_stages():
     stages = override(recipe("laptop").stages, {"steps": 2, "num_generations": 4})
     assert {(stage.steps, stage.num_generations) for stage in stages} == {(2, 4)}
-    with pytest.raises(ValueError, match=r"a stage has no field 'step'; did you mean 'steps'\?"):
+    with pytest.raises(ValueError, match=r"a stage has no field 'step': did you mean 'steps'\?"):
         override(stages, {"step": 1})
     with pytest.raises(ValueError, match="steps is 0"):
         override(stages, {"steps": 0})

@@ -158,7 +158,7 @@ def test_a_killed_run_goes_on_bit_for_bit(policy, whole, tmp_path, when):
 
 def test_another_run_in_the_same_folder_is_refused(policy, tmp_path):
     run(policy, tmp_path, [replace(STAGE, steps=1)], schedule=Schedule(validate_every=0))
-    with pytest.raises(ValueError, match=r"holds another run: seed is 1, now 2; choose another folder"):
+    with pytest.raises(ValueError, match=r"holds another run: seed is 1, now 2\. Choose another folder"):
         run(policy, tmp_path, [replace(STAGE, steps=1)], schedule=Schedule(validate_every=0), seed=2)
 
 

@@ -81,7 +81,7 @@ def test_a_notebook_that_trains_has_the_plan_of_its_parameters(lab, shown, monke
     assert threads == [1]
     with pytest.raises(ParamsError, match="key 'machine': a machine has no field 'lanes'"):
         begin("04_stage1_training", **given | {"machine": {"lanes": 3}})
-    with pytest.raises(ParamsError, match=r"unknown key 'max_rows'; did you mean machine: \{max_rows: 3\}"):
+    with pytest.raises(ParamsError, match=r"unknown key 'max_rows': did you mean machine: \{max_rows: 3\}"):
         begin("04_stage1_training", **given, max_rows=3)
     other = begin("01_data_prep", **defaults("01_data_prep"))
     with pytest.raises(TypeError, match="01_data_prep trains nothing, so it has no plan"):
@@ -99,7 +99,7 @@ def test_an_unfinished_notebook_has_no_manifest(nb, lab):
 def test_outside_of_a_project_the_error_says_where_to_go(tmp_path, monkeypatch, shown):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("envtune.workbook.paths.__file__", str(tmp_path / "a/b/c.py"))
-    with pytest.raises(FileNotFoundError, match=r"holds both notebooks/ and params/; change into the project"):
+    with pytest.raises(FileNotFoundError, match=r"holds both notebooks/ and params/\. Change into the project"):
         begin(ALPHA, **PARAMETERS)
 
 
@@ -207,7 +207,7 @@ def test_finish_writes_nothing_that_is_not_json(nb):
 
 
 def test_inputs_are_recorded_and_must_be_there(nb, lab):
-    with pytest.raises(FileNotFoundError, match=r"'manifest\.json' of 01_alpha is missing; run that chapter first"):
+    with pytest.raises(FileNotFoundError, match=r"'manifest\.json' of 01_alpha is missing\. Run that chapter first"):
         begin(BETA, run="lab", results="results", seed=0, note="")
     nb.path("policy/weights.bin").write_bytes(b"w")
     nb.finish(headline="x", detail="y")

@@ -158,7 +158,7 @@ def test_a_local_base_is_not_given_away(tmp_path: Path) -> None:
 
 def test_no_trained_policy_is_one_line(tmp_path: Path) -> None:
     for run in (tmp_path, tmp_path / "none"):
-        with pytest.raises(SeriesError, match="has no trained policy; train one first"):
+        with pytest.raises(SeriesError, match=r"has no trained policy\. Train one first"):
             make_card(run)
     failed = runner.invoke(app, ["card", "no-such-run"])
     assert failed.exit_code == 1

@@ -96,7 +96,7 @@ def test_chapters_are_in_order_and_need_only_earlier_ones():
     names = [found.name for found in params.CHAPTERS]
     assert names == sorted(set(names))
     assert all(need in names[: names.index(found.name)] for found in params.CHAPTERS for need in found.needs)
-    with pytest.raises(ParamsError, match=r"unknown notebook '09_x'; the chapters are 01_data_prep"):
+    with pytest.raises(ParamsError, match=r"unknown notebook '09_x'\. The chapters are 01_data_prep"):
         chapter("09_x")
 
 
@@ -137,7 +137,10 @@ def test_a_file_lies_over_the_one_it_extends(tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "said"),
-    [("extends: other.yaml\n", "extend each other"), ("extends: [a]\n", "expected the name of a file beside this one")],
+    [
+        ("extends: other.yaml\n", "extend each other"),
+        ("extends: [a]\n", "expected the name of a file in the same folder"),
+    ],
 )
 def test_what_cannot_be_extended(tmp_path, text, said):
     (tmp_path / "one.yaml").write_text(text)

@@ -133,7 +133,7 @@ def test_other_code_other_data_and_local_changes(root, run_dir):
     write(run_dir / "02_beta", data={"bfcl-eval": "2"})
     assert "made with different data: 01_alpha | 02_beta" in refused(root, run_dir)
     write(run_dir / "02_beta", code={"revision": "a" * 40, "dirty": True, "source_hash": "b" * 64})
-    assert "local changes: 02_beta; commit and run again, or give --allow-dirty" in refused(root, run_dir)
+    assert "local changes: 02_beta. Commit and run again, or give --allow-dirty" in refused(root, run_dir)
     publish(run_dir, root, chapters=CHAPTERS, allow_dirty=True)
 
 

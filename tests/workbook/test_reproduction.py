@@ -172,7 +172,7 @@ def test_the_command(tmp_path, monkeypatch):
     assert "incomplete: 0 numbers equal, 1 inside the published interval, 0 outside, not run: 05" in done.stderr
     done = runner.invoke(app, ["reproduced", "r", "--with", "s"])
     assert done.exit_code == 1
-    assert "no published run 's' to compare with; published: r" in done.stderr
+    assert "no published run 's' to compare with. Published: r" in done.stderr
     assert runner.invoke(app, ["reproduced", "none"]).exit_code == 1
 
 

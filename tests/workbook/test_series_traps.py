@@ -251,7 +251,7 @@ def test_only_must_name_one_chapter(project, only):
 def test_only_wants_the_results_it_builds_on(project):
     project.beta()
     with pytest.raises(
-        SeriesError, match=r"02_beta needs the results of 01_alpha; run that first, or leave out --only"
+        SeriesError, match=r"02_beta needs the results of 01_alpha\. Run that first, or leave out --only"
     ):
         project.run(only="02")
 
