@@ -36,7 +36,7 @@ ROOM_IMPORTS = {
     "interop": CORE,
     "workbook": CORE | {"display", "evaluation", "training", "benchmark", "studies"},
 }
-"""Room -> what it may import besides itself: only rooms that stand above it here. `cli` may import all."""
+"""Room -> the rooms above it here that it may import. `cli` may import all."""
 LIGHT = GROUND | {"__init__", "cli", "data", "environment", "display", "evaluation"}
 """Rooms that `pip install envtune` runs, and of `policy`:"""
 LIGHT_POLICIES = {"__init__", "base", "scripted", "noise", "endpoint"}

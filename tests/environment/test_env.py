@@ -160,7 +160,7 @@ def test_a_soft_failure_gets_a_hint_but_is_no_error(by_id):
 
 
 def test_hints_are_drawn_once_for_a_tool_in_a_turn(by_id):
-    """Whoever fails in the same way again gets the same answer again."""
+    """An agent that fails in the same way again gets the same answer again."""
     tasks = [by_id[f"multi_turn_base_{number}"] for number in range(40)]
     calls = [ToolCall("cd", {}), ToolCall("mkdir", {})]
 

@@ -1,4 +1,4 @@
-"""Mistakes counted by category, the episodes worth reading, and published rows beside ours."""
+"""Mistakes counted by category, the episodes worth reading, and published rows with ours."""
 
 from __future__ import annotations
 

@@ -167,7 +167,7 @@ def test_refuses_a_damaged_middle_line(some: list[Task], path: Path) -> None:
 
 def test_refuses_a_changed_number(some: list[Task], path: Path) -> None:
     edit(path, 3, '"steps":', '"steps":1')
-    refused(some, path, r"line 3: not what its episode says \(task multi_turn_base_50\)")
+    refused(some, path, r"line 3: does not match its episode \(task multi_turn_base_50\)")
 
 
 def test_refuses_rows_out_of_place(some: list[Task], path: Path) -> None:

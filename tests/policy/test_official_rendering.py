@@ -8,7 +8,7 @@ left lie in what they are given, or in texts that no ground truth holds; a test 
    around them); we list the schemas that the benchmark makes of them for models behind an API.
 2. Withheld tools. That handler puts the documents into the user message as a Python list; `reveal="message"` puts one
    JSON schema on each line, `reveal="recompile"` puts none there and lists them with the other tools.
-3. Text beside calls. The handler drops what a message says beside its calls; we keep the message as it was written.
+3. Text with calls. The handler drops the text of a message with calls. We keep the message as it was written.
 4. Reasoning. The handler drops the reasoning of earlier turns and keeps that of the turn being played (the template of
    Qwen3); the 2507 template keeps every message as it was written, so that prefixes stay valid.
 5. Non-ASCII characters in calls. The handler writes `\\u00e4`; we keep what the model wrote.

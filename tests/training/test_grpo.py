@@ -1,4 +1,4 @@
-"""The adapter to TRL: what the loss sees is what was sampled, and cutting the batch anew does not change it."""
+"""The adapter to TRL: the loss sees what was sampled, and another cut of the batch does not change it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The numbers of a step, on two episodes that can be counted by hand."""
+"""The numbers of a step, on two episodes that are short enough to count."""
 
 from __future__ import annotations
 

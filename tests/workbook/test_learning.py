@@ -130,7 +130,7 @@ def test_the_parameter_file_is_checked(small):
 
 @pytest.mark.parametrize("run", ["laptop-hints", "laptop-ppo"])
 def test_the_tables_in_results_are_of_the_shipped_policy_and_recipe(run):
-    """If this fails, `envtune arms params/<run>.yaml` makes the tables anew."""
+    """If this fails, `envtune arms params/<run>.yaml` makes the tables again."""
     made = json.loads((ROOT / f"results/published/{run}/manifest.json").read_text())
     params = load(ROOT / f"params/{run}.yaml")
     assert made["policy"] == fingerprint(folder_of(params.policy))
