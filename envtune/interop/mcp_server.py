@@ -108,7 +108,7 @@ def domains_task(domains: Iterable[str]) -> Task:
     unknown = [name for name in names if name not in TOOL_DOCS]
     if unknown or not names:
         wrong = f"unknown domains {', '.join(unknown)}" if unknown else "no domains given"
-        raise ValueError(f"{wrong}; known: {', '.join(TOOL_DOCS)}")
+        raise ValueError(f"{wrong}. Known: {', '.join(TOOL_DOCS)}")
     world = {"id": "domains_base_0", "question": [[]], "involved_classes": names}
     return make_task(world | {"initial_config": {name: {} for name in names}}, [[]], tool_documents())
 

@@ -146,7 +146,7 @@ def curves(lines: Sequence[Mapping[str, Any]]) -> Figure:
     left.set(xlabel="step", ylabel="mean reward of a batch")
     left.set_ylim(bottom=0)
     right.set(xlabel="step", ylabel="share", ylim=(-0.02, 1.02))
-    _legend_beside(right)
+    _legend_right(right)
     return fig
 
 
@@ -184,7 +184,7 @@ def gains_figure(frame: pd.DataFrame) -> Figure:
     ax.set(xlim=(-0.03, 1.03), ylim=(-0.7, len(frame) - 0.3), xlabel="turn accuracy (number of turns in brackets)")
     ax.grid(axis="x")
     ax.grid(visible=False, axis="y")
-    _legend_beside(ax)
+    _legend_right(ax)
     return fig
 
 
@@ -214,7 +214,7 @@ def arms_figure(frame: pd.DataFrame, rates: Mapping[str, Sequence[float]]) -> Fi
         bottom.axvline(begin, color="0.8", linewidth=1, linestyle=":", zorder=0)
     top.set(ylabel="progress without hints", ylim=(-0.02, 1.02))
     bottom.set(ylabel="hint rate", xlabel="step", ylim=(-0.08, 1.08))
-    _legend_beside(top)
+    _legend_right(top)
     return fig
 
 
@@ -238,7 +238,7 @@ def feedback_figure(frame: pd.DataFrame) -> Figure:
             ax.set_ylim(0, max(0.05, ax.get_ylim()[1]))
     for ax in axes[1]:
         ax.set(xlabel="step")
-    _legend_beside(axes[0][-1])
+    _legend_right(axes[0][-1])
     return fig
 
 
@@ -257,7 +257,7 @@ def along(
     return placed, starts
 
 
-def _legend_beside(ax: Axes) -> None:
+def _legend_right(ax: Axes) -> None:
     ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
 
 
@@ -281,5 +281,5 @@ def scores_figure(frame: pd.DataFrame) -> Figure:
         ax.set_xticks(range(len(categories)), [name.replace("_", "\n") for name in categories], fontsize=8.5)
         ax.set_ylim(-0.03, 1.03)
     axes[0][0].set_ylabel("turn accuracy without hints")
-    _legend_beside(axes[0][-1])
+    _legend_right(axes[0][-1])
     return fig

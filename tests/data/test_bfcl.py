@@ -134,8 +134,8 @@ def test_missing_package_says_how_to_install_it(monkeypatch):
     ("kwargs", "words"),
     [
         ({"source": "gsm8k"}, "unknown task source 'gsm8k'"),
-        ({"split": "dev"}, "unknown split 'dev'; known: all, train"),
-        ({"categories": ["base", "hard"]}, r"unknown categories \['hard'\]; known: base"),
+        ({"split": "dev"}, "unknown split 'dev'. Known: all, train"),
+        ({"categories": ["base", "hard"]}, r"unknown categories \['hard'\]. Known: base"),
     ],
 )
 def test_bad_requests_name_the_value(kwargs, words):

@@ -66,7 +66,7 @@ def test_load_tasks():
             envtune.load_tasks("synth", **wrong)
     with pytest.raises(ValueError, match="procedural tasks"):
         envtune.load_tasks("bfcl", n=3)
-    with pytest.raises(ValueError, match="known: 'bfcl', 'synth', 'chains'"):
+    with pytest.raises(ValueError, match="Known: 'bfcl', 'synth', 'chains'"):
         envtune.load_tasks("other")
 
 
@@ -366,7 +366,7 @@ def test_fixed_tables_say_what_the_simulators_say():
         for cabin, day in ((cabin, day) for cabin in POOLS["cabin"].items for day in ("2024-11-11", "2024-11-12")):
             trip = {"travel_from": flight.start.airport, "travel_to": flight.end.airport, "travel_date": day}
             costs[agent.call(ToolCall("get_flight_cost", {**trip, "travel_class": cabin})).text] += 1
-    assert max(costs.values()) == 1, "two flights that cost the same cannot be told apart by their price"
+    assert max(costs.values()) == 1, "two flights that cost the same cannot be distinguished by their price"
 
 
 def test_conversions_say_what_the_simulator_says():

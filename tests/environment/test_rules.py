@@ -142,7 +142,7 @@ def test_the_table_shows_what_changes():
     assert list(table.columns) == list(PROTOCOLS)
     assert list(table.loc["max_steps_per_turn"]) == [20, 10, 5]
     assert table.loc["max_steps", "paper"] == "–"
-    beside = differences({"here": Rules()})
-    assert list(beside.columns) == ["here", *PROTOCOLS]
-    assert list(beside.here[["source", "max_steps_per_turn", "reveal"]]) == ["–", 20, "message"]
+    table = differences({"here": Rules()})
+    assert list(table.columns) == ["here", *PROTOCOLS]
+    assert list(table.here[["source", "max_steps_per_turn", "reveal"]]) == ["–", 20, "message"]
     assert all(rules_of(name) is rules for name, rules in PROTOCOLS.items())

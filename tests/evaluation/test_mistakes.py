@@ -89,7 +89,7 @@ def test_a_tool_called_too_rarely_is_missing(by_id: dict[str, Task], number: int
     assert lost_by(task, episode, turn) is Mistake.MISSING_TOOL
 
 
-def test_a_call_due_twice_and_made_once_beside_another_is_a_wrong_value(by_id: dict[str, Task]) -> None:
+def test_a_call_due_twice_and_made_once_next_to_another_is_a_wrong_value(by_id: dict[str, Task]) -> None:
     task = by_id["multi_turn_base_0"]
     cd, mkdir, mv = task.ground_truth[0]
     episode = replay(task, truth(task, turn_0=[[cd], [mkdir], [ToolCall("mkdir", {"dir_name": "x"})], [mv]]))

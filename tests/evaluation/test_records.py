@@ -192,8 +192,8 @@ def test_refuses_a_foreign_torn_line(some: list[Task], path: Path) -> None:
         (b"my notes", "line 1: not the start of an evaluation"),
         (b"my notes\n", r"line 1: not the header of an evaluation \(Invalid JSON"),
         (b'{"schema_version":1}\n', r"line 1: not the header of an evaluation \(config: Field required"),
-        (b'{"schema_version":2,"config":{},"config_hash":""}\n', "written in format 2; this version knows format 1"),
-        (b'{"schema_version":1,"config":{},"config_hash":""}\n', "config and config_hash do not belong together"),
+        (b'{"schema_version":2,"config":{},"config_hash":""}\n', "written in format 2, this version reads 1"),
+        (b'{"schema_version":1,"config":{},"config_hash":""}\n', "config_hash is not the hash of config"),
     ],
 )
 def test_refuses_another_file(some: list[Task], path: Path, content: bytes, message: str) -> None:

@@ -133,7 +133,7 @@ def test_runs_that_answer_different_questions_are_refused(some: list[Task]) -> N
     ):
         comparison(run, older)
     changed = replace(run, config={**run.config, "tasks": {"n": len(some), "sha256": "0"}})
-    with pytest.raises(ValueError, match="tasks of the same names were other tasks then"):
+    with pytest.raises(ValueError, match="the tasks have the same names but other contents"):
         compare(run, changed)
 
 

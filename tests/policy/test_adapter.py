@@ -98,7 +98,7 @@ def test_missing_weights_are_named(adapter: Path) -> None:
 def test_its_base_must_be_there(made: Path, adapter: Path) -> None:
     way_out = r"correct base_model_name_or_path in adapter_config\.json"
     refused(change(adapter, base_model_name_or_path="./gone"), rf"there is no checkpoint '\./gone'.*{way_out}")
-    refused(change(adapter, base_model_name_or_path=None), r"adapter_config\.json names no base model; set")
+    refused(change(adapter, base_model_name_or_path=None), r"adapter_config\.json names no base model\. Set")
     base = shutil.copytree(made / "base", adapter.parent / "broken")
     change(adapter, base_model_name_or_path=str(base))
     (base / "model.safetensors").unlink()
@@ -147,7 +147,7 @@ def test_weights_that_are_missing_or_too_many_are_refused(adapter: Path) -> None
 def test_what_cannot_be_merged_is_refused(made: Path, tmp_path: Path) -> None:
     config = PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=2)
     get_peft_model(load_checkpoint(str(made / "base"))[0], config).save_pretrained(tmp_path / "prompt")
-    refused(tmp_path / "prompt", "is of type PROMPT_TUNING, which cannot be merged; use a LoRA adapter")
+    refused(tmp_path / "prompt", "is of type PROMPT_TUNING, which cannot be merged. Use a LoRA adapter")
 
 
 def test_a_gpu_computes_in_bfloat16(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -81,9 +81,9 @@ def test_answers_of_every_kind_are_text():
     assert reply_to(said("<tool_call>", finish="length")) == "<tool_call>" + CUT_OFF
     assert reply_to(said(None)) == ""
     assert parse_reply(reply_to(said(None, [{"name": "pwd", "arguments": ""}]))).calls == (ToolCall("pwd", {}),)
-    with pytest.raises(EndpointError, match="check that it is a model server"):
+    with pytest.raises(EndpointError, match="Check that it is a model server"):
         reply_to({"choices": []})
-    with pytest.raises(EndpointError, match="check that it is a model server"):
+    with pytest.raises(EndpointError, match="Check that it is a model server"):
         reply_to({"choices": [{"text": None}]})
 
 

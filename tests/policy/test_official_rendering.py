@@ -157,7 +157,7 @@ def both(handler: Any, ours: Callable[..., str], *said: str) -> tuple[str, str]:
     return handler.prompt(official(handler, messages), []), ours(messages, [])
 
 
-def test_3_text_beside_calls(handler: Any, ours: Callable[..., str]):
+def test_3_text_with_calls(handler: Any, ours: Callable[..., str]):
     theirs, mine = both(handler, ours, f"I look.\n{CALL}")
     assert mine.replace("I look.\n", "") == theirs
 

@@ -209,11 +209,11 @@ def test_load_policy_with_level_and_seed() -> None:
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("orcale", "unknown policy 'orcale'; known: 'oracle', 'silent', 'noisy'"),
+        ("orcale", "unknown policy 'orcale'. Known: 'oracle', 'silent', 'noisy'"),
         ("oracle:1", "unknown policy 'oracle:1'"),
         ("noisy:", "'' is not a number"),
-        ("noisy:much", "'much' is not a number; write for example 'noisy:0.3'"),
-        ("noisy:1.5", "noise level is 1.5; it must be a share of the calls, from 0 to 1"),
+        ("noisy:much", "'much' is not a number. Write for example 'noisy:0.3'"),
+        ("noisy:1.5", "noise level is 1.5. It must be a share of the calls, from 0 to 1"),
         ("noisy:nan", "noise level is nan"),
     ],
 )

@@ -124,9 +124,9 @@ def test_hints_fade():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"reward": "fame"}, "stage s: reward 'fame' is unknown; known: syntax, progress, binary, execution"),
-        ({"num_generations": 1}, "a group has at least 2"),
-        ({"steps": 0, "temperature": 0}, "steps is 0; at least 1; temperature is 0"),
+        ({"reward": "fame"}, "stage s: reward 'fame' is unknown, known: syntax, progress, binary, execution"),
+        ({"num_generations": 1}, "num_generations is 1, must be at least 2"),
+        ({"steps": 0, "temperature": 0}, "steps is 0, must be at least 1; temperature is 0"),
         ({"hint_rate": 1.5}, "hint_rate must be 0 to 1"),
         ({"categories": ()}, "categories is empty"),
         ({"message_tokens": 0}, "token limits"),
@@ -207,7 +207,7 @@ def test_overridden_values_have_the_type_of_their_field():
         ),
         ("hint_rate", {"start": 2, "end": 0, "share": 1}, "rates are from 0 to 1"),
         ("name", "other", "a stage has no field 'name'"),
-        ("tasks", 0, "tasks is 0; at least 1, or null: all"),
+        ("tasks", 0, "tasks is 0, must be at least 1, or null for all"),
         ("max_steps_per_turn", 0, "limits on steps must be at least 1"),
         ("learning_rate", 0, "learning_rate is 0.0; above 0"),
     ],

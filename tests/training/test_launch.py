@@ -79,7 +79,7 @@ def test_a_refusal_in_a_process_is_the_error_here(tmp_path):
             "noise\n[rank1]: Traceback (most recent)\n[rank1]:   File x\n[rank1]: OSError: full\nlater\n",
             "OSError: full (",
         ),
-        ("a warning\nkilled\n", "the launched processes ended with code 3; their log is {log}\na warning\nkilled"),
+        ("a warning\nkilled\n", "the launched processes ended with code 3, see their log {log}\na warning\nkilled"),
     ],
 )
 def test_what_broke_is_told(tmp_path, printed, told):

@@ -174,8 +174,8 @@ def test_tensorboard_takes_the_same_numbers(policy, tmp_path):
     [
         ({"sampler": "vllm-server"}, "mixes up ragged multi-turn rollouts"),
         ({"sampler": "vllm", "nf4": True}, "cannot be merged"),
-        ({"optimizer": "sgd"}, "unknown optimizer 'sgd'; known: 'adamw', 'paged_adamw_8bit'"),
-        ({"report_to": "wandb"}, "unknown tracker 'wandb'; known: 'trackio', 'tensorboard'"),
+        ({"optimizer": "sgd"}, "unknown optimizer 'sgd'. Known: 'adamw', 'paged_adamw_8bit'"),
+        ({"report_to": "wandb"}, "unknown tracker 'wandb'. Known: 'trackio', 'tensorboard'"),
         ({"max_row": 3}, "a machine has no field 'max_row'; did you mean 'max_rows'"),
         ({"lanes": 3}, "a machine has no field 'lanes'; it has micro_batch, max_rows"),
         ({"max_rows": "many"}, "max_rows of a machine is 'many'; expected int"),
@@ -200,9 +200,9 @@ assert isinstance(PPO, PPOStage)
 @pytest.mark.parametrize(
     ("stage", "values", "shared", "says"),
     [
-        (STAGE, {"nf4": True}, "none", "a base of 4 bits is not trained; set lora_rank"),
+        (STAGE, {"nf4": True}, "none", "a base of 4 bits is not trained. Set lora_rank"),
         (LORA, {"nf4": True}, "fsdp", "a base of 4 bits is not sharded"),
-        (STAGE, {"sampler": "cached"}, "fsdp", "would wait for each other forever; use sampler 'vllm'"),
+        (STAGE, {"sampler": "cached"}, "fsdp", "would wait for each other forever. Use sampler 'vllm'"),
         (PPO, {}, "zero", "PPO does not shard its critic"),
         (STAGE, {}, "zero", "ZeRO-3 needs the package deepspeed"),
         (STAGE, {"sampler": "vllm"}, "none", "sampler 'vllm' needs an NVIDIA GPU"),

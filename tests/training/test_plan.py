@@ -113,16 +113,16 @@ def test_a_stage_of_its_own():
     [
         ([{**LONGER, "stps": 1}], "stage longer has no field 'stps'; did you mean 'steps'?"),
         ([{**LONGER, "steps": "many"}], "steps of stage longer is 'many'; expected int"),
-        ([{**LONGER, "steps": 0}], "stage longer: steps is 0; at least 1"),
+        ([{**LONGER, "steps": 0}], "stage longer: steps is 0, must be at least 1"),
         ([{**LONGER, "hint_rate": {"start": 1, "end": 0}}], "hint_rate of stage longer lacks share"),
         ([{**LONGER, "gamma": 1}], "stage longer has no field 'gamma'"),
         ([{**LONGER, "like": "hrad"}], "like: recipe 'laptop' has no stage 'hrad'; it has syntax, hints, hard"),
         ([{**LONGER, "like": "paper/hrad"}], "like: recipe 'paper' has no stage 'hrad'; it has syntax, hints, hard"),
-        ([{**LONGER, "like": "papre/hard"}], "unknown recipe 'papre'; known: paper"),
-        ([LONGER, LONGER], "two stages are called 'longer'; give each its own `name`"),
+        ([{**LONGER, "like": "papre/hard"}], "unknown recipe 'papre'. Known: paper"),
+        ([LONGER, LONGER], "two stages are called 'longer'. Give each its own `name`"),
         ([{"name": "own", "steps": 1}], "stage own (without `like`) lacks reward, message_tokens, episode_tokens"),
         ([{"steps": 1}], "stage 1 (without `like`) lacks name, reward"),
-        ([{**LONGER, "name": "../up"}], "stage '../up': a name holds letters, digits, '_' and '-'"),
+        ([{**LONGER, "name": "../up"}], "stage '../up': a name has only letters, digits, '_' and '-'"),
     ],
 )
 def test_records_that_are_no_stages(records, said):

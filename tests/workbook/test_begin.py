@@ -191,7 +191,7 @@ def test_finish_writes_what_the_run_was(nb, shown):
         (" ", "x", "the headline is empty"),
         ("x", "", "the detail is empty"),
         ("word " * 26, "x", "the headline has 26 words, at most 25 are allowed"),
-        ("x", "It solved nan% of them.", "the detail holds 'nan': leave out what was not measured"),
+        ("x", "It solved nan% of them.", "the detail holds 'nan'"),
     ],
 )
 def test_finish_wants_an_answer(nb, headline, detail, problem):

@@ -29,5 +29,5 @@ def test_cells(finding, shown):
 
 @pytest.mark.parametrize("what", ["", "word " * 21])
 def test_a_finding_is_named_briefly(what):
-    with pytest.raises(ValueError, match="a finding is named by 1 to 20"):
+    with pytest.raises(ValueError, match="Name a finding in 1 to 20"):
         Finding(what, 1.0)

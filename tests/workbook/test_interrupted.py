@@ -109,7 +109,7 @@ def test_ctrl_c_ends_the_kernel_too_and_says_so_in_one_line(project):
     running.send_signal(signal.SIGINT)
     _, errors = running.communicate(timeout=180)
     assert running.returncode == 130
-    assert errors.strip().splitlines() == ["envtune: error: interrupted; the same command goes on from here"]
+    assert errors.strip().splitlines() == ["envtune: error: interrupted. The same command goes on from here"]
     wait_for_end(kernel_pid)
     assert not (project.run_dir / "01_alpha").exists()
 

@@ -205,5 +205,5 @@ def test_the_hint_experiment_writes_its_tables_and_goes_on(small, monkeypatch):
     assert pd.read_csv(folder / "summary.csv").equals(summary)
     assert json.loads((folder / "manifest.json").read_text())["seconds"] > took
     monkeypatch.setattr(provenance, "source_hash", lambda: "other")
-    with pytest.raises(SeriesError, match="were begun with other code"):
+    with pytest.raises(SeriesError, match="began with other code"):
         run_arms(small, said.append)

@@ -44,7 +44,7 @@ def complaint(**values: object) -> str:
         ({"rate": "1e999"}, "key 'rate': got inf, expected a finite number"),
         ({"run": 5}, "key 'run': got 5, expected text"),
         ({"sed": 1}, "unknown key 'sed'; did you mean 'seed'?"),
-        ({"zzz": 1}, "unknown key 'zzz'; known are run, results, seed, n, rate"),
+        ({"zzz": 1}, "unknown key 'zzz': known are run, results, seed, n, rate"),
     ],
 )
 def test_a_wrong_value_is_named_with_what_was_expected(values, said):
@@ -231,7 +231,7 @@ def test_resolve_says_a_shared_problem_once_and_finds_notebooks_that_disagree_wi
     with pytest.raises(ParamsError) as caught:
         resolve({alpha: ALPHA, beta: CHAPTERS[1]}, {"seed": None}, "p.yaml")
     assert sorted(str(caught.value).splitlines()) == [
-        "01_alpha.ipynb: key 'rate' is missing; expected it in the notebook's `parameters` cell",
+        "01_alpha.ipynb: key 'rate' is missing, expected in the notebook's `parameters` cell",
         "01_alpha.ipynb: unknown key 'sede'; did you mean 'seed'?",
         "p.yaml: key 'seed': got None, expected an integer",
     ]

@@ -122,7 +122,7 @@ def test_results_that_were_changed_or_do_not_belong_together(root, run_dir):
     (run_dir / "02_beta/after.jsonl").unlink()
     publish(run_dir, root, chapters=CHAPTERS)
     (run_dir / "02_beta/t.csv").write_text("changed")
-    with pytest.raises(SeriesError, match=r"not as the series left it: 02_beta/t\.csv"):
+    with pytest.raises(SeriesError, match=r"changed since the series ran: 02_beta/t\.csv"):
         publish(run_dir, root, chapters=CHAPTERS)
 
 

@@ -237,14 +237,14 @@ def test_notebooks_that_would_write_to_different_runs(project):
     project.beta()
     project.alpha(parameters=ALPHA_PARAMETERS.replace('"test"', '"tset"'))
     project.params.write_text("n: 1\n")
-    with pytest.raises(SeriesError, match="set both in the parameter file"):
+    with pytest.raises(SeriesError, match="Set both in the parameter file"):
         project.run()
 
 
 @pytest.mark.parametrize("only", ["", "0", "03", "alpha", "01_alpha_"])
 def test_only_must_name_one_chapter(project, only):
     project.beta()
-    with pytest.raises(SeriesError, match=r"expected one of 01_alpha, 02_beta, or the beginning of just one"):
+    with pytest.raises(SeriesError, match=r"expected one of 01_alpha, 02_beta, or the beginning of exactly one"):
         project.run(only=only)
 
 
