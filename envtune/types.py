@@ -236,7 +236,8 @@ class Episode:
     def from_json(text: str | bytes) -> Episode:
         """The episode that `to_json` wrote.
 
-        Raises: pydantic.ValidationError: the text is not such an episode. The message names the field.
+        Raises:
+            pydantic.ValidationError: the text is not such an episode. The message names the field.
         """
         return _episode_adapter().validate_json(text)
 

@@ -41,15 +41,20 @@ def evaluate(
 ) -> Result:
     """Play `policy` on every task, without hints.
 
-    Args: policy: the agent. tasks: what to play, each task once. path: JSONL to append to. If it holds the beginning of
-        this evaluation, only the rest is played. None: nothing is written. rules: limits, or a name of `PROTOCOLS`
-        (`bfcl_fc`, `t3rl`, `paper`). None: the benchmark's limits. batch_size: episodes in flight at once, which the
-        policy sees together. progress: show a progress bar. changes: single rules by name, such as
-        `max_steps_per_turn=10`, see `rules_of`.
+    Args:
+        policy: the agent.
+        tasks: what to play, each task once.
+        path: JSONL to append to. If it holds the beginning of this evaluation, only the rest is played. None: nothing
+            is written.
+        rules: limits, or a name of `PROTOCOLS` (`bfcl_fc`, `t3rl`, `paper`). None: the benchmark's limits.
+        batch_size: episodes in flight at once, which the policy sees together.
+        progress: show a progress bar.
+        changes: single rules by name, such as `max_steps_per_turn=10`, see `rules_of`.
 
-    Raises: ValueError: no tasks or a task given twice, `batch_size` below 1, unknown rules or rules that help the
-        agent, a policy whose temperature is not that of the rules or that does not answer every chat, or a file at
-        `path` that belongs to something else. The message names file, line and what differs.
+    Raises:
+        ValueError: no tasks or a task given twice, `batch_size` below 1, unknown rules or rules that help the agent, a
+            policy whose temperature is not that of the rules or that does not answer every chat, or a file at `path`
+            that belongs to something else. The message names file, line and what differs.
     """
     _check_arguments(tasks, batch_size)
     rules = _checked(rules_of(rules, **changes), policy)

@@ -66,10 +66,13 @@ def turn_frame(result: Result, tasks: Sequence[Task]) -> pd.DataFrame:
 def gains(before: pd.DataFrame, after: pd.DataFrame, by: str) -> pd.DataFrame:
     """Turn accuracy before and after, by group and in `all`, with 95 % intervals clustered by id number.
 
-    Args: before, after: two results of `turn_frame` on the same tasks. by: `category`, `type` or `request`.
+    Args:
+        before, after: two results of `turn_frame` on the same tasks.
+        by: `category`, `type` or `request`.
 
-    Returns: Indexed by group, the best one after training first, `all` last. Columns: `n` turns, the number of
-        different `answers`, `before` and `after`, the last two each with `_low` and `_high`.
+    Returns:
+        Indexed by group, the best one after training first, `all` last. Columns: `n` turns, the number of different
+        `answers`, `before` and `after`, the last two each with `_low` and `_high`.
     """
     found = {}
     for name, frame in {"before": before, "after": after}.items():

@@ -29,7 +29,8 @@ def beside_published(ours: Mapping[str, Result], date: str, laptop: bool) -> pd.
         laptop: ours were trained or played on a laptop. They are marked and stand below all others, in the order given,
             because they cannot be compared with them.
 
-    Returns: The columns `COLUMNS`. Scores are in percent. `average` is the task accuracy over all instances.
+    Returns:
+        The columns `COLUMNS`. Scores are in percent. `average` is the task accuracy over all instances.
     """
     rows = pd.DataFrame([_row(run, result, date, laptop) for run, result in ours.items()], columns=list(COLUMNS))
     full = [published()] if laptop else [published(), rows]

@@ -138,11 +138,7 @@ class Writer:
         content = file.read()
         found, self.rows, torn = _parse(path, content)
         if found != header and found is not None and not self.rows:
-            found, content, torn = (
-                None,
-                b"",
-                b"",
-            )  # it failed before its first episode, for example by a mistyped option
+            found, content, torn = None, b"", b""  # it failed before its first episode, say by a mistyped option
         first = _line(header)
         if found is None and not first.startswith(torn):
             raise ValueError(f"{path}, line 1: not the start of an evaluation. {_WAY_OUT}")

@@ -77,10 +77,10 @@ class Result:
         """One line per category and a total.
 
         Columns with an interval: `task_accuracy` (official), `strict_task_accuracy` (and no call in a turn that expects
-            none) and `progress` (mean of R_P). `_low` and `_high` are the ends of a 95 % bootstrap interval over id
-            numbers. Other columns: `n` tasks, `turn_accuracy`, `calls_per_turn` and `steps_per_turn` (over turns
-            played), `error_rate` (share of calls that failed, NaN without calls), `format_error_rate` (share of steps
-            that could not be parsed), `guarded_calls`.
+        none) and `progress` (mean of R_P). `_low` and `_high` are the ends of a 95 % bootstrap interval over id
+        numbers. Other columns: `n` tasks, `turn_accuracy`, `calls_per_turn` and `steps_per_turn` (over turns played),
+        `error_rate` (share of calls that failed, NaN without calls), `format_error_rate` (share of steps that could not
+        be parsed), `guarded_calls`.
         """
         import pandas as pd
 
@@ -101,10 +101,12 @@ Runs = Result | Sequence[Result]
 def compare(a: Runs, b: Runs, metric: str = "task_accuracy") -> Difference:
     """`a` minus `b` on the same tasks, with a 95 % interval and a p-value, both by id number.
 
-    Args: a, b: two runs, in any order of their tasks. Samples of a run count with their mean. metric: `task_accuracy`,
-        `strict_task_accuracy` or `progress`.
+    Args:
+        a, b: two runs, in any order of their tasks. Samples of a run count with their mean.
+        metric: `task_accuracy`, `strict_task_accuracy` or `progress`.
 
-    Raises: ValueError: unknown metric, or runs whose protocol, data or tasks differ. The message names what differs.
+    Raises:
+        ValueError: unknown metric, or runs whose protocol, data or tasks differ. The message names what differs.
     """
     if metric not in METRICS:
         raise ValueError(f"unknown metric {metric!r}. Known: {', '.join(METRICS)}")

@@ -23,13 +23,16 @@ def load_policy(
 ) -> Policy:
     """The agent that `spec` names.
 
-    Args: spec: one of: `"tiny"`, the shipped language model. The folder of a checkpoint, such as
-        `"results/tiny/05_stage2_training/policy"`, or of a PEFT adapter, whose base is a folder or on the hub. A model
-        on the hub, such as `"Qwen/Qwen3-4B"`. The address of an OpenAI-compatible server, such as
-        `"http://localhost:8000/v1"`. A scripted agent: `"oracle"`, `"silent"`, `"noisy"`, or `"noisy:LEVEL"` with the
-        share of disturbed calls. seed: of the agent's own randomness, if it has any. name: a language model's name in
-        tables and files. Default: after its folder. temperature: of a language model's sampling. 0 is greedy. endpoint:
-        of a server only: `model` and more, see `policy.endpoint.Endpoint`.
+    Args:
+        spec: one of: `"tiny"`, the shipped language model. The folder of a checkpoint, such as
+            `"results/tiny/05_stage2_training/policy"`, or of a PEFT adapter, whose base is a folder or on the hub. A
+            model on the hub, such as `"Qwen/Qwen3-4B"`. The address of an OpenAI-compatible server, such as
+            `"http://localhost:8000/v1"`. A scripted agent: `"oracle"`, `"silent"`, `"noisy"`, or `"noisy:LEVEL"` with
+            the share of disturbed calls.
+        seed: of the agent's own randomness, if it has any.
+        name: a language model's name in tables and files. Default: after its folder.
+        temperature: of a language model's sampling. 0 is greedy.
+        endpoint: of a server only: `model` and more, see `policy.endpoint.Endpoint`.
 
     Raises:
         ValueError: unknown agent, `endpoint` options without a server, a level that is not a number from 0 to 1, or a

@@ -30,7 +30,8 @@ GROUP = 8
 def arm(name: str, stages: Sequence[Stage]) -> tuple[Stage, ...]:
     """The stages of an arm.
 
-    Raises: ValueError: there is no such arm, or these stages cannot have it.
+    Raises:
+        ValueError: there is no such arm, or these stages cannot have it.
     """
     if name not in (*ARMS, *ALGORITHMS):
         raise ValueError(f"unknown arm {name!r}. Known: {', '.join((*ARMS, *ALGORITHMS))}")

@@ -83,8 +83,9 @@ def bench(
         steps: counted steps.
         echo: takes a line per measurement.
 
-    Raises: ValueError: there is no such stage, the policy is unknown or too large for this computer, or the machine
-        cannot run it.
+    Raises:
+        ValueError: there is no such stage, the policy is unknown or too large for this computer, or the machine cannot
+            run it.
     """
     chosen, policy, machine = plan.stage(stage), plan.policy, plan.machine
     if isinstance(chosen, PPOStage):

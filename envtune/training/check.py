@@ -35,7 +35,8 @@ GB = 1e9
 def check(plan: Plan, *, device: Device = cost.DEVICES["H100"], echo: Callable[[str], None] = print) -> None:
     """Print what the plan costs, then play one step of each stage.
 
-    Raises: ValueError: something would not run. The message says what.
+    Raises:
+        ValueError: something would not run. The message says what.
     """
     stages, machine, model = plan.stages, plan.machine, cost.architecture(plan.policy)
     if model is None:

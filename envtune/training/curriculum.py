@@ -220,16 +220,10 @@ class PPOStage(Stage):
     def __post_init__(self) -> None:
         super().__post_init__()
         problems = [
-            (
-                self.reward != "execution",
-                f"reward {self.reward!r} is not given step by step, as PPO needs. Use 'execution'",
-            ),
+            (self.reward != "execution", f"reward {self.reward!r} is not given step by step, PPO takes 'execution'"),
             (not (0 < self.gamma <= 1 and 0 <= self.lam <= 1), "gamma and lam must be from 0 to 1"),
             (self.epochs < 1, "epochs must be at least 1"),
-            (
-                min(self.value_clip, self.reward_scale) <= 0 or self.value_weight < 0,
-                "value_clip and reward_scale must be > 0",
-            ),
+            (min(self.value_clip, self.reward_scale) <= 0 or self.value_weight < 0, "value_clip and reward_scale > 0"),
             (self.drop_zero_spread, "drop_zero_spread is for groups, which PPO does not compare"),
         ]
         if found := [text for wrong, text in problems if wrong]:

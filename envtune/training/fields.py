@@ -22,7 +22,8 @@ T = TypeVar("T")
 def record(kind: type[T], values: Mapping[str, Any], what: str) -> T:
     """A record of that kind.
 
-    Raises: ValueError: a field is unknown, missing or of another type, or the record refuses its values. One line.
+    Raises:
+        ValueError: a field is unknown, missing or of another type, or the record refuses its values. One line.
     """
     typed = as_fields(kind, values, what)
     required = [f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING]  # type: ignore[arg-type]
@@ -40,7 +41,8 @@ def as_fields(kind: type, values: Mapping[str, Any], what: str, without: Collect
         what: names the record in messages, such as "a machine".
         without: fields that may not be given.
 
-    Raises: ValueError: an unknown field, or a value of another type. The message names it.
+    Raises:
+        ValueError: an unknown field, or a value of another type. The message names it.
     """
     hints, known = get_type_hints(kind), [f.name for f in fields(kind) if f.name not in without]
     for name in values:

@@ -48,8 +48,7 @@ class Plan:
     machine: Machine = field(default_factory=Machine)
     schedule: Schedule = field(default_factory=Schedule)
     launch: str | None = None
-    """A configuration of accelerate for several processes, such as `params/accelerate/fsdp2-8gpu.yaml`. None: this
-    one."""
+    """Configuration of accelerate for several processes: `params/accelerate/fsdp2-8gpu.yaml`. None: this one."""
     threads: int | None = None
     """Threads of torch in each process. None: torch's default."""
 
@@ -57,7 +56,8 @@ class Plan:
     def of(stages: tuple[Stage, ...], policy: str, **values: Any) -> Plan:
         """A plan whose other fields are plain values of a parameter file.
 
-        Raises: ValueError: a field is unknown or has a wrong value. The message names it.
+        Raises:
+            ValueError: a field is unknown or has a wrong value. The message names it.
         """
         return record(Plan, {"stages": stages, "policy": policy, **values}, "a plan")
 
@@ -65,7 +65,8 @@ class Plan:
     def on_base(self) -> Plan:
         """The first stages, which train on the base split alone: chapter 4.
 
-        Raises: ValueError: there is none, or there is no other stage.
+        Raises:
+            ValueError: there is none, or there is no other stage.
         """
         found = tuple(stage for stage in self.stages if stage.categories == (Category.BASE,))
         if not found or len(found) == len(self.stages) or found != self.stages[: len(found)]:
@@ -101,7 +102,8 @@ class Plan:
     def from_json(values: Mapping[str, Any]) -> Plan:
         """The plan that `to_json` wrote, also after a round trip through text.
 
-        Raises: ValueError: it is not a plan. The message names the field.
+        Raises:
+            ValueError: it is not a plan. The message names the field.
         """
         stages = tuple(Stage.from_json(stage) for stage in values["stages"])
         return Plan.of(**{**values, "stages": stages})

@@ -208,7 +208,8 @@ def stages_of(
             or another PPO field makes a stage of PPO.
         changes: fields replaced in all stages.
 
-    Raises: ValueError: a name or field is unknown, a field does not accept its value, or two stages have one name.
+    Raises:
+        ValueError: a name or field is unknown, a field does not accept its value, or two stages have one name.
     """
     base = recipe(name).stages
     stages = tuple(_over(base, name, values, n) for n, values in enumerate(records, 1)) if records else base

@@ -66,12 +66,18 @@ def train(
 ) -> TrainResult:
     """Train a policy through the stages of a plan, in this process or in those that `plan.launch` starts.
 
-    Args: plan: what to train. out: the run's folder. on_step: called with every line of `metrics.jsonl`, for live
-        curves. tasks: by stage name, tasks to use instead of those the stage loads, and `val` for validation. In this
-        process only. progress: show a bar.
+    Args:
+        plan: what to train.
+        out: the run's folder.
+        on_step: called with every line of `metrics.jsonl`, for live curves.
+        tasks: by stage name, tasks to use instead of those the stage loads, and `val` for validation. In this process
+            only.
+        progress: show a bar.
 
-    Raises: ValueError: the folder holds another run, a stage's batch does not divide, or there is no such policy. The
-        message says what differs. LaunchError: the launched processes failed.
+    Raises:
+        ValueError: the folder holds another run, a stage's batch does not divide, or there is no such policy. The
+            message says what differs.
+        LaunchError: the launched processes failed.
     """
     if plan.launch:
         if tasks:
@@ -267,8 +273,7 @@ class _StageRun:
         return f"rewards/{self.stage.reward}"
 
     def _kept_score(self) -> float | None:
-        """The validation score of the weights in `best/`. After a resume these may come from later steps, which may not
-        repeat."""
+        """Validation score of `best/`, which after a resume may hold weights of later steps that do not repeat."""
         score = self.folder / "best" / SCORE
         return float(json.loads(score.read_text())[self._score_key]) if score.exists() else None
 

@@ -112,7 +112,9 @@ def run_arms(path: Path | str, echo: Callable[[str], None] = print) -> Path:
         path: the parameter file.
         echo: takes a line at the beginning of a run, at each validation and at the end.
 
-    Raises: ParamsError: the file does not fit `Arms`. SeriesError: a run failed (the others have finished), another
+    Raises:
+        ParamsError: the file does not fit `Arms`.
+        SeriesError: a run failed (the others have finished), another
     call is at work, or the runs began with other code.
     """
     params = load(path)
@@ -141,7 +143,8 @@ def run_arms(path: Path | str, echo: Callable[[str], None] = print) -> Path:
 def _check_code(folder: Path) -> None:
     """Record the code of the runs, or check that it is still the same.
 
-    Raises: SeriesError: it is not, so one table would hold runs of both.
+    Raises:
+        SeriesError: it is not, so one table would hold runs of both.
     """
     record = folder / BEGUN
     if not record.exists():
@@ -164,7 +167,8 @@ def _add_seconds(folder: Path, seconds: float) -> None:
 def load(path: Path | str) -> Arms:
     """The parameters in a file.
 
-    Raises: FileNotFoundError, ParamsError: no such file, or it does not fit `Arms`. One line per problem.
+    Raises:
+        FileNotFoundError, ParamsError: no such file, or it does not fit `Arms`. One line per problem.
     """
     try:
         return Arms.model_validate(load_params(path))
