@@ -114,8 +114,8 @@ def run_arms(path: Path | str, echo: Callable[[str], None] = print) -> Path:
 
     Raises:
         ParamsError: the file does not fit `Arms`.
-        SeriesError: a run failed (the others have finished), another
-    call is at work, or the runs began with other code.
+        SeriesError: a run failed (the others have finished), another call is at work, or the runs began with other
+            code.
     """
     params = load(path)
     folder = params.folder

@@ -67,8 +67,10 @@ class Live:
         with Live(nb.path("metrics.jsonl")) as live:
             train(..., on_step=live)
 
-    Args: path: the run's `metrics.jsonl`. A resumed run also shows its earlier lines. track: name of the run in the
-    local trackio project `envtune`, which needs no account. None: no trackio. every: seconds between two drawings.
+    Args:
+        path: the run's `metrics.jsonl`. A resumed run also shows its earlier lines.
+        track: name of the run in the local trackio project `envtune`, which needs no account. None: no trackio.
+        every: seconds between two drawings.
     """
 
     def __init__(self, path: Path, track: str | None = None, every: float = REDRAW) -> None:
@@ -123,7 +125,8 @@ class Live:
 def curves(lines: Sequence[Mapping[str, Any]]) -> Figure:
     """Left: reward by step. Right: progress, task accuracy and hint rate by step.
 
-    Args: lines: of `metrics.jsonl`. A dotted line marks where a stage begins.
+    Args:
+        lines: of `metrics.jsonl`. A dotted line marks where a stage begins.
     """
     from matplotlib import pyplot
 
@@ -193,8 +196,9 @@ def arms_figure(frame: pd.DataFrame, rates: Mapping[str, Sequence[float]]) -> Fi
 
     Curves break where a stage begins, since it may validate on other categories. A dotted line marks the place.
 
-    Args: frame: columns `arm`, `seed`, `step`, `progress`. A step between two stages occurs twice. rates: by arm, the
-        hint rate of every step.
+    Args:
+        frame: columns `arm`, `seed`, `step`, `progress`. A step between two stages occurs twice.
+        rates: by arm, the hint rate of every step.
     """
     from matplotlib import pyplot
 
@@ -264,7 +268,8 @@ def _legend_right(ax: Axes) -> None:
 def scores_figure(frame: pd.DataFrame) -> Figure:
     """Turn accuracy by category, a panel per set of tasks, a colour per policy.
 
-    Args: frame: of `evaluation.gains.scores`, its index as columns. `all` is the last category.
+    Args:
+        frame: of `evaluation.gains.scores`, its index as columns. `all` is the last category.
     """
     from matplotlib import pyplot
 

@@ -56,7 +56,8 @@ def begin(name: str | Chapter, **parameters: Any) -> Workbook:
         name: the notebook's name without `.ipynb` (or, for a notebook outside of the series, its `Chapter`).
         parameters: every name of the `parameters` cell, as `name=name`.
 
-    Raises: ParamsError: a parameter that the chapter's model does not know, or of another type. One line per problem.
+    Raises:
+        ParamsError: a parameter that the chapter's model does not know, or of another type. One line per problem.
     """
     found = name if isinstance(name, Chapter) else chapter(name)
     try:
@@ -79,7 +80,8 @@ def begin(name: str | Chapter, **parameters: Any) -> Workbook:
 class Workbook:
     """The notebook's tool for output, made by `begin`.
 
-    Attributes: params: the checked parameters. Prefer `nb.params.x` to the bare name, which may hold a number as text.
+    Attributes:
+        params: the checked parameters. Prefer `nb.params.x` to the bare name, which may hold a number as text.
         folder: where this notebook's files go.
     """
 
@@ -101,7 +103,8 @@ class Workbook:
     def plan(self) -> Plan:
         """The training plan of the parameters, for a chapter that trains.
 
-        Raises: TypeError: this chapter does not train.
+        Raises:
+            TypeError: this chapter does not train.
         """
         if not isinstance(self.params, Training):
             raise TypeError(f"{self.name} trains nothing, so it has no plan")
@@ -132,7 +135,8 @@ class Workbook:
     def input(self, of: str, name: str) -> Path:
         """A file or folder of an earlier chapter of this run. The manifest records its hash.
 
-        Raises: FileNotFoundError: it is not there. The message says which chapter to run.
+        Raises:
+            FileNotFoundError: it is not there. The message says which chapter to run.
         """
         path = self.folder.parent / of / name
         if not path.exists():
@@ -196,10 +200,12 @@ class Workbook:
     ) -> None:
         """Write a table as `name.csv` in full precision, and show it formatted.
 
-        Args: frame: the table. An index other than 0..n-1 becomes the row headers. name: file name without ending.
-            caption: shown above it. formats: column -> format (`".1%"`, `"{:.1f} s"`, or a function). Default for
-            floats: three decimals. shown: turns the frame into what is shown, such as `readable`. Default: the frame
-                itself.
+        Args:
+            frame: the table. An index other than 0..n-1 becomes the row headers.
+            name: file name without ending.
+            caption: shown above it.
+            formats: column -> format (`".1%"`, `"{:.1f} s"`, or a function). Default for floats: three decimals.
+            shown: turns the frame into what is shown, such as `readable`. Default: the frame itself.
 
         Raises:
             ValueError: a name that is not plain.
@@ -215,9 +221,11 @@ class Workbook:
     def finish(self, *, headline: str, detail: str, results: Sequence[Finding] = (), **numbers: Any) -> None:
         """Answer the notebook's question: write the manifest and show the answer. The last cell calls it.
 
-        Args: headline: the finding as one sentence of at most `HEADLINE_WORDS` words with two or three numbers. detail:
-            a few sentences on how it was measured, how sure it is, and what did not work. results: the rows of the
-            results table. numbers: the numbers of the text by name, in full precision.
+        Args:
+            headline: the finding as one sentence of at most `HEADLINE_WORDS` words with two or three numbers.
+            detail: a few sentences on how it was measured, how sure it is, and what did not work.
+            results: the rows of the results table.
+            numbers: the numbers of the text by name, in full precision.
 
         Raises:
             ValueError: a text is empty or holds "nan", or the headline is too long.

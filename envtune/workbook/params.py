@@ -228,7 +228,8 @@ CHAPTERS = (
 def chapter(name: str, chapters: Sequence[Chapter] = CHAPTERS) -> Chapter:
     """The chapter with that name.
 
-    Raises: ParamsError: there is none. The message lists the names.
+    Raises:
+        ParamsError: there is none. The message lists the names.
     """
     for candidate in chapters:
         if candidate.name == name:

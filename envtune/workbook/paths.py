@@ -12,7 +12,8 @@ PUBLISHED = "published"
 def find_root(start: Path | None = None) -> Path:
     """The project's root: the nearest folder at or above `start` that holds `notebooks/` and `params/`.
 
-    Args: start: where to begin. Default: the working directory, then the package's own checkout.
+    Args:
+        start: where to begin. Default: the working directory, then the package's own checkout.
 
     Raises:
         FileNotFoundError: there is no such folder.

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 def training_plan(path: Path | str) -> tuple[Path, Plan]:
     """The folder of the run, and its plan with the whole recipe. Of an experiment: the plan that its arms change.
 
-    Raises: FileNotFoundError, ParamsError: the file does not exist or is not valid.
+    Raises:
+        FileNotFoundError, ParamsError: the file does not exist or is not valid.
     """
     if "arms" in load_params(path):
         arms = experiment.load(path)

@@ -39,8 +39,9 @@ def publish(run_dir: Path, root: Path, *, allow_dirty: bool = False, chapters: S
     Returns:
         The published folder.
 
-    Raises: SeriesError: the run is not complete, was changed afterwards, comes from several versions of code or data or
-        from a checkout with local changes, is too large, or is at work.
+    Raises:
+        SeriesError: the run is not complete, was changed afterwards, comes from several versions of code or data or
+            from a checkout with local changes, is too large, or is at work.
     """
     if not run_dir.is_dir():
         raise SeriesError(f"no run in '{run_dir}'. Run it first (envtune run params/...)")

@@ -65,7 +65,9 @@ class Record:
 class Reproduction:
     """How a run compares with a published one.
 
-    Attributes: records: one per published number of the run's chapters. absent: chapters that the run does not have.
+    Attributes:
+        records: one per published number of the run's chapters.
+        absent: chapters that the run does not have.
         reasons: chapter -> all that differs between the two runs, for chapters with a number that is not equal.
     """
 
@@ -145,7 +147,10 @@ def reproduction(run_dir: Path, root: Path, published: str | None = None) -> Rep
 def compare(mine: Mapping[str, Source], published: Mapping[str, Source], name: str) -> Reproduction:
     """Judge every published number of the chapters that the run has.
 
-    Args: mine: chapter -> the run's numbers. published: the same of the published run. name: of the published run.
+    Args:
+        mine: chapter -> the run's numbers.
+        published: the same of the published run.
+        name: of the published run.
     """
     if len(published) == len(mine) == 1:  # an experiment is named after its run, which may have another name
         mine = dict(zip(published, mine.values(), strict=True)) if not set(published) & set(mine) else mine

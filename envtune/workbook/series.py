@@ -83,12 +83,16 @@ def run_series(
 ) -> list[Outcome]:
     """Run the series, or one notebook of it.
 
-    Args: params_path: YAML file, see `params.load_params`. only: run this chapter alone. Its name or the beginning of
-        it, such as `03`. force: run everything from scratch, even if up to date. notebooks_dir: folder of the
-        notebooks. Default: `notebooks/` of the project. Results go next to it. chapters: the series. Those whose
-        notebook does not exist are left out. echo: takes one line per chapter.
+    Args:
+        params_path: YAML file, see `params.load_params`.
+        only: run this chapter alone. Its name or the beginning of it, such as `03`.
+        force: run everything from scratch, even if up to date.
+        notebooks_dir: folder of the notebooks. Default: `notebooks/` of the project. Results go next to it.
+        chapters: the series. Those whose notebook does not exist are left out.
+        echo: takes one line per chapter.
 
-    Raises: FileNotFoundError, ParamsError: the parameters or notebooks do not exist or are not valid. Nothing has run.
+    Raises:
+        FileNotFoundError, ParamsError: the parameters or notebooks do not exist or are not valid. Nothing has run.
         SeriesError: a notebook failed, or another series is at work on this run. Finished chapters stay.
     """
     from envtune.workbook import overview, report
