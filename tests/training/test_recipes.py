@@ -9,7 +9,7 @@ import pytest
 
 from envtune.training import cost
 from envtune.training.check import check, sharded
-from envtune.training.curriculum import PPOStage
+from envtune.training.curriculum import PPOStage, Stage
 from envtune.training.grpo import grpo_config
 from envtune.training.launch import config_file, launch_command, processes
 from envtune.training.plan import Plan
@@ -174,10 +174,22 @@ def test_long_episodes_fit_as_the_recipe_says():
     assert round(roomy["sampling"] / 1e9) == 51
 
 
+def own_stages(name: str, plan: Plan) -> tuple[Stage, ...]:
+    """The stages that no other file's check plays: an overlay's new ones; one of another backbone."""
+    if name == "llama3.1-8b-paper":
+        return plan.stages[:1]
+    if name not in ("single-stage", "no-hints", "binary"):
+        return plan.stages
+    played = {replace(stage, name="", steps=1, plateau=0) for stage in plan_of("qwen2.5-7b-paper").stages}
+    new = [stage for stage in plan.stages if replace(stage, name="", steps=1, plateau=0) not in played]
+    return tuple(new[-1:] or plan.stages[-1:])
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [*PUBLISHED, "tiny", "qwen-tool-ppo"])
 def test_every_recipe_passes_its_check(name):
-    plan = plan_of(name)
+    whole = plan_of(name)
+    plan = replace(whole, stages=own_stages(name, whole))
     said: list[str] = []
     check(plan, echo=said.append)
     steps = [line for line in said if "one step with a random model" in line]
