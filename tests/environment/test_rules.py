@@ -98,7 +98,7 @@ def test_what_does_not_fit_together_is_refused():
         play([small.task()], "bfcl")
     with pytest.raises(ValueError, match=r"temperature 0.7, protocol bfcl_fc at 0.001"):
         play([small.task()], "bfcl_fc", Recorder(settings={"temperature": 0.7}))
-    with pytest.raises(ValueError, match="played without"):
+    with pytest.raises(ValueError, match="give hints or feedback"):
         evaluate(Recorder(), [small.task()], hints=True, progress=False)
     with pytest.raises(ValueError, match="reveal must be 'message'"):
         Rules(calls="tagged", reveal="recompile")

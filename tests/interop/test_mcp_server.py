@@ -200,7 +200,7 @@ def test_results_survive_the_way():
 
 @pytest.mark.parametrize(
     ("domains", "says"),
-    [([], "no domains given. Known: "), (["GorillaFileSystem", "Nosuch"], "unknown domains Nosuch; known: ")],
+    [([], "no domains given. Known: "), (["GorillaFileSystem", "Nosuch"], "unknown domains Nosuch. Known: ")],
 )
 def test_unknown_domains_are_refused(domains, says):
     with pytest.raises(ValueError, match=says):

@@ -234,7 +234,7 @@ def test_addresses_that_are_none(url):
 
 
 def test_load_policy_and_the_command_line(tmp_path: Path):
-    with pytest.raises(ValueError, match="which model"):
+    with pytest.raises(ValueError, match="no model of"):
         envtune.load_policy("http://localhost:9/v1")
     with pytest.raises(ValueError, match="for a server only"):
         envtune.load_policy("oracle", model="m")

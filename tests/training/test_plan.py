@@ -111,13 +111,13 @@ def test_a_stage_of_its_own():
 @pytest.mark.parametrize(
     ("records", "said"),
     [
-        ([{**LONGER, "stps": 1}], "stage longer has no field 'stps'; did you mean 'steps'?"),
-        ([{**LONGER, "steps": "many"}], "steps of stage longer is 'many'; expected int"),
+        ([{**LONGER, "stps": 1}], "stage longer has no field 'stps': did you mean 'steps'?"),
+        ([{**LONGER, "steps": "many"}], "steps of stage longer is 'many', expected int"),
         ([{**LONGER, "steps": 0}], "stage longer: steps is 0, must be at least 1"),
         ([{**LONGER, "hint_rate": {"start": 1, "end": 0}}], "hint_rate of stage longer lacks share"),
         ([{**LONGER, "gamma": 1}], "stage longer has no field 'gamma'"),
-        ([{**LONGER, "like": "hrad"}], "like: recipe 'laptop' has no stage 'hrad'; it has syntax, hints, hard"),
-        ([{**LONGER, "like": "paper/hrad"}], "like: recipe 'paper' has no stage 'hrad'; it has syntax, hints, hard"),
+        ([{**LONGER, "like": "hrad"}], "like: recipe 'laptop' has no stage 'hrad'. It has syntax, hints, hard"),
+        ([{**LONGER, "like": "paper/hrad"}], "like: recipe 'paper' has no stage 'hrad'. It has syntax, hints, hard"),
         ([{**LONGER, "like": "papre/hard"}], "unknown recipe 'papre'. Known: paper"),
         ([LONGER, LONGER], "two stages are called 'longer'. Give each its own `name`"),
         ([{"name": "own", "steps": 1}], "stage own (without `like`) lacks reward, message_tokens, episode_tokens"),

@@ -63,7 +63,7 @@ def test_begin_says_all_that_is_wrong(lab, shown):
         begin(ALPHA, **PARAMETERS | {"seed": "abc", "sede": 1})
     assert str(caught.value).splitlines() == [
         "key 'seed': got 'abc', expected an integer",
-        "unknown key 'sede'; did you mean 'seed'?",
+        "unknown key 'sede': did you mean 'seed'?",
     ]
     assert not (lab / "results").exists()
 

@@ -43,7 +43,7 @@ def complaint(**values: object) -> str:
         ({"rate": float("inf")}, "key 'rate': got inf, expected a finite number"),
         ({"rate": "1e999"}, "key 'rate': got inf, expected a finite number"),
         ({"run": 5}, "key 'run': got 5, expected text"),
-        ({"sed": 1}, "unknown key 'sed'; did you mean 'seed'?"),
+        ({"sed": 1}, "unknown key 'sed': did you mean 'seed'?"),
         ({"zzz": 1}, "unknown key 'zzz': known are run, results, seed, n, rate"),
     ],
 )
@@ -218,7 +218,7 @@ def test_resolve_names_all_problems_at_once_each_with_its_file(tmp_path):
     with pytest.raises(ParamsError) as caught:
         resolve(notebooks, {"seed": "abc", "raet": 1}, "p.yaml")
     assert str(caught.value).splitlines() == [
-        "p.yaml: unknown key 'raet'; did you mean 'rate'?",
+        "p.yaml: unknown key 'raet': did you mean 'rate'?",
         "p.yaml: key 'seed': got 'abc', expected an integer",
         "01_alpha.ipynb: key 'n': got 2.5, expected an integer",
     ]
@@ -232,6 +232,6 @@ def test_resolve_says_a_shared_problem_once_and_finds_notebooks_that_disagree_wi
         resolve({alpha: ALPHA, beta: CHAPTERS[1]}, {"seed": None}, "p.yaml")
     assert sorted(str(caught.value).splitlines()) == [
         "01_alpha.ipynb: key 'rate' is missing, expected in the notebook's `parameters` cell",
-        "01_alpha.ipynb: unknown key 'sede'; did you mean 'seed'?",
+        "01_alpha.ipynb: unknown key 'sede': did you mean 'seed'?",
         "p.yaml: key 'seed': got None, expected an integer",
     ]

@@ -82,18 +82,18 @@ def test_every_field_of_a_machine_is_a_key(write, field):
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        ({"max_rows": 128}, "unknown key 'max_rows'; did you mean machine: {max_rows: 128}?"),
-        ({"bf16": True}, "unknown key 'bf16'; did you mean machine: {bf16: true}?"),
-        ({"validate_every": 20}, "unknown key 'validate_every'; did you mean schedule: {validate_every: 20}?"),
-        ({"steps": 4}, "unknown key 'steps'; did you mean override: {steps: 4}?"),
-        ({"machine": {"max_row": 4}}, "key 'machine': a machine has no field 'max_row'; did you mean 'max_rows'?"),
-        ({"machine": {"max_rows": "many"}}, "key 'machine': max_rows of a machine is 'many'; expected int"),
+        ({"max_rows": 128}, "unknown key 'max_rows': did you mean machine: {max_rows: 128}?"),
+        ({"bf16": True}, "unknown key 'bf16': did you mean machine: {bf16: true}?"),
+        ({"validate_every": 20}, "unknown key 'validate_every': did you mean schedule: {validate_every: 20}?"),
+        ({"steps": 4}, "unknown key 'steps': did you mean override: {steps: 4}?"),
+        ({"machine": {"max_row": 4}}, "key 'machine': a machine has no field 'max_row': did you mean 'max_rows'?"),
+        ({"machine": {"max_rows": "many"}}, "key 'machine': max_rows of a machine is 'many', expected int"),
         ({"machine": {"sampler": "llama"}}, "key 'machine': unknown sampler 'llama'. Known: 'cached'"),
         ({"machine": 3}, "key 'machine': got 3, expected a mapping"),
-        ({"schedule": {"every": 4}}, "key 'schedule': a schedule has no field 'every'; did you mean 'save_every'?"),
+        ({"schedule": {"every": 4}}, "key 'schedule': a schedule has no field 'every': did you mean 'save_every'?"),
         ({"schedule": {"validate_tasks": 0}}, "key 'schedule': "),
         ({"recipe": "laptpo"}, "key 'recipe': unknown recipe 'laptpo'. Known: paper"),
-        ({"override": {"stesp": 4}}, "key 'override': a stage has no field 'stesp'; did you mean 'steps'?"),
+        ({"override": {"stesp": 4}}, "key 'override': a stage has no field 'stesp': did you mean 'steps'?"),
         ({"override": {"reward": "fame"}}, "key 'override': stage syntax: reward 'fame' is unknown"),
         ({"stages": [{"like": "hrad"}]}, "key 'stages': like: recipe 'laptop' has no stage 'hrad'"),
         ({"stages": {"like": "hard"}}, "key 'stages': got {'like': 'hard'}, expected a list"),
@@ -115,7 +115,7 @@ def test_before_any_notebook_runs(write, monkeypatch):
     done = CliRunner().invoke(app, ["run", str(path)])
     assert done.exit_code == 1
     assert done.stderr.splitlines() == [
-        f"envtune: error: {path}: key 'machine': a machine has no field 'max_row'; did you mean 'max_rows'?",
+        f"envtune: error: {path}: key 'machine': a machine has no field 'max_row': did you mean 'max_rows'?",
         f"envtune: error: {path}: key 'launch': no accelerate configuration 'params/accelerate/x.yaml'; "
         "the project's own are in params/accelerate/",
     ]

@@ -142,7 +142,7 @@ def test_too_large(root, run_dir, monkeypatch, limit):
     (run_dir / "01_alpha/f.png").write_bytes(b"x" * 2**20)
     write(run_dir / "01_alpha")
     monkeypatch.setattr(publishing, limit, 2**20 - 1)
-    assert "the largest: 01_alpha/f.png 1.0 MiB, " in refused(root, run_dir)
+    assert "The largest: 01_alpha/f.png 1.0 MiB, " in refused(root, run_dir)
 
 
 def test_a_run_at_work_and_a_kill_between_the_renames(root, run_dir, monkeypatch):

@@ -224,7 +224,7 @@ def test_all_parameters_are_checked_before_the_first_notebook_starts(project, mo
     with pytest.raises(ParamsError) as caught:
         project.run()
     assert str(caught.value).splitlines() == [
-        f"{project.params}: unknown key 'nn'; did you mean 'n'?",
+        f"{project.params}: unknown key 'nn': did you mean 'n'?",
         f"{project.params}: key 'note': got 5, expected text",
     ]
     project.set(n=3, run="../up")
