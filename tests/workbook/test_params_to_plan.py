@@ -116,7 +116,7 @@ def test_before_any_notebook_runs(write, monkeypatch):
     assert done.exit_code == 1
     assert done.stderr.splitlines() == [
         f"envtune: error: {path}: key 'machine': a machine has no field 'max_row': did you mean 'max_rows'?",
-        f"envtune: error: {path}: key 'launch': no accelerate configuration 'params/accelerate/x.yaml'; "
+        f"envtune: error: {path}: key 'launch': no accelerate configuration 'params/accelerate/x.yaml'. "
         "The project's own are in params/accelerate/",
     ]
 
