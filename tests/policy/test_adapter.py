@@ -96,7 +96,7 @@ def test_missing_weights_are_named(adapter: Path) -> None:
 
 
 def test_its_base_must_be_there(made: Path, adapter: Path) -> None:
-    way_out = r"correct base_model_name_or_path in adapter_config\.json"
+    way_out = r"Correct base_model_name_or_path in adapter_config\.json"
     refused(change(adapter, base_model_name_or_path="./gone"), rf"there is no checkpoint '\./gone'.*{way_out}")
     refused(change(adapter, base_model_name_or_path=None), r"adapter_config\.json names no base model\. Set")
     base = shutil.copytree(made / "base", adapter.parent / "broken")

@@ -176,5 +176,5 @@ def test_the_command_and_the_configurations():
     assert command[1:4] == ["-m", "accelerate.commands.launch", "--config_file"]
     assert command[5:] == ["--main_process_port", "0", "-m", "envtune.training.train", "/run/launch.json"]
     assert "--main_process_port" not in launch_command(folder / "fsdp2-2x8gpu.yaml", Path("spec"))
-    with pytest.raises(FileNotFoundError, match=r"no accelerate configuration 'x\.yaml'; .* params/accelerate/"):
+    with pytest.raises(FileNotFoundError, match=r"no accelerate configuration 'x\.yaml'\. .* params/accelerate/"):
         config_file("x.yaml")

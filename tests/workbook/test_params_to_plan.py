@@ -14,7 +14,7 @@ from envtune.cli import app
 from envtune.training.curriculum import Fade
 from envtune.training.machine import Machine
 from envtune.training.plan import Plan
-from envtune.workbook import series
+from envtune.workbook import kernel
 from envtune.workbook.errors import ParamsError
 from envtune.workbook.experiment import load
 from envtune.workbook.plan import training_plan
@@ -110,14 +110,14 @@ def test_what_is_wrong_is_said_when_the_file_is_read(write, values, said):
 
 
 def test_before_any_notebook_runs(write, monkeypatch):
-    monkeypatch.setattr(series.kernel, "execute", lambda *_, **__: pytest.fail("a notebook ran"))
+    monkeypatch.setattr(kernel, "execute", lambda *_, **__: pytest.fail("a notebook ran"))
     path = write({"run": "mine", "results": "nowhere", "machine": {"max_row": 4}, "launch": "params/accelerate/x.yaml"})
     done = CliRunner().invoke(app, ["run", str(path)])
     assert done.exit_code == 1
     assert done.stderr.splitlines() == [
         f"envtune: error: {path}: key 'machine': a machine has no field 'max_row': did you mean 'max_rows'?",
-        f"envtune: error: {path}: key 'launch': no accelerate configuration 'params/accelerate/x.yaml'; "
-        "the project's own are in params/accelerate/",
+        f"envtune: error: {path}: key 'launch': no accelerate configuration 'params/accelerate/x.yaml'. "
+        "The project's own are in params/accelerate/",
     ]
 
 
