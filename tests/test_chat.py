@@ -50,7 +50,7 @@ READABLE = [
 
 def test_reads(subtests: pytest.Subtests) -> None:
     for text, said, calls in READABLE:
-        with subtests.test(text):
+        with subtests.test(ascii(text)):
             assert parse_reply(text) == Reply(said, (CD,) * calls, None)
 
 
@@ -115,7 +115,7 @@ WRONG = [
 
 def test_says_what_is_wrong(subtests: pytest.Subtests) -> None:
     for text, kind, message in WRONG:
-        with subtests.test(text[:80]):
+        with subtests.test(ascii(text)[:80]):
             reply = parse_reply(text)
             assert reply.error is not None
             assert (reply.text, reply.calls, reply.error.kind) == ("", (), kind)

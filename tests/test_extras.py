@@ -154,17 +154,15 @@ def run(command: list[object], cwd: Path, **options) -> subprocess.CompletedProc
 
 
 def pip(python: Path, cwd: Path, *arguments: object) -> None:
-    """Install, or skip the test where no index answers, unless it must not be skipped."""
     done = run([python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *arguments], cwd)
-    offline = re.search(r"from versions: none|Max retries|NewConnectionError|ConnectTimeout", done.stderr)
-    if done.returncode and offline and not os.environ.get("ENVTUNE_REQUIRE_INDEX"):
-        pytest.skip("no package index can be reached")
     assert done.returncode == 0, done.stderr[-2000:]
 
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory) -> Path:
     """Built from a copy of the sources, so that nothing is left in the checkout."""
+    if not os.environ.get("ENVTUNE_REQUIRE_INDEX"):
+        pytest.skip("for CI, which sets ENVTUNE_REQUIRE_INDEX")
     folder = tmp_path_factory.mktemp("wheel")
     source = folder / "source"
     source.mkdir()
@@ -172,8 +170,6 @@ def wheel(tmp_path_factory) -> Path:
         shutil.copy(ROOT / name, source / name)
     shutil.copytree(PACKAGE, source / "envtune", ignore=shutil.ignore_patterns("__pycache__"))
     done = run([sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", folder, source], folder)
-    if done.returncode and not os.environ.get("ENVTUNE_REQUIRE_INDEX"):
-        pytest.skip("no package index can be reached to build with")
     assert done.returncode == 0, done.stderr[-2000:]
     return next(folder.glob("*.whl"))
 

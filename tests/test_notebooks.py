@@ -104,8 +104,9 @@ def test_training_and_what_builds_on_it(tmp_path):
     assert again["answer"] == manifests[first.name]["answer"]
 
 
-KEPT = 17 + 11
-"""Lines of 16 steps and the validation before them, and of the second stage up to the checkpoint of step 10."""
+STEPS, SAVED = 4, 2
+KEPT = (1 + STEPS) + (1 + SAVED)
+"""Lines of the first stage, its validation at step 0 among them, and of the second up to its checkpoint."""
 
 
 def lines_in(path: Path) -> int:
@@ -117,7 +118,8 @@ def lines_in(path: Path) -> int:
 def test_a_killed_training_goes_on_from_its_checkpoint(tmp_path):
     """The series is killed in the second stage of notebook 04; the next run keeps what came before the checkpoint."""
     values = yaml.safe_load((ROOT / "params/smoke.yaml").read_text()) | {"results": str(tmp_path)}
-    values["override"] |= {"steps": 16}
+    values["override"] |= {"steps": STEPS}
+    values["schedule"] |= {"save_every": SAVED}
     params = tmp_path / "smoke.yaml"
     params.write_text(yaml.safe_dump(values))
     command = [sys.executable, "-c", "from envtune.cli import main; main()", "run", str(params), "--only", "04"]
@@ -125,7 +127,7 @@ def test_a_killed_training_goes_on_from_its_checkpoint(tmp_path):
     first = psutil.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + 300
-        while lines_in(partial / "metrics.jsonl") < KEPT + 1:  # the checkpoint of step 10 is whole once step 11 is done
+        while lines_in(partial / "metrics.jsonl") < KEPT + 1:  # the checkpoint is whole once the next step is done
             assert time.monotonic() < deadline, "no checkpoint came"
             assert first.poll() is None, "it ended by itself"
             time.sleep(0.05)
@@ -137,7 +139,7 @@ def test_a_killed_training_goes_on_from_its_checkpoint(tmp_path):
     assert not list(partial.glob("2_*/done.json")), "it was killed before the stage ended"
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=300)
     after = (tmp_path / "smoke/04_stage1_training/metrics.jsonl").read_text().splitlines()
-    assert len(after) == 2 * 17
+    assert len(after) == 2 * (1 + STEPS)
     assert after[:KEPT] == before[:KEPT], "what was before the checkpoint was not trained again"
     assert "up to date" in subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
 

@@ -118,7 +118,7 @@ def test_a_small_build_runs_and_learns(tmp_path):
     from envtune.cold_start.build import build
     from envtune.policy import load_policy
 
-    card = build(tmp_path, minutes=0.1, seed=1, tasks=0)
+    card = build(tmp_path, minutes=0.04, seed=1, tasks=0)
     assert card["training"]["loss_last_50"] < card["training"]["loss_first"] - 1.0
     assert json.loads((tmp_path / "card.json").read_text()) == card
     assert load_policy(tmp_path).settings["checkpoint"] == tmp_path.name

@@ -147,7 +147,7 @@ def test_it_solves_single_requests_and_declines_what_it_cannot_do():
     policy = load_policy("tiny")
     assert policy.name == "tiny"
     result = envtune.evaluate(policy, synth.load(40, "test", 3, kinds=kinds), progress=False)
-    solved = result.by_category.accuracy
+    solved = result.by_category.task_accuracy
     assert solved["base"] >= 0.8
     assert solved[["miss_func", "miss_param"]].min() >= 0.2, "who calls at once solves none of these"
 

