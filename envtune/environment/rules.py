@@ -132,18 +132,17 @@ def _choice(name: str, value: str, known: tuple[str, ...]) -> tuple[bool, str]:
 
 
 def _limit(name: str, value: int | None) -> tuple[bool, str]:
-    return value is not None and value < 1, f"{name} is {value}. It must be at least 1, or None"
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    return value is not None and not (whole and value >= 1), f"{name} is {value!r}. It must be at least 1, or None"
 
 
 DEFAULT = Rules()
-PROTOCOLS = {
-    rules.name: rules
-    for rules in (
-        Rules(20, reveal="recompile", temperature=0.001, name="bfcl_fc", source="bfcl-eval 2026.3.23, base_handler.py"),
-        Rules(10, max_steps=30, name="t3rl", source="T3RL, Qwen3-4B-EnvTuning"),
-        Rules(5, calls="tagged", name="paper", source="arXiv 2510.10197 and its released code"),
-    )
-}
+_PUBLISHED = (
+    Rules(20, reveal="recompile", temperature=0.001, name="bfcl_fc", source="bfcl-eval 2026.3.23, base_handler.py"),
+    Rules(10, max_steps=30, name="t3rl", source="T3RL, Qwen3-4B-EnvTuning"),
+    Rules(5, calls="tagged", name="paper", source="arXiv 2510.10197 and its released code"),
+)
+PROTOCOLS: Mapping[str, Rules] = MappingProxyType({rules.name: rules for rules in _PUBLISHED})
 """The rules of the published systems."""
 
 
@@ -157,14 +156,18 @@ def rules_of(rules: Rules | str | None = None, **changes: Any) -> Rules:
 
     Raises:
         ValueError: no such protocol, or a value out of its range.
-        TypeError: no such field.
+        TypeError: no such field, or `rules` or `hints` of another type.
     """
+    if not isinstance(rules, Rules | str | None):
+        raise TypeError(f"rules are {rules!r}. They must be Rules, or one of {', '.join(PROTOCOLS)}")
     if isinstance(rules, str):
         if rules not in PROTOCOLS:
             raise ValueError(f"unknown protocol {rules!r}. Known: {', '.join(PROTOCOLS)}")
         rules = PROTOCOLS[rules]
     if "hints" in changes:
         hints = changes.pop("hints")
+        if not isinstance(hints, bool):
+            raise TypeError(f"hints is {hints!r}. It must be True or False. A share of the failures is `hint_rate`")
         changes = {"hint_rate": 1.0, **changes} if hints else {**changes, "hint_rate": 0.0}
     if not changes:
         return rules or DEFAULT

@@ -109,6 +109,17 @@ def test_what_does_not_fit_together_is_refused():
             rules_of(**wrong)
 
 
+def test_values_of_another_type_are_refused():
+    for wrong in ({"hints": 0.5}, {"hints": "no"}):
+        with pytest.raises(TypeError, match="It must be True or False"):
+            rules_of(**wrong)
+    with pytest.raises(TypeError, match="They must be Rules, or one of bfcl_fc, t3rl, paper"):
+        rules_of(20)
+    for limit in (True, 2.5, "3"):
+        with pytest.raises(ValueError, match=r"max_steps_per_turn is .* It must be at least 1, or None"):
+            rules_of(max_steps_per_turn=limit)
+
+
 def test_short_cuts_replace_single_rules():
     assert rules_of() == rules_of(None, hints=False) == Rules()
     assert rules_of(hints=True) == Rules(hint_rate=1.0)
