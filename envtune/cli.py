@@ -132,16 +132,20 @@ def readme(
     run: Annotated[str, typer.Option(help="The published run whose answers the README shows.")] = "tiny",
     check: Annotated[bool, typer.Option("--check", help="Write nothing. Exit with 1 if the README is stale.")] = False,
 ) -> None:
-    """Put the answers of a published run into the README."""
+    """Put the answers of a published run into the README, and its tables into docs/."""
     require("workbook")
-    from envtune.workbook.overview import update_readme
+    from envtune.workbook.overview import update_readme, update_tables
     from envtune.workbook.paths import find_root, published_folder
 
     root = find_root()
-    stale = update_readme(root / "README.md", published_folder(root, run), check=check)
+    folder = published_folder(root, run)
+    stale = ["README.md"] if update_readme(root / "README.md", folder, check=check) else []
+    stale += [
+        f"docs/{file.name}" for file in sorted(root.glob("docs/*.md")) if update_tables(file, folder, check=check)
+    ]
     if stale and check:
-        raise SeriesError("README.md is stale. `envtune readme` updates it")
-    typer.echo("README.md updated" if stale else "README.md is up to date")
+        raise SeriesError(f"{', '.join(stale)}: stale. `envtune readme` updates it")
+    typer.echo(f"{', '.join(stale)} updated" if stale else "README.md and docs/ are up to date")
 
 
 @app.command()

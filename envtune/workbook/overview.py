@@ -61,7 +61,9 @@ def _differences(compared: Reproduction) -> str:
 
 
 def at_a_glance(results_dir: Path, base: Path) -> str:
-    """A Markdown table of the findings of the run's chapters in order, and a note on the numbers.
+    """A Markdown table of what the run's chapters compared, in order, and a note on the numbers.
+
+    A finding without a baseline that is no difference either stands in its report alone.
 
     Args:
         results_dir: the run's folder, such as `results/published/tiny`.
@@ -79,6 +81,7 @@ def at_a_glance(results_dir: Path, base: Path) -> str:
         [*findings.cells(finding), _link(name, folder)]
         for name, own in chapters.items()
         for finding in own["answer"]["results"]
+        if finding["baseline"] is not None or finding["unit"] == "points"
     ]
     laptop = any(map(provenance.by_laptop, chapters.values()))
     return f"{markdown_table([[*findings.COLUMNS, 'Notebook'], *rows])}\n\n{NOTE}{LAPTOP if laptop else ''}"
@@ -107,10 +110,23 @@ def update_readme(readme: Path, results_dir: Path, check: bool = False) -> bool:
         raise ValueError(f"{readme.name}: expected one '{BEGIN}' and after it one '{END}'")
     table = at_a_glance(results_dir, readme.parent)
     updated = block.sub(lambda _: f"{BEGIN}\n{table}\n{END}", text)
-    updated = TABLE.sub(lambda found: _table_block(found["path"], results_dir), updated)
+    return _update(readme, text, _with_tables(updated, results_dir), check)
+
+
+def update_tables(document: Path, results_dir: Path, check: bool = False) -> bool:
+    """Put the run's tables between their markers in a document. Arguments and result are those of `update_readme`."""
+    text = document.read_text(encoding="utf-8")
+    return _update(document, text, _with_tables(text, results_dir), check)
+
+
+def _update(path: Path, text: str, updated: str, check: bool) -> bool:
     if updated != text and not check:
-        provenance.write_atomic(readme, updated)
+        provenance.write_atomic(path, updated)
     return updated != text
+
+
+def _with_tables(text: str, results_dir: Path) -> str:
+    return TABLE.sub(lambda found: _table_block(found["path"], results_dir), text)
 
 
 def _table_block(path: str, results_dir: Path) -> str:

@@ -16,7 +16,7 @@ from stub_project import ALPHA_WORK, ROOT
 from envtune.workbook import Finding, report
 from envtune.workbook.manifest import read_manifest
 from envtune.workbook.mathtext import typeset
-from envtune.workbook.overview import BEGIN, END, at_a_glance, update_readme, write_index
+from envtune.workbook.overview import BEGIN, END, at_a_glance, update_readme, update_tables, write_index
 from envtune.workbook.report import body, label, refresh, sanitize, title_and_question
 
 PIXEL = (
@@ -234,6 +234,29 @@ def test_the_readme_shows_the_findings_and_knows_when_it_is_stale(run_dir, tmp_p
     assert readme.read_text().startswith("# Title\n")
     assert readme.read_text().endswith(f"{END}\nrest\n")
     assert "03_gamma" not in readme.read_text()
+
+
+def test_tables_of_a_document_are_those_of_the_run(run_dir, tmp_path):
+    (run_dir / "01_alpha/kinds.csv").write_text("kind,n\na,1\n")
+    document = tmp_path / "hints.md"
+    document.write_text("x\n<!-- table:01_alpha/kinds -->\nold\n<!-- table:end -->\ny\n")
+    assert update_tables(document, run_dir, check=True)
+    assert "old" in document.read_text()
+    assert update_tables(document, run_dir)
+    assert "| a | 1 |" in document.read_text().splitlines()
+    assert not update_tables(document, run_dir, check=True)
+
+
+def test_a_finding_without_a_baseline_stays_in_its_report(run_dir, tmp_path):
+    path = run_dir / "01_alpha/manifest.json"
+    told = json.loads(path.read_text())
+    (found,) = told["answer"]["results"]
+    told["answer"]["results"] = [found, found | {"what": "Alone", "baseline": None}]
+    told["answer"]["results"] += [found | {"what": "Minus", "baseline": None, "unit": "points"}]
+    path.write_text(json.dumps(told))
+    table = at_a_glance(run_dir, tmp_path)
+    assert "Alone" not in table
+    assert "| Minus | +50.0 pp | – |" in table
 
 
 def test_a_manifest_of_before_there_were_findings(run_dir, tmp_path):
