@@ -21,7 +21,7 @@ from envtune.workbook.paths import report_name
 from envtune.workbook.report import describe, label, stylesheet
 from envtune.workbook.reproduction import COLUMNS, Reproduction, cells
 
-NOTE = "*n* counts the tasks, turns, pairs, calls or seeds behind a number; pp: percentage points."
+NOTE = "*n*: tasks, turns, pairs, calls or seeds; pp: percentage points."
 LAPTOP = " Trained policies have a million parameters: laptop numbers, not comparable with published scores."
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 TABLE = re.compile(r"<!-- table:(?P<path>[\w/-]*/[\w-]+) -->.*?<!-- table:end -->", re.DOTALL)
