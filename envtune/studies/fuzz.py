@@ -9,7 +9,6 @@ results written back. They run in child processes with limited memory. A parent 
 from __future__ import annotations
 
 import argparse
-import gc
 import json
 import multiprocessing
 import random
@@ -32,6 +31,7 @@ MAX_CALLS = 400
 CHUNK = 20_000
 """Calls of one child process."""
 ADDRESS_SPACE = 3 << 30
+"""Bytes that a child process may map."""
 
 
 @dataclass
@@ -104,7 +104,7 @@ def fuzz(calls: int = CHUNK, seed: int = 0, tasks: Sequence[Task] | None = None)
 
 
 def _in_child(tasks: Sequence[Task], calls: int, seed: int) -> Fuzzed:
-    context = multiprocessing.get_context("fork")
+    context = multiprocessing.get_context("spawn")  # a fork inherits what its parent maps: with torch, gigabytes
     receiver, sender = context.Pipe(duplex=False)
     child = context.Process(target=_limited, args=(tasks, calls, seed, sender))
     child.start()
@@ -121,7 +121,6 @@ def _in_child(tasks: Sequence[Task], calls: int, seed: int) -> Fuzzed:
 
 
 def _limited(tasks: Sequence[Task], calls: int, seed: int, sender: Any) -> None:
-    gc.freeze()  # what the parent loaded would slow every collection here
     resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE, ADDRESS_SPACE))
     sender.send(search(tasks, calls, seed))
     sender.close()

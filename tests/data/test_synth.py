@@ -62,7 +62,7 @@ def test_load_tasks():
     assert {t.category for t in only} == {Category.MISS_PARAM}
     assert [t.number for t in only] == [3_000_000 + i for i in range(5)]
     for wrong in ({"split": "all"}, {"n": -1}, {"seed": -1}, {"categories": ["hard"]}):
-        with pytest.raises(ValueError, match=r"split 'all'.*known: train|n is|seed is|unknown categories"):
+        with pytest.raises(ValueError, match=r"split 'all'.*Known: train|n is|seed is|unknown categories"):
             envtune.load_tasks("synth", **wrong)
     with pytest.raises(ValueError, match="procedural tasks"):
         envtune.load_tasks("bfcl", n=3)
