@@ -62,10 +62,10 @@ def test_parameters_are_those_of_the_model(path):
     assert set(papermill.inspect_notebook(str(path))) == set(chapter.model.model_fields)
 
 
-def papermill_smoke(path: Path, results: Path) -> dict:
+def papermill_smoke(path: Path, results: Path, params: str | Path = "params/smoke.yaml") -> dict:
     """`papermill notebooks/NN.ipynb out.ipynb -f params/smoke.yaml`, from the project's root; the manifest."""
     command = [sys.executable, "-m", "papermill", "--no-progress-bar", str(path.relative_to(ROOT))]
-    command += [str(results / f"{path.stem}.ipynb"), "-f", "params/smoke.yaml", "-p", "results", str(results)]
+    command += [str(results / f"{path.stem}.ipynb"), "-f", str(params), "-p", "results", str(results)]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True, timeout=300)
     manifest = json.loads((results / "smoke" / path.stem / "manifest.json").read_text())
     assert manifest["status"] == "complete"
@@ -87,23 +87,6 @@ def test_papermill_with_the_smoke_parameters(path, tmp_path):
     papermill_smoke(path, tmp_path)
 
 
-@pytest.mark.slow
-@pytest.mark.xdist_group("training")
-def test_training_and_what_builds_on_it(tmp_path):
-    """04, 05 and 06 in order, each on what the one before left; 04 goes on with what it finds of itself."""
-    manifests = {path.stem: papermill_smoke(path, tmp_path) for path in TRAINING}
-    first, second, last = (tmp_path / "smoke" / name for name in manifests)
-    for folder in (first, second):
-        assert (folder / "policy/model.safetensors").exists()
-        assert not list(folder.rglob("checkpoint-*"))
-    assert "04_stage1_training/policy/model.safetensors" in manifests["05_stage2_training"]["inputs"]
-    assert {name.split("/")[0] for name in manifests[last.name]["inputs"]} == {first.name, second.name}
-    lines = (first / "metrics.jsonl").read_text()
-    again = papermill_smoke(TRAINING[0], tmp_path)
-    assert (first / "metrics.jsonl").read_text() == lines, "finished stages are not trained again"
-    assert again["answer"] == manifests[first.name]["answer"]
-
-
 STEPS, SAVED = 4, 2
 KEPT = (1 + STEPS) + (1 + SAVED)
 """Lines of the first stage, its validation at step 0 among them, and of the second up to its checkpoint."""
@@ -113,17 +96,24 @@ def lines_in(path: Path) -> int:
     return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
-@pytest.mark.slow
-@pytest.mark.xdist_group("training")
-def test_a_killed_training_goes_on_from_its_checkpoint(tmp_path):
-    """The series is killed in the second stage of notebook 04; the next run keeps what came before the checkpoint."""
-    values = yaml.safe_load((ROOT / "params/smoke.yaml").read_text()) | {"results": str(tmp_path)}
+@pytest.fixture(scope="module")
+def training(tmp_path_factory):
+    """A parameter file of a few steps, and the folder of its results."""
+    folder = tmp_path_factory.mktemp("training")
+    values = yaml.safe_load((ROOT / "params/smoke.yaml").read_text()) | {"results": str(folder)}
     values["override"] |= {"steps": STEPS}
     values["schedule"] |= {"save_every": SAVED}
-    params = tmp_path / "smoke.yaml"
-    params.write_text(yaml.safe_dump(values))
+    (folder / "smoke.yaml").write_text(yaml.safe_dump(values))
+    return folder / "smoke.yaml", folder
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("training")
+def test_a_killed_training_goes_on_from_its_checkpoint(training):
+    """The series is killed in the second stage of notebook 04; the next run keeps what came before the checkpoint."""
+    params, results = training
     command = [sys.executable, "-c", "from envtune.cli import main; main()", "run", str(params), "--only", "04"]
-    partial = tmp_path / "smoke/.04_stage1_training.partial"
+    partial = results / "smoke/.04_stage1_training.partial"
     first = psutil.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + 300
@@ -138,10 +128,26 @@ def test_a_killed_training_goes_on_from_its_checkpoint(tmp_path):
     before = (partial / "metrics.jsonl").read_text().splitlines()
     assert not list(partial.glob("2_*/done.json")), "it was killed before the stage ended"
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=300)
-    after = (tmp_path / "smoke/04_stage1_training/metrics.jsonl").read_text().splitlines()
+    after = (results / "smoke/04_stage1_training/metrics.jsonl").read_text().splitlines()
     assert len(after) == 2 * (1 + STEPS)
     assert after[:KEPT] == before[:KEPT], "what was before the checkpoint was not trained again"
     assert "up to date" in subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("training")
+def test_papermill_builds_on_what_was_trained(training):
+    """04, 05 and 06 in order, each on what the one before left; 04 goes on with what the series trained."""
+    params, results = training
+    first, second, last = (results / "smoke" / path.stem for path in TRAINING)
+    trained = (first / "metrics.jsonl").read_text() if first.exists() else None
+    manifests = {path.stem: papermill_smoke(path, results, params) for path in TRAINING}
+    assert trained in (None, (first / "metrics.jsonl").read_text()), "finished stages are not trained again"
+    for folder in (first, second):
+        assert (folder / "policy/model.safetensors").exists()
+        assert not list(folder.rglob("checkpoint-*"))
+    assert "04_stage1_training/policy/model.safetensors" in manifests[second.name]["inputs"]
+    assert {name.split("/")[0] for name in manifests[last.name]["inputs"]} == {first.name, second.name}
 
 
 @pytest.mark.slow

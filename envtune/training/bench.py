@@ -72,7 +72,10 @@ class RolloutBench:
 
 
 def bench_rollout(
-    rounds: int = 3, echo: Callable[[str], None] = lambda line: None, threads: int | None = None
+    rounds: int = 3,
+    echo: Callable[[str], None] = lambda line: None,
+    threads: int | None = None,
+    stage: Stage = STAGE,
 ) -> RolloutBench:
     """Measure both loops. The best of `rounds` runs of each counts. They run in turns, so both see the same machine.
 
@@ -80,6 +83,7 @@ def bench_rollout(
         rounds: runs of each loop.
         echo: gets a line per run.
         threads: torch's threads. None: unchanged.
+        stage: sizes of the batch and its limits.
     """
     if threads is not None:
         torch.set_num_threads(threads)
@@ -88,7 +92,7 @@ def bench_rollout(
     model = miniature_model(tokenizer, hidden=128, layers=4, kv_heads=4, context=2048)
     echo(f"teaching {model.num_parameters():,} parameters to write files")
     _teach(model, ChatTokens(tokenizer), tasks)
-    batch = [tasks[i % len(tasks)] for i in range(STAGE.prompts_per_step) for _ in range(STAGE.num_generations)]
+    batch = [tasks[i % len(tasks)] for i in range(stage.prompts_per_step) for _ in range(stage.num_generations)]
     with tempfile.TemporaryDirectory() as folder:
         theirs = _trl_trainer(model, tokenizer, tasks, folder)
         ours, trl, tool_rounds = 0.0, 0.0, 0.0
@@ -97,7 +101,7 @@ def bench_rollout(
             other = _trl(theirs, batch)
             ours, trl = max(ours, speed), max(trl, other)
             echo(f"round {number + 1}: ours {speed:,.0f} tokens/s, TRL {other:,.0f} tokens/s")
-        share = _environment_share(model, tokenizer, tasks, Path(folder))
+        share = _environment_share(model, tokenizer, tasks, stage, Path(folder))
     return RolloutBench(ours, trl, tool_rounds, share, model.num_parameters(), torch.get_num_threads())
 
 
@@ -217,7 +221,7 @@ def _trl(trainer: GRPOTrainer, batch: list[Task]) -> float:
     return int((output["completion_mask"] * output["tool_mask"]).sum()) / seconds
 
 
-def _environment_share(model: Any, tokenizer: Any, tasks: list[Task], folder: Path) -> float:
+def _environment_share(model: Any, tokenizer: Any, tasks: list[Task], stage: Stage, folder: Path) -> float:
     lines: list[dict[str, float]] = []
 
     def note(line: dict[str, float]) -> dict[str, float]:
@@ -225,7 +229,7 @@ def _environment_share(model: Any, tokenizer: Any, tasks: list[Task], folder: Pa
         return line
 
     machine = Machine(micro_batch=8)
-    config = grpo_config(STAGE, folder, seed=0, machine=machine, save_every=STAGE.steps + 1)
-    trainer = Trainer(model, tokenizer, STAGE, tasks, config, machine, note)
+    config = grpo_config(stage, folder, seed=0, machine=machine, save_every=stage.steps + 1)
+    trainer = Trainer(model, tokenizer, stage, tasks, config, machine, note)
     trainer.train()
     return lines[-1]["seconds/environment"] / lines[-1]["seconds/step"]
