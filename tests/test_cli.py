@@ -56,7 +56,7 @@ def test_expected_errors_are_lines_not_tracebacks(monkeypatch, error, lines):
 
 def test_a_missing_parameter_file_end_to_end(tmp_path):
     done = subprocess.run(
-        [sys.executable, "-c", "from envtune.cli import main; main()", "run", str(tmp_path / "none.yaml")],
+        [sys.executable, "-m", "envtune", "run", str(tmp_path / "none.yaml")],
         capture_output=True,
         text=True,
         check=False,

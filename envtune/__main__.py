@@ -1,0 +1,5 @@
+"""`python -m envtune`: the command line."""
+
+from envtune.cli import main
+
+main()

@@ -1,0 +1,164 @@
+"""Commands that count: `evaluate`, `compare`, `rescore`, `verify`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from envtune.cli.tables import print_table
+
+commands = typer.Typer()
+
+
+@commands.command()
+def evaluate(
+    policy: Annotated[
+        str,
+        typer.Argument(
+            help="The agent: a parameter file (the policy of its run), tiny, a folder, a hub name, http://HOST/v1, "
+            "oracle, silent, noisy, noisy:LEVEL."
+        ),
+    ],
+    split: Annotated[str, typer.Option(help="all, train, val, test or heldout.")] = "heldout",
+    category: Annotated[list[str] | None, typer.Option(help="Only this category. Can be repeated.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Number of tasks, spread evenly.")] = None,
+    out: Annotated[Path | None, typer.Option(help="JSONL to append episodes to (with --samples: a folder).")] = None,
+    protocol: Annotated[str | None, typer.Option(help="Rules of a published system: bfcl_fc, t3rl or paper.")] = None,
+    max_steps_per_turn: Annotated[
+        int | None, typer.Option(min=1, help="Tool steps per turn: official 20 (default), T3RL 10, paper 5.")
+    ] = None,
+    reveal: Annotated[
+        str | None, typer.Option(help="Hand over withheld tools by `message` (default) or `recompile`.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the policy.")] = 0,
+    model: Annotated[str | None, typer.Option(help="Server: the model's name there.")] = None,
+    tokenizer: Annotated[
+        str | None, typer.Option(help="Server: render the chat template here, with this folder or hub name.")
+    ] = None,
+    concurrency: Annotated[int | None, typer.Option(min=1, help="Server: requests at once.")] = None,
+    key_variable: Annotated[
+        str | None, typer.Option(help="Server: environment variable with the key (default: ENVTUNE_API_KEY).")
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Episodes in flight (default: 32; server: 2 x --concurrency).")
+    ] = None,
+    temperature: Annotated[
+        float | None, typer.Option(min=0, help="Sampling temperature (default: the protocol's, or 0).")
+    ] = None,
+    samples: Annotated[int, typer.Option(min=1, help="Times that every task is played.")] = 1,
+    export: Annotated[
+        Path | None, typer.Option(help="Also write the benchmark's own result files to this folder.")
+    ] = None,
+    export_as: Annotated[
+        str | None, typer.Option(help="With --export: the model's name in the registry (default: ours).")
+    ] = None,
+) -> None:
+    """Score a policy, without hints. With --out, a killed run goes on."""
+    if export and samples > 1:
+        raise typer.BadParameter("--export writes one sample, as the benchmark's files hold one. Leave --samples out")
+    if export_as and not export:
+        raise typer.BadParameter("--export-as names what --export writes. Give --export FOLDER as well")
+    from envtune.benchmark.result_files import write_results
+    from envtune.data import load_tasks, spread
+    from envtune.environment.rules import rules_of
+    from envtune.evaluation import evaluate_samples, readable, sample_table
+    from envtune.policy import load_policy
+
+    changes = {"max_steps_per_turn": max_steps_per_turn, "reveal": reveal}
+    rules = rules_of(protocol, **{rule: value for rule, value in changes.items() if value is not None})
+    tasks = spread(load_tasks("bfcl", split=split, categories=category), limit)
+    if policy.endswith((".yaml", ".yml")):
+        policy, folder, parts = _named_by(policy)
+        parts += [split, *(category or []), *([str(limit)] if limit else []), *([protocol] if protocol else [])]
+        out = out or folder / ("-".join(parts) + (".jsonl" if samples == 1 else f"-{samples}-samples"))
+
+    server = {"model": model, "tokenizer": tokenizer, "concurrency": concurrency, "key_variable": key_variable}
+    given: Any = {name: value for name, value in server.items() if value is not None}
+    if temperature is None:
+        temperature = rules.temperature or 0.0
+
+    def load(seed: int) -> Any:
+        return load_policy(policy, seed=seed, temperature=temperature, **given)
+
+    in_flight = batch_size or (2 * concurrency if concurrency else 32)
+    results = evaluate_samples(load, tasks, out, samples, seed, rules=rules, batch_size=in_flight)
+    table = results[0].table() if samples == 1 else sample_table(results)
+    scores = readable(table).T.reset_index(names="95 % interval by id number")
+    print_table(scores, f"{results[0].policy}, {split} split, {len(tasks)} tasks")
+    if out:
+        typer.echo(f"episodes in {out}")
+    for file in write_results(export, export_as or results[0].policy, results[0].episodes) if export else []:
+        typer.echo(f"official result file {file}")
+
+
+def _named_by(params: str) -> tuple[str, Path, list[str]]:
+    """The policy that a parameter file names, the folder of its run, and what files about it are named after."""
+    from envtune.workbook.trained import named_by
+
+    policy, run_dir = named_by(Path(params))
+    typer.echo(f"policy {policy}")
+    name = Path(policy).parent.name if Path(policy).name == "policy" else Path(policy).name
+    if not Path(policy).is_dir():
+        return policy, run_dir, [name]
+    from envtune.policy.checkpoint import fingerprint
+
+    return policy, run_dir, [name, fingerprint(Path(policy))[:8]]
+
+
+@commands.command()
+def compare(
+    a: Annotated[Path, typer.Argument(help="A run's JSONL, or the folder of its samples.")],
+    b: Annotated[Path, typer.Argument(help="The run to compare it with.")],
+) -> None:
+    """Is A better than B? Paired by task, with intervals and p-values clustered by id number."""
+    from envtune.evaluation import comparison, load_runs
+
+    first, second = load_runs(a), load_runs(b)
+    table = comparison(first, second).reset_index()
+    for name in ("a", "b"):
+        table[name] = table[name].map("{:.1%}".format)
+    for name in ("difference", "low", "high"):
+        table[name] = table[name].map("{:+.1%}".format)
+    table["p"] = table["p"].map("{:.4f}".format)
+    print_table(table, f"a: {first[0].policy} ({a}), b: {second[0].policy} ({b}); 95 % intervals")
+
+
+@commands.command()
+def rescore(
+    path: Annotated[Path, typer.Argument(help="A result file of the official runner, or its `result/` folder.")],
+    partial: Annotated[bool, typer.Option("--partial", help="Score an incomplete split.")] = False,
+) -> None:
+    """Give our verdict and the official one on files that the benchmark's own runner wrote."""
+    from envtune.benchmark.rescore import rescore as score_again
+    from envtune.data import load_tasks
+
+    found = score_again(path, load_tasks("bfcl"), partial)
+    table = found.table().reset_index()
+    for name in ("ours", "official"):
+        table[name] = table[name].map("{:.1%}".format)
+    print_table(table, f"{path.name}: our verdict and the official one")
+    if len(differences := found.differences()):
+        print_table(differences, "where they differ")
+    if found.unexplained:
+        raise ValueError(
+            f"{len(found.unexplained)} differences without a known cause, such as {found.unexplained[0].task_id}"
+        )
+
+
+@commands.command()
+def verify(
+    trajectories: Annotated[int, typer.Option(min=0, help="Perturbed trajectories to compare.")] = 5600,
+    seed: Annotated[int, typer.Option(help="Seed of the perturbations.")] = 0,
+) -> None:
+    """Check the environment against the official code, on all ground truths and on perturbed calls."""
+    from envtune.benchmark.verify import verify as compare
+    from envtune.data import load_tasks
+
+    report = compare(load_tasks("bfcl"), trajectories=trajectories, seed=seed)
+    print_table(report.table(), "benchmark against environment")
+    for failure in report.failures[:20]:
+        typer.echo(f"envtune: error: {failure}", err=True)
+    if not report.ok:
+        raise typer.Exit(1)
