@@ -176,16 +176,22 @@ def _replayed(task: Task, entry: Entry, judged: Judged) -> Item:
     episode = replay(task, judged.calls[: task.n_turns])
     whole = len(entry.turns or ()) == task.n_turns
     item = _item(task, episode, episode.success and whole, judged, judged.calls, judged.exact)
-    comparable = entry.observed is not None and judged.exact and not episode.counts.guarded_calls
-    returned = [result.text for step in episode.steps for result in step.results]
     return replace(
         item,
         error=entry.error,
         read=any(map(any, judged.expressions)),
         unknown_tools=episode.counts.unknown_tools,
         too_long=len(entry.turns or ()) > task.n_turns,
-        drifted=digest(returned) != entry.observed if comparable else None,
+        drifted=_drifted(task, entry, judged, episode),
     )
+
+
+def _drifted(task: Task, entry: Entry, judged: Judged, episode: Episode) -> bool | None:
+    if entry.observed is None or not judged.exact:
+        return None
+    if digest(result.text for step in episode.steps for result in step.results) == entry.observed:
+        return False
+    return None if verify.departure(task, judged.calls, episode) else True
 
 
 def _of_run(task: Task, episode: Episode, judged: Judged) -> Item:
@@ -243,22 +249,20 @@ def _notes(found: Results, items: Sequence[Item], guessed: bool) -> Iterator[str
             f"{len(failed)} of {len(items)} instances hold an error of the runner, not an answer, such as "
             f"{failed[0].task_id}: {failed[0].error[:80]!r}. Both verdicts count them as failed"
         )
-    drifted = [item for item in items if item.drifted]
     if found.other_version:
         yield f"The files are of {found.other_version}. The verdicts are those of the data installed here"
-        yield from _drift(found, items)
-    elif drifted:
-        yield "The files come from another version of the data. The verdicts are those of the data installed here"
-    if drifted:
-        rest = [item for item in items if item.drifted is False]
+        yield from _other_version(found, items)
+    if drifted := [item for item in items if item.drifted]:
+        same = [item for item in items if item.drifted is False]
         yield (
-            f"In {len(drifted)} instances, such as {drifted[0].task_id}, the tools do not return what the files log. "
-            f"Official accuracy in these: {_official_accuracy(drifted):.1%}, in the {len(rest)} that did not change: "
-            f"{_official_accuracy(rest):.1%}"
+            f"In {len(drifted)} instances, such as {drifted[0].task_id}, the tools do not return what the files log, "
+            "as after a change of the data or the simulators. Official accuracy in these: "
+            f"{_official_accuracy(drifted):.1%}, in the {len(same)} where nothing changed: "
+            f"{_official_accuracy(same):.1%}".replace("nan%", "none")
         )
 
 
-def _drift(found: Results, items: Sequence[Item]) -> Iterator[str]:
+def _other_version(found: Results, items: Sequence[Item]) -> Iterator[str]:
     """What another version had that the installed data do not have."""
     if found.unknown:
         yield f"{len(found.unknown)} instances, such as {found.unknown[0]}, are not in these data and are left out"

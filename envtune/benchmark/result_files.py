@@ -26,6 +26,7 @@ from envtune.types import Category, Episode, Task, id_number
 NAME = re.compile(r"(BFCL_v\d+)_multi_turn_\w+_result\.json")
 """Of a result file of the multi-turn tasks. The group is the version of the benchmark."""
 
+_SET = re.compile(r"\{'[^{}:]*'\}")
 _SPACE = re.compile(r"\s*")
 HALF = "not complete JSON (half a result file?). Generate this entry again"
 
@@ -132,8 +133,12 @@ def read_results(path: Path | str, tasks: Sequence[Task], partial: bool = False)
 
 
 def digest(texts: Iterable[str]) -> bytes:
-    """A short form of what tools returned in an episode: equal if and only if the texts are."""
-    return hashlib.sha256(json.dumps(list(texts)).encode()).digest()
+    """A short form of what tools returned in an episode: equal if the texts are, up to the order of sets in them.
+
+    The simulators print sets ("Must be one of {...}"), and Python orders these differently in each process.
+    """
+    ordered = [_SET.sub(lambda found: ", ".join(sorted(found[0][1:-1].split(", "))), text) for text in texts]
+    return hashlib.sha256(json.dumps(ordered).encode()).digest()
 
 
 def _said(text: str) -> str:

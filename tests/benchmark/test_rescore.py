@@ -16,7 +16,7 @@ import pytest
 from typer.testing import CliRunner
 
 from envtune.benchmark.confined import Runner
-from envtune.benchmark.official import Verdict, call_string, results
+from envtune.benchmark.official import Verdict, call_string, results, verdict
 from envtune.benchmark.rescore import (
     CAUSES,
     LAST_TURN,
@@ -31,6 +31,7 @@ from envtune.cli import app
 from envtune.environment import ToolUseEnv
 from envtune.evaluation import evaluate
 from envtune.policy import load_policy
+from envtune.policy.noise import Noise, perturb
 from envtune.types import Episode, Task, ToolCall
 
 
@@ -284,16 +285,68 @@ def test_files_of_another_version_are_read_and_what_changed_is_named(tasks: list
     content[4]["id"] = "multi_turn_base_999"
     found = rescore(write(tmp_path / "gpt-4o-2024-11-20-FC", content, name), tasks, partial=True)
     assert len(found.items) == 4
-    assert [note.split(".")[0] for note in found.notes] == [
+    assert [note.split(".")[0].split(", as after")[0] for note in found.notes] == [
         "The files are of BFCL_v3",
         "1 instances, such as multi_turn_base_999, are not in these data and are left out",
         "1 instances, such as multi_turn_base_3, hold more turns than these data, so they fail",
         "1 calls, such as in multi_turn_base_2, name a tool that these data do not have",
         "In 2 instances, such as multi_turn_base_1, the tools do not return what the files log",
     ]
-    assert found.notes[-1].endswith("Official accuracy in these: 100.0%, in the 2 that did not change: 50.0%")
+    assert found.notes[-1].endswith("Official accuracy in these: 100.0%, in the 2 where nothing changed: 50.0%")
     today = write(tmp_path / "today" / "gpt-4o-2024-11-20-FC", content[:1])
     assert rescore(today, tasks, partial=True).notes == (), "the log says what the tools say today"
+
+
+OFFICIAL_RUN = """
+import json, os, sys
+from pathlib import Path
+from types import SimpleNamespace as Record
+from envtune.benchmark import confined, handlers
+
+os.environ.update(confined.ENVIRONMENT)
+runner = handlers.OfficialRunner()
+runner.choose(["meetkai/functionary-medium-v3.1-FC"])
+for entry, turns in json.load(sys.stdin):
+    replies = (step for turn in turns for step in [*turn, []])
+
+    def reply(**_):
+        calls = [Record(id="0", function=Record(name=name, arguments=json.dumps(a))) for name, a in next(replies)]
+        message = Record(tool_calls=calls or None, content="Done.")
+        return Record(choices=[Record(message=message)], usage=Record(prompt_tokens=1, completion_tokens=1)), 0.1
+
+    runner._handler.generate_with_backoff = reply
+    result, log = runner._handler.inference(entry, False, False)
+    runner._handler.write({"id": entry["id"], "result": result, **log}, Path(sys.argv[1]))
+"""
+"""The official runner's own loop, with trajectories where a model would answer."""
+
+
+def test_files_that_the_official_runner_wrote(tasks: list[Task], tmp_path: Path) -> None:
+    some = tasks[::20]
+    trajectories = {task.id: perturb(task, Noise.level(0.3), seed=5) for task in some}
+    entries = [
+        {
+            "id": task.id,
+            "question": [[{"role": "user", "content": text}] for text in task.user_turns],
+            "function": [],
+            "initial_config": task.initial_config,
+            "involved_classes": task.involved_classes,
+        }
+        for task in some
+    ]
+    turns = [
+        [[[(c.name, c.arguments) for c in step] for step in turn] for turn in trajectories[task.id]] for task in some
+    ]
+    work = json.dumps(list(zip(entries, turns, strict=True)))
+    command = [sys.executable, "-c", OFFICIAL_RUN, str(tmp_path)]
+    subprocess.run(command, input=work, text=True, check=True, stdout=subprocess.DEVNULL)
+    found = rescore(tmp_path, tasks, partial=True)
+    assert (found.model, found.notes) == ("meetkai/functionary-medium-v3.1-FC", ())
+    assert [item.official for item in found.items] == [
+        verdict(task, trajectories[task.id]) for item in found.items for task in some if task.id == item.task_id
+    ]
+    assert {(item.ours, item.official.valid) for item in found.items} == {(True, True), (False, False)}
+    assert [item.drifted for item in found.items] == [False] * 40, "the tools return what the official runner logged"
 
 
 def logged(task: Task) -> list[dict[str, Any]]:
