@@ -179,7 +179,7 @@ def _replayed(task: Task, entry: Entry, judged: Judged) -> Item:
     return replace(
         item,
         error=entry.error,
-        read=any(map(any, judged.expressions)),
+        read=any(map(any, judged.calls)),
         unknown_tools=episode.counts.unknown_tools,
         too_long=len(entry.turns or ()) > task.n_turns,
         drifted=_drifted(task, entry, judged, episode),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -180,3 +181,16 @@ def test_folders_behind_links_are_found_once(some: list[Task], tasks: list[Task]
     assert len(found.files) == len(found.entries) == 1
     assert "linked" in found.folders
     assert "model" in found.folders, "the model's name may be that of the folder or of the link"
+
+
+def test_logs_are_not_kept(some: list[Task], tasks: list[Task], tmp_path: Path) -> None:
+    """A result file is mostly the runner's log: 200 MB of it are read in the memory of one line."""
+    log = [{"step_0": [{"role": "assistant", "content": "thinking " * 100_000}]}]
+    lines = [{"id": task.id, "result": [["Done."]] * task.n_turns, "inference_log": log} for task in some]
+    file = tmp_path / "x.json"
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    tracemalloc.start()
+    assert len(read_results(file, tasks, partial=True).entries) == len(some) == 20
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 0.4 * file.stat().st_size
