@@ -149,7 +149,12 @@ class Runner:
     def _connect(self) -> None:
         mine, theirs = socket.socketpair()
         with theirs:
-            arguments = [json.dumps(sys.path), str(theirs.fileno()), str(self._memory_mb), json.dumps(self._names)]
+            arguments = [
+                json.dumps(list(map(str, sys.path))),
+                str(theirs.fileno()),
+                str(self._memory_mb),
+                json.dumps(self._names),
+            ]
             self._process = subprocess.Popen(
                 [sys.executable, "-c", START, *arguments],
                 stdin=subprocess.DEVNULL,

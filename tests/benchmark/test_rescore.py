@@ -170,10 +170,10 @@ def test_a_script_without_a_main_guard(by_id: dict[str, Task], tmp_path: Path) -
 
 def test_no_verdict_is_a_difference(by_id: dict[str, Task], monkeypatch: pytest.MonkeyPatch) -> None:
     task = by_id["multi_turn_base_0"]
-    episode = played(task)
-    assert rescore_episodes([episode], [task]).differences().empty
-    monkeypatch.setattr("envtune.benchmark.confined.SECONDS", 0.0)
-    found = rescore_episodes([episode], [task])
+    assert rescore_episodes([played(task)], [task]).differences().empty
+    monkeypatch.setattr("envtune.benchmark.confined.SECONDS", 2.0)
+    endless = played(task, render_calls([ToolCall("sum(iter(int, 1)) or ls", {})]))
+    found = rescore_episodes([endless], [task])
     assert [i.cause for i in found.items if i.differs] == [NO_VERDICT]
     assert math.isnan(found.table().loc["all", "official"]), "no verdict is not a wrong answer"
 
