@@ -185,8 +185,8 @@ def serve() -> None:
     processes.end_with_parent()
     connection = Connection(int(sys.argv[2]))
     try:
-        official.load_simulators()
         runner = OfficialRunner()
+        official.load_simulators()
         _confine(int(sys.argv[3]))
         runner.choose(json.loads(sys.argv[4]))
     except UnknownHandlerError as error:
