@@ -1,98 +1,229 @@
-"""The official checker in its own process, with limits, because it evaluates what a model wrote.
+"""The official runner in its own process, with limits, because it evaluates what a model wrote.
 
-In: tasks and the expressions that the benchmark's handlers made from a model's messages. Out: one verdict each. If the
-checker takes too long or too much memory, or its process dies, the verdict is `official.UNFINISHED`, and the next one
-gets a new process. That process can write no file, start no program and make no connection. This stops accidents and
-the known tricks. It does not stop a determined attacker: rescore files of unknown origin in a container.
+In: a task and what a result file holds for it. Out: what the model's official handler read in the messages, and the
+official runner's verdict. If either takes too long or too much memory, or the process dies, the verdict is
+`official.UNFINISHED`, and the next one gets a new process. That process can write no file, start no program and make
+no connection. This stops accidents and the known tricks. It does not stop a determined attacker: rescore files of
+unknown origin in a container.
 """
 
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import resource
+import socket
+import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from multiprocessing.connection import Connection
 from typing import Any, NoReturn
 
+from envtune import processes
 from envtune.benchmark import official
+from envtune.benchmark.handlers import (
+    Expressions,
+    OfficialRunner,
+    Result,
+    StandInUsedError,
+    UnknownHandlerError,
+    read_call,
+)
 from envtune.benchmark.official import UNFINISHED, Verdict
-from envtune.types import Task
+from envtune.types import Task, ToolCall
 
 SECONDS = 30.0
-"""For one verdict."""
+"""For one reading, and for one verdict."""
 MEMORY_MB = 1024
 """On top of what the process needs before the first verdict."""
 START_SECONDS = 120.0
 """For the process to get ready."""
+ANSWER_BYTES = 1 << 26
+"""Longest answer that is taken from the process."""
+EXPORTED = "Qwen/Qwen3-8B-FC"
+"""A model of the official registry whose messages have the format of this project: `<tool_call>` text."""
+ENVIRONMENT = {"TZ": "UTC", "GOOGLE_API_KEY": "unused"}
+"""All of the process's environment. `GeminiHandler` refuses to be made without a key."""
+START = (
+    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from envtune.benchmark import confined; confined.serve()"
+)
+"""What the process runs. It does not import the caller's main module, which may have no main guard."""
 
-Expressions = Sequence[Sequence[Sequence[str]]]
-"""Turns of steps of expressions such as `ls(a=True)`."""
+Turns = list[list[list[ToolCall]]]
+"""Turns of steps of calls."""
 
 
-def verdicts(
-    work: Sequence[tuple[Task, Expressions]], seconds: float = SECONDS, memory_mb: int = MEMORY_MB
-) -> Iterator[Verdict]:
-    """The official verdict on each item, in order.
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What the official runner makes of one line of a result file."""
 
-    Raises:
-        ChildProcessError: the process does not start.
-    """
-    context = multiprocessing.get_context("spawn")
-    done = 0
-    while done < len(work):
-        mine, theirs = context.Pipe()
-        process = context.Process(target=_serve, args=(theirs, work[done:], memory_mb), daemon=True)
-        process.start()
-        theirs.close()
+    verdict: Verdict
+    expressions: Expressions
+    """What the official executor evaluates, by turn and step."""
+    calls: Turns
+    """The same as calls. Expressions that are no plain calls are left out."""
+    exact: bool
+    """Whether the calls say all that the expressions say."""
+
+
+class _LostError(Exception):
+    """The process is gone, or too slow."""
+
+
+class Runner:
+    """The official runner with one model's handler, in a process that starts with the first use. A context manager."""
+
+    def __init__(self, names: Sequence[str] = (EXPORTED,), seconds: float | None = None, memory_mb: int = MEMORY_MB):
+        """Start nothing yet.
+
+        Args:
+            names: the first of them that is in the official registry decides the handler.
+            seconds: limit of one reading and of one verdict.
+            memory_mb: limit of the process, on top of what it needs at its start.
+        """
+        self._names, self._memory_mb = list(names), memory_mb
+        self._seconds = SECONDS if seconds is None else seconds
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Runner:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def start(self) -> str:
+        """The name of the chosen model in the official registry.
+
+        Raises:
+            ValueError: none of the names is there, or its handler cannot be loaded.
+            ChildProcessError: the process does not start.
+        """
+        self._connect()
         try:
-            _await_start(mine)
-            for _ in work[done:]:
-                lost = not mine.poll(seconds)
-                found = _receive(mine) if not lost else None
-                done += 1
-                yield found or Verdict(False, f"{UNFINISHED} {'too slow' if lost else 'its process died'}")
-                if found is None:
-                    break
-        finally:
-            process.kill()
-            process.join()
-            mine.close()
+            ready = self._receive(START_SECONDS)
+        except _LostError as lost:
+            self.close()
+            raise ChildProcessError(f"the process of the official runner did not start: {lost}. Try again") from None
+        if "refused" in ready:
+            self.close()
+            raise ValueError(str(ready["refused"]))
+        if "failed" in ready:
+            self.close()
+            raise ChildProcessError(
+                f"the process of the official runner failed at its start ({ready['failed']}). "
+                "`envtune doctor` checks the installation"
+            )
+        return str(ready["name"])
+
+    def judge(self, task: Task, result: Result) -> Judged:
+        """What the handler reads in a result, and the official verdict on it.
+
+        Raises:
+            ValueError: the handler needs a package that is not loaded.
+            ValueError, ChildProcessError: as `start`.
+        """
+        if self._process is None:
+            self.start()
+        reading: dict[str, Any] = {"expressions": [], "calls": [], "exact": False}
+        try:
+            self._send((task, result))
+            reading = self._receive(self._seconds)
+            if "refused" in reading:
+                raise ValueError(str(reading["refused"]))
+            verdict = Verdict(**self._receive(self._seconds))
+        except _LostError as lost:
+            self.close()
+            verdict = Verdict(False, f"{UNFINISHED} {lost}")
+        calls = [[[ToolCall(*call) for call in step] for step in turn] for turn in reading["calls"]]
+        return Judged(verdict, reading["expressions"], calls, reading["exact"])
+
+    def close(self) -> None:
+        """End the process."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._connection.close()
+            self._process = None
+
+    def _connect(self) -> None:
+        mine, theirs = socket.socketpair()
+        with theirs:
+            arguments = [
+                json.dumps(list(map(str, sys.path))),
+                str(theirs.fileno()),
+                str(self._memory_mb),
+                json.dumps(self._names),
+            ]
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", START, *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+            )
+        self._connection = Connection(mine.detach())
+
+    def _send(self, request: tuple[Task, Result]) -> None:
+        try:
+            self._connection.send(request)
+        except OSError:
+            raise _LostError("its process died") from None
+
+    def _receive(self, seconds: float) -> dict[str, Any]:
+        """The next answer, sent as JSON because a pickle from that process could run code here."""
+        if not self._connection.poll(seconds):
+            raise _LostError(f"no answer within {seconds:g} s")
+        try:
+            return dict(json.loads(self._connection.recv_bytes(ANSWER_BYTES)))
+        except (EOFError, OSError, ValueError, TypeError, RecursionError):
+            raise _LostError("its process died") from None
 
 
-def _await_start(connection: Connection) -> None:
-    if not connection.poll(START_SECONDS):
-        raise ChildProcessError(f"the official checker did not start within {START_SECONDS:g} s. Try again")
+def serve() -> None:
+    """Answer the requests of `Runner`. The arguments of the process: path, file descriptor, megabytes, names."""
+    processes.end_with_parent()
+    connection = Connection(int(sys.argv[2]))
     try:
-        connection.recv_bytes()
+        runner = OfficialRunner()
+        official.load_simulators()
+        _confine(int(sys.argv[3]))
+        runner.choose(json.loads(sys.argv[4]))
+    except UnknownHandlerError as error:
+        return _answer(connection, {"refused": str(error)})
+    except Exception as error:  # noqa: BLE001  told to the parent
+        return _answer(connection, {"failed": f"{type(error).__name__}: {error}"})
+    try:
+        _answer(connection, {"name": runner.name})
+        while True:
+            task, result = connection.recv()
+            _answer(connection, _read(runner, result))
+            _answer(connection, asdict(_check(runner, task, result)))
     except EOFError:
-        raise ChildProcessError(
-            "the process of the official checker died at its start. `envtune doctor` checks the installation"
-        ) from None
-
-
-def _receive(connection: Connection) -> Verdict | None:
-    """The next verdict, sent as JSON because a pickle from that process could run code here. None: it is gone."""
-    try:
-        return Verdict(**json.loads(connection.recv_bytes(1 << 16)))
-    except (EOFError, OSError):
         return None
+    except StandInUsedError as error:
+        return _answer(
+            connection, {"refused": f"the official handler of {runner.name} needs {error} to read a message"}
+        )
 
 
-def _serve(connection: Connection, work: Sequence[tuple[Task, Expressions]], memory_mb: int) -> None:
-    official.load_simulators()
-    _confine(memory_mb)
-    connection.send_bytes(b"ready")
-    for task, expressions in work:
-        connection.send_bytes(json.dumps(asdict(_check(task, expressions))).encode())
+def _answer(connection: Connection, answer: dict[str, Any]) -> None:
+    connection.send_bytes(json.dumps(answer).encode())
 
 
-def _check(task: Task, expressions: Expressions) -> Verdict:
+def _read(runner: OfficialRunner, result: Result) -> dict[str, Any]:
+    expressions = runner.expressions(result)
+    found = [[[read_call(text) for text in step] for step in turn] for turn in expressions]
+    return {
+        "expressions": expressions,
+        "calls": [[[(c.name, c.arguments) for c, _ in step if c] for step in turn] for turn in found],
+        "exact": all(same for turn in found for step in turn for _, same in step),
+    }
+
+
+def _check(runner: OfficialRunner, task: Task, result: Result) -> Verdict:
     try:
-        return official.check(task, expressions)
+        return runner.verdict(task, result)
     except MemoryError:
         return Verdict(False, f"{UNFINISHED} out of memory")
     except Exception as error:  # noqa: BLE001  whatever a model's text makes the checker do is data
@@ -106,7 +237,7 @@ def _confine(memory_mb: int) -> None:
         os.dup2(empty, stream)
     os.chdir("/")
     os.environ.clear()
-    os.environ["TZ"] = "UTC"
+    os.environ.update(ENVIRONMENT)
     limit = _address_space() + memory_mb * 2**20
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

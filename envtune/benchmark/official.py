@@ -11,9 +11,10 @@ the process. Both are cleaned up after each use, as if each instance ran in its 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from typing import Any
 
 from bfcl_eval.eval_checker.multi_turn_eval import multi_turn_utils
 from bfcl_eval.eval_checker.multi_turn_eval.func_source_code.posting_api import TwitterAPI
@@ -67,11 +68,31 @@ def check(
     """The official verdict on expressions, by turn and step. They are evaluated: see the module's warning."""
     if len(decoded) != task.n_turns:
         return Verdict(False, "multi_turn:force_terminated")
-    expected = ground_truth or [[call_string(call) for call in turn] for turn in task.ground_truth]
-    entry = {"id": task.id, "initial_config": task.initial_config, "involved_classes": list(task.involved_classes)}
     with _clean_process():
-        result = multi_turn_checker(decoded, expected, entry, "", _MODEL)
+        result = multi_turn_checker(decoded, ground_truth or _expected(task), _entry(task), "", _MODEL)
     return Verdict(result["valid"], result.get("error_type"))
+
+
+def evaluate(task: Task, result: Any, handler: Any, runner: Callable[..., dict[str, Any]]) -> Verdict:
+    """The verdict of the official runner's own function on what a result file holds, read by a handler.
+
+    Args:
+        task: the instance.
+        result: under the key `result` of its line.
+        handler: the model's official handler.
+        runner: `_evaluate_single_multi_turn_entry` of `eval_runner.py`.
+    """
+    with _clean_process():
+        found = runner(handler, task.id, result, _expected(task), _entry(task), _MODEL, str(task.category))
+    return Verdict(found["valid"], found.get("error", {}).get("error_type"))
+
+
+def _expected(task: Task) -> list[list[str]]:
+    return [[call_string(call) for call in turn] for turn in task.ground_truth]
+
+
+def _entry(task: Task) -> dict[str, Any]:
+    return {"id": task.id, "initial_config": task.initial_config, "involved_classes": list(task.involved_classes)}
 
 
 def results(task: Task, turns: Calls) -> list[list[list[str]]]:

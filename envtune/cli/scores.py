@@ -129,16 +129,22 @@ def compare(
 def rescore(
     path: Annotated[Path, typer.Argument(help="A result file of the official runner, or its `result/` folder.")],
     partial: Annotated[bool, typer.Option("--partial", help="Score an incomplete split.")] = False,
+    handler: Annotated[
+        str | None, typer.Option(help="Model of the official registry whose handler reads (default: by the folder).")
+    ] = None,
 ) -> None:
     """Give our verdict and the official one on files that the benchmark's own runner wrote."""
     from envtune.benchmark.rescore import rescore as score_again
     from envtune.data import load_tasks
 
-    found = score_again(path, load_tasks("bfcl"), partial)
+    found = score_again(path, load_tasks("bfcl"), partial, handler)
     table = found.table().reset_index()
     for name in ("ours", "official"):
-        table[name] = table[name].map("{:.1%}".format)
-    print_table(table, f"{path.name}: our verdict and the official one")
+        table[name] = table[name].map("{:.1%}".format, na_action="ignore").fillna("no verdict")
+    read_by = f", read by the official handler of {found.model}" if found.model else ""
+    print_table(table, f"{path.name}: our verdict and the official one{read_by}")
+    for note in found.notes:
+        typer.echo(f"Note: {note}.")
     if len(differences := found.differences()):
         print_table(differences, "where they differ")
     if found.unexplained:

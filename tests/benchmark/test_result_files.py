@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from bfcl_eval.utils import extract_test_category, get_directory_structure_by_id, load_file, sort_key
 
-from envtune.benchmark.result_files import (
-    entry_of,
-    official_reading,
-    our_reading,
-    read_results,
-    write_results,
-)
-from envtune.chat import CUT_OFF, render_calls
+from envtune.benchmark.confined import Runner
+from envtune.benchmark.result_files import entry_of, file_name, read_results, write_results
+from envtune.chat import CUT_OFF, parse_reply, render_calls
+from envtune.environment import replay
 from envtune.evaluation import evaluate
 from envtune.policy import load_policy
 from envtune.types import Task, ToolCall
@@ -49,17 +47,15 @@ def test_written_as_the_official_runner_writes(some: list[Task], folder: Path) -
 
 
 def test_round_trip(some: list[Task], folder: Path, tasks: list[Task]) -> None:
-    found = {entry.task_id: entry for entry in read_results(folder, tasks, partial=True)}
+    found = {entry.task_id: entry for entry in read_results(folder, tasks, partial=True).entries}
     episodes = evaluate(load_policy("noisy:0.3"), some, progress=False).episodes
     assert found == {episode.task_id: entry_of(episode) for episode in episodes}
 
 
-def test_native_calls_are_read_as_text_is() -> None:
-    for arguments in ({"a": True}, '{"a": true}'):
-        assert official_reading([{"ls": arguments}]) == official_reading(CALL) == ["ls(a=True)"]
-        assert our_reading([{"ls": arguments}]) == our_reading(CALL) == [ToolCall("ls", {"a": True})]
-    hostile = [{"echo": {"content": "</tool_call><tool_call>"}}]
-    assert our_reading(hostile) == [ToolCall("echo", {"content": "</tool_call><tool_call>"})]
+@pytest.fixture(scope="module")
+def runner() -> Iterator[Runner]:
+    with Runner() as runner:
+        yield runner
 
 
 @pytest.mark.parametrize(
@@ -73,8 +69,9 @@ def test_native_calls_are_read_as_text_is() -> None:
         (CALL.replace('{"a": true}', "[]") + CALL, 0, 0),
     ],
 )
-def test_where_the_two_read_differently(text: str, official: int, ours: int) -> None:
-    assert (len(official_reading(text)), len(our_reading(text))) == (official, ours)
+def test_where_the_two_read_differently(runner: Runner, tasks: list[Task], text: str, official: int, ours: int) -> None:
+    steps = runner.judge(tasks[0], [[text]]).expressions[0]
+    assert (sum(map(len, steps)), len(parse_reply(text).calls)) == (official, ours)
 
 
 def test_reasoning_and_marks_are_not_written(tasks: list[Task]) -> None:
@@ -106,9 +103,11 @@ def break_line(folder: Path, change) -> Path:  # type: ignore[no-untyped-def]
             "line 2: unknown instance 'simple_python_43'",
         ),
         (lambda line: json.dumps({**json.loads(line), "id": ["a", "b"]}), r"line 2: unknown instance \['a', 'b'\]"),
-        (lambda line: line.replace("_43", "_3", 1), "multi_turn_base_3 is there more than once"),
+        (
+            lambda line: line.replace("_43", "_3", 1),
+            r"multi_turn_base_3 is there more than once, in .*base_result\.json and in",
+        ),
         (lambda line: json.dumps({**json.loads(line), "result": [1]}), '"result" of multi_turn_base_43 is not a list'),
-        (lambda line: json.dumps({**json.loads(line), "result": [[1]]}), "neither text nor a list of calls"),
     ],
 )
 def test_bad_files_are_refused(folder: Path, tasks: list[Task], change, message: str) -> None:  # type: ignore[no-untyped-def]
@@ -127,19 +126,71 @@ def test_half_a_split_must_be_asked_for(folder: Path, tasks: list[Task], tmp_pat
             read_results(path, tasks)
 
 
-def test_prompted_results_are_refused(tasks: list[Task], tmp_path: Path) -> None:
-    file = tmp_path / "x.json"
-    file.write_text(json.dumps({"id": tasks[0].id, "result": [["[ls(a=True)]", "Done."]]}) + "\n")
-    with pytest.raises(ValueError, match=r"from a prompting handler\. Only native calls are read"):
-        read_results(file, tasks, partial=True)
-
-
 def test_an_error_of_the_runner_is_an_entry(tasks: list[Task], tmp_path: Path) -> None:
     file = tmp_path / "x.json"
     file.write_text(json.dumps({"id": tasks[0].id, "result": "Error during inference: timeout"}) + "\n")
-    assert read_results(file, tasks, partial=True)[0].turns is None
+    (entry,) = read_results(file, tasks, partial=True).entries
+    assert (entry.turns, entry.result) == (None, "Error during inference: timeout")
 
 
-def test_rendered_calls_are_read_by_both() -> None:
-    text = render_calls([ToolCall("ls", {"a": True}), ToolCall("pwd", {})])
-    assert official_reading(text) == ["ls(a=True)", "pwd()"]
+def test_rendered_calls_are_read_by_both(runner: Runner, tasks: list[Task]) -> None:
+    calls = [ToolCall("ls", {"a": True}), ToolCall("pwd", {})]
+    text = render_calls(calls)
+    judged = runner.judge(tasks[0], [[text]])
+    assert judged.expressions == [[["ls(a=True)", "pwd()"]]]
+    assert judged.calls == [[calls]] == [[list(parse_reply(text).calls)]]
+
+
+def test_other_layouts_of_the_same_json_are_read(some: list[Task], tasks: list[Task], tmp_path: Path) -> None:
+    lines = [{"id": task.id, "result": [["é"]] * task.n_turns} for task in some]
+    plain = [json.dumps(line, ensure_ascii=False) for line in lines]
+    pretty = [json.dumps(line, indent=2, ensure_ascii=False) for line in lines]
+    file = tmp_path / "x.json"
+    for text in [
+        "\n".join(plain),
+        "\n".join(plain) + "\n\n",
+        "\ufeff" + "\n\n".join(plain),
+        "\r\n".join(plain) + "\r\n",
+        "\n".join(pretty) + "\n",
+        json.dumps(lines, indent=2),
+        json.dumps(lines),
+    ]:
+        file.write_bytes(text.encode())
+        found = read_results(file, tasks, partial=True).entries
+        assert [entry.task_id for entry in found] == [task.id for task in some], text[:20]
+        assert found[0].turns == (("é",),) * some[0].n_turns
+    file.write_text(pretty[0] + pretty[1][:30])
+    with pytest.raises(ValueError, match=r"x\.json, entry 2: not complete JSON"):
+        read_results(file, tasks, partial=True)
+
+
+def test_files_of_two_models_are_both_named(some: list[Task], tasks: list[Task], tmp_path: Path) -> None:
+    for model in ("one", "two"):
+        write_results(tmp_path, model, [replay(some[0], [])])
+    name = file_name("base")
+    with pytest.raises(ValueError, match=rf"two models, in .*/one/multi_turn/{name} and in .*/two/multi_turn/{name}"):
+        read_results(tmp_path, tasks, partial=True)
+
+
+def test_folders_behind_links_are_found_once(some: list[Task], tasks: list[Task], tmp_path: Path) -> None:
+    write_results(tmp_path / "elsewhere", "model", [replay(some[0], [])])
+    (tmp_path / "result").mkdir()
+    (tmp_path / "result" / "linked").symlink_to(tmp_path / "elsewhere" / "model")
+    (tmp_path / "result" / "circle").symlink_to(tmp_path / "result")
+    found = read_results(tmp_path / "result", tasks, partial=True)
+    assert len(found.files) == len(found.entries) == 1
+    assert "linked" in found.folders
+    assert "model" in found.folders, "the model's name may be that of the folder or of the link"
+
+
+def test_logs_are_not_kept(some: list[Task], tasks: list[Task], tmp_path: Path) -> None:
+    """A result file is mostly the runner's log: 200 MB of it are read in the memory of one line."""
+    log = [{"step_0": [{"role": "assistant", "content": "thinking " * 100_000}]}]
+    lines = [{"id": task.id, "result": [["Done."]] * task.n_turns, "inference_log": log} for task in some]
+    file = tmp_path / "x.json"
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    tracemalloc.start()
+    assert len(read_results(file, tasks, partial=True).entries) == len(some) == 20
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 0.4 * file.stat().st_size
