@@ -2,13 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 from envtune.data import bfcl, synth
-from envtune.data.splits import leak, row_split, select, split_numbers, spread
+from envtune.data.splits import Split, leak, row_split, select, split_numbers, spread
 from envtune.types import Category, Task
 
-__all__ = ["leak", "load_tasks", "row_split", "select", "split_numbers", "spread"]
+__all__ = ["SOURCES", "Source", "leak", "load_tasks", "row_split", "select", "split_numbers", "spread"]
+
+PROCEDURAL = 64
+"""Number of procedural tasks if none is given."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where tasks come from."""
+
+    load: Callable[[int | None, str, int, list[Category]], list[Task]]
+    """Number, split, seed and categories -> tasks."""
+    splits: tuple[str, ...]
+    """The first one is the default."""
+
+
+def _benchmark(n: int | None, split: str, seed: int, categories: list[Category]) -> list[Task]:
+    if n is not None or seed:
+        raise ValueError("n and seed are for procedural tasks ('synth', 'chains'). Leave them out for 'bfcl'")
+    return [task for task in select(bfcl.load(), split) if task.category in categories]
+
+
+def _procedural(make: Callable[[int, str, int, list[Category]], list[Task]]) -> Source:
+    return Source(lambda n, *rest: make(PROCEDURAL if n is None else n, *rest), synth.SPLITS)
+
+
+SOURCES = {
+    "bfcl": Source(_benchmark, tuple(Split)),
+    "synth": _procedural(synth.load),
+    "chains": _procedural(synth.chains),
+}
+"""The sources by name. `load_tasks` and the stages of training know no others."""
 
 
 def load_tasks(
@@ -36,14 +68,10 @@ def load_tasks(
         ModuleNotFoundError: the benchmark package is missing. The message says how to install it.
     """
     wanted = _categories(categories)
-    if source in ("synth", "chains"):
-        make = synth.load if source == "synth" else synth.chains
-        return make(64 if n is None else n, split or "train", seed, [c for c in Category if c in wanted])
-    if source != "bfcl":
-        raise ValueError(f"unknown task source {source!r}. Known: 'bfcl', 'synth', 'chains'")
-    if n is not None or seed:
-        raise ValueError("n and seed are for procedural tasks ('synth', 'chains'). Leave them out for 'bfcl'")
-    return [task for task in select(bfcl.load(), split or "all") if task.category in wanted]
+    if source not in SOURCES:
+        raise ValueError(f"unknown task source {source!r}. Known: {', '.join(map(repr, SOURCES))}")
+    found = SOURCES[source]
+    return found.load(n, split or found.splits[0], seed, [category for category in Category if category in wanted])
 
 
 def _categories(names: Iterable[str] | None) -> set[Category]:

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from itertools import pairwise
 from typing import Any
 
-from envtune.data import load_tasks, spread
+from envtune.data import SOURCES, load_tasks, spread
 from envtune.environment.hints import Strength
 from envtune.environment.rules import Calls, Rules
 from envtune.rewards import REWARDS
@@ -74,7 +74,7 @@ class Stage:
     episode_tokens: int
     """Most tokens after the prompt."""
     source: str = "bfcl"
-    """`bfcl`, `synth` or `chains`, see `load_tasks`."""
+    """A name of `data.SOURCES`, see `load_tasks`."""
     split: str = "train"
     categories: tuple[Category, ...] = ALL
     tasks: int | None = None
@@ -91,6 +91,7 @@ class Stage:
     entropy: float = 0.0
     """Weight of the entropy bonus."""
     clip_low: float = 0.2
+    """The ratio of new to old probability counts from 1 - `clip_low` to 1 + `clip_high`."""
     clip_high: float = 0.28
     num_generations: int = 16
     """Rollouts per prompt, the group whose rewards are compared."""
@@ -111,16 +112,30 @@ class Stage:
     """Stop a stage that collapses, see `training.watch`."""
 
     def __post_init__(self) -> None:
+        splits = SOURCES[self.source].splits if self.source in SOURCES else (self.split,)
+        odd = sorted(set(self.categories) - set(Category))
         problems = [
+            (self.source not in SOURCES, f"source {self.source!r} is unknown, known: {', '.join(SOURCES)}"),
+            (self.split not in splits, f"{self.source} has no split {self.split!r}, known: {', '.join(splits)}"),
+            (bool(odd), f"categories {', '.join(odd)} are unknown, known: {', '.join(Category)}"),
             (self.reward not in REWARDS, f"reward {self.reward!r} is unknown, known: {', '.join(REWARDS)}"),
             (self.steps < 1, f"steps is {self.steps}, must be at least 1"),
             (self.tasks is not None and self.tasks < 1, f"tasks is {self.tasks}, must be at least 1, or null for all"),
-            (min(self.max_steps_per_turn, self.max_steps or 1) < 1, "limits on steps must be at least 1"),
+            *(
+                (limit is not None and limit < 1, f"{name} is {limit}, limits on steps must be at least 1")
+                for name, limit in (("max_steps_per_turn", self.max_steps_per_turn), ("max_steps", self.max_steps))
+            ),
             (self.learning_rate <= 0, f"learning_rate is {self.learning_rate}, must be above 0"),
             (self.num_generations < 2, f"num_generations is {self.num_generations}, must be at least 2"),
             (self.prompts_per_step < 1, f"prompts_per_step is {self.prompts_per_step}, must be at least 1"),
             (self.temperature <= 0, f"temperature is {self.temperature}, must be above 0 as training samples"),
-            (self.hint_strength not in set(Strength), f"hint_strength {self.hint_strength!r} is unknown"),
+            (not 0 <= self.clip_low <= 1, f"clip_low is {self.clip_low}, must be from 0 to 1"),
+            (self.clip_high < 0, f"clip_high is {self.clip_high}, must be at least 0"),
+            (min(self.beta, self.entropy) < 0, f"beta is {self.beta}, entropy {self.entropy}, must be at least 0"),
+            (
+                self.hint_strength not in set(Strength),
+                f"hint_strength {self.hint_strength!r} is unknown, known: {', '.join(Strength)}",
+            ),
             (not self.categories, "categories is empty"),
             (isinstance(self.hint_rate, float | int) and not 0 <= self.hint_rate <= 1, "hint_rate must be 0 to 1"),
             (min(self.message_tokens, self.episode_tokens) < 1, "token limits must be at least 1"),
@@ -173,13 +188,15 @@ class Stage:
         """Most tokens of a message and of an episode."""
         return Limits(self.message_tokens, self.episode_tokens)
 
-    def load(self, split: str | None = None, tasks: int | None = None) -> list[Task]:
-        """The stage's tasks. With `split`: `tasks` of the same categories from another split.
+    @property
+    def judged_on(self) -> str:
+        """The source of the tasks that judge it. `chains` are for practice only: mixed tasks of `synth` judge them."""
+        return "synth" if self.source == "chains" else self.source
 
-        `chains` are for practice only. From another split come mixed tasks of `synth` instead.
-        """
+    def load(self, split: str | None = None, tasks: int | None = None) -> list[Task]:
+        """The stage's tasks. With `split`: `tasks` of the same categories from another split of `judged_on`."""
         n = self.tasks if split is None else tasks
-        source = "synth" if split and self.source == "chains" else self.source
+        source = self.judged_on if split else self.source
         where: JSON = {"categories": self.categories, "split": split or self.split}
         if source != "bfcl" and n is not None:
             where["n"] = n
@@ -222,8 +239,12 @@ class PPOStage(Stage):
         problems = [
             (self.reward != "execution", f"reward {self.reward!r} is not given step by step, PPO takes 'execution'"),
             (not (0 < self.gamma <= 1 and 0 <= self.lam <= 1), "gamma and lam must be from 0 to 1"),
-            (self.epochs < 1, "epochs must be at least 1"),
-            (min(self.value_clip, self.reward_scale) <= 0 or self.value_weight < 0, "value_clip and reward_scale > 0"),
+            (self.epochs < 1, f"epochs is {self.epochs}, must be at least 1"),
+            *(
+                (getattr(self, name) <= 0, f"{name} is {getattr(self, name)}, must be above 0")
+                for name in ("value_clip", "value_learning_rate", "reward_scale")
+            ),
+            (self.value_weight < 0, f"value_weight is {self.value_weight}, must be at least 0"),
             (self.drop_zero_spread, "drop_zero_spread is for groups, which PPO does not compare"),
         ]
         if found := [text for wrong, text in problems if wrong]:
@@ -246,11 +267,11 @@ def override(stages: Sequence[Stage], values: Mapping[str, Any]) -> tuple[Stage,
 
 def table(stages: Sequence[Stage]) -> list[dict[str, str]]:
     """One row per field: `field`, its text in each stage, and `changes` ("yes" or "")."""
-    names = [f.name for f in fields(stages[0])][1:]
+    names = list(dict.fromkeys(f.name for stage in stages for f in fields(stage)))[1:]
     changed = {name for change in changes(stages) for name in change}
     return [
         {"field": name}
-        | {stage.name: _text(getattr(stage, name)) for stage in stages}
+        | {stage.name: _text(getattr(stage, name, None)) for stage in stages}
         | {"changes": "yes" if name in changed else ""}
         for name in names
     ]

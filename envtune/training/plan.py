@@ -66,13 +66,20 @@ class Plan:
         """The first stages, which train on the base split alone: chapter 4.
 
         Raises:
-            ValueError: there is none, or there is no other stage.
+            ValueError: there is none, there is no other stage, or the two chapters would be judged differently.
         """
         found = tuple(stage for stage in self.stages if stage.categories == (Category.BASE,))
         if not found or len(found) == len(self.stages) or found != self.stages[: len(found)]:
             raise ValueError(
                 f"the stages {', '.join(stage.name for stage in self.stages)} do not train on the base split first. "
                 "Chapters 4 and 5 need a recipe that does. `envtune train PARAMS` trains any recipe"
+            )
+        judged = [{"source": stage.judged_on, **stage.judged.record} for stage in (found[-1], self.stages[-1])]
+        if odd := [rule for rule in judged[0] | judged[1] if judged[0].get(rule) != judged[1].get(rule)]:
+            values = " and ".join(str(by.get(odd[0])) for by in judged)
+            raise ValueError(
+                f"the stages {found[-1].name} and {self.stages[-1].name} are judged differently: {odd[0]} is {values}. "
+                "Chapters 4 and 5 compare on the same tasks by the same rules. `envtune train PARAMS` trains any recipe"
             )
         return replace(self, stages=found)
 

@@ -20,7 +20,8 @@ from envtune.training.curriculum import ALL, Fade, PPOStage, Stage, override
 from envtune.training.fields import as_fields, record
 from envtune.types import Category
 
-PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")
+PLAIN = re.compile(r"(?!(field|changes|val)$)[A-Za-z0-9_][A-Za-z0-9_-]{0,99}")
+"""Names of stages, but for those that tables of stages and their tasks need themselves."""
 LIKE = "like"
 """Key in a record of a parameter file's `stages`: the named stage that it changes."""
 
@@ -215,7 +216,10 @@ def stages_of(
     stages = tuple(_over(base, name, values, n) for n, values in enumerate(records, 1)) if records else base
     names = [stage.name for stage in stages]
     if odd := [name for name in names if not PLAIN.fullmatch(name)]:
-        raise ValueError(f"stage {odd[0]!r}: a name has only letters, digits, '_' and '-', because it names a folder")
+        raise ValueError(
+            f"stage {odd[0]!r}: a name has only letters, digits, '_' and '-', up to 100, because it names a folder. "
+            "'field', 'changes' and 'val' are taken"
+        )
     if twice := [name for name in names if names.count(name) > 1]:
         raise ValueError(f"two stages are called {twice[0]!r}. Give each its own `name`")
     return override(stages, changes or {})

@@ -130,10 +130,19 @@ def test_missing_package_says_how_to_install_it(monkeypatch):
         bfcl.package_dir()
 
 
+def test_every_source_has_tasks_in_every_split():
+    for name, source in envtune.data.SOURCES.items():
+        few = {} if name == "bfcl" else {"n": 2}
+        for split in source.splits:
+            assert envtune.load_tasks(name, split=split, **few)
+        by_default = [task.id for task in envtune.load_tasks(name, **few)]
+        assert by_default == [task.id for task in envtune.load_tasks(name, split=source.splits[0], **few)]
+
+
 @pytest.mark.parametrize(
     ("kwargs", "words"),
     [
-        ({"source": "gsm8k"}, "unknown task source 'gsm8k'"),
+        ({"source": "gsm8k"}, "unknown task source 'gsm8k'. Known: 'bfcl', 'synth', 'chains'"),
         ({"split": "dev"}, "unknown split 'dev'. Known: all, train"),
         ({"categories": ["base", "hard"]}, r"unknown categories \['hard'\]. Known: base"),
     ],

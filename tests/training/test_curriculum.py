@@ -129,6 +129,15 @@ def test_hints_fade():
         ({"steps": 0, "temperature": 0}, "steps is 0, must be at least 1; temperature is 0"),
         ({"hint_rate": 1.5}, "hint_rate must be 0 to 1"),
         ({"categories": ()}, "categories is empty"),
+        ({"categories": ("bse",)}, "categories bse are unknown, known: base, miss_func, miss_param, long_context"),
+        ({"source": "bfccl"}, "stage s: source 'bfccl' is unknown, known: bfcl, synth, chains"),
+        ({"split": "dev"}, "stage s: bfcl has no split 'dev', known: all, train, val, test, heldout"),
+        ({"source": "chains", "split": "heldout"}, "chains has no split 'heldout', known: train, val, test, ood"),
+        ({"clip_low": -0.1}, "stage s: clip_low is -0.1, must be from 0 to 1"),
+        ({"clip_low": 1.5}, "clip_low is 1.5, must be from 0 to 1"),
+        ({"clip_high": -1}, "clip_high is -1, must be at least 0"),
+        ({"beta": -0.1}, "beta is -0.1, entropy 0.0, must be at least 0"),
+        ({"hint_strength": "two"}, "hint_strength 'two' is unknown, known: one, list"),
         ({"message_tokens": 0}, "token limits"),
     ],
 )
@@ -208,13 +217,21 @@ def test_overridden_values_have_the_type_of_their_field():
         ("hint_rate", {"start": 2, "end": 0, "share": 1}, "rates are from 0 to 1"),
         ("name", "other", "a stage has no field 'name'"),
         ("tasks", 0, "tasks is 0, must be at least 1, or null for all"),
-        ("max_steps_per_turn", 0, "limits on steps must be at least 1"),
+        ("max_steps_per_turn", 0, "max_steps_per_turn is 0, limits on steps must be at least 1"),
+        ("max_steps", 0, "max_steps is 0, limits on steps must be at least 1"),
         ("learning_rate", 0, "learning_rate is 0.0, must be above 0"),
     ],
 )
 def test_values_that_a_stage_cannot_have_are_refused(field, value, said):
     with pytest.raises(ValueError, match=re.escape(said)):
         override(recipe("laptop").stages, {field: value})
+
+
+def test_a_table_of_stages_of_both_kinds():
+    ppo = replace(recipe("laptop-ppo").stages[0], name="ppo")
+    for stages in ([STAGE, ppo], [ppo, STAGE]):
+        row = {row["field"]: row for row in table(stages)}["gamma"]
+        assert (row["s"], row["ppo"]) == ("–", "1.0")
 
 
 def test_a_recipe_as_a_table_marks_what_changes():

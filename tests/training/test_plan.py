@@ -63,6 +63,13 @@ def test_the_two_chapters_share_the_stages():
     turned = Plan(tuple(reversed(recipe("laptop").stages)), "tiny")
     with pytest.raises(ValueError, match="do not train on the base split first"):
         _ = turned.on_base
+    for own, said in [
+        ({"like": "paper/independent", "calls": "native", "max_steps_per_turn": 8}, "source is synth and bfcl"),
+        ({"like": "hard", "max_steps_per_turn": 5}, "max_steps_per_turn is 8 and 5"),
+    ]:
+        mixed = Plan(stages_of("laptop", [{"like": "syntax"}, own]), "tiny")
+        with pytest.raises(ValueError, match=f"the stages syntax and .* are judged differently: {said}"):
+            _ = mixed.on_base
 
 
 def test_stages_by_name():
@@ -122,6 +129,8 @@ def test_a_stage_of_its_own():
         ([LONGER, LONGER], "two stages are called 'longer'. Give each its own `name`"),
         ([{"name": "own", "steps": 1}], "stage own (without `like`) lacks reward, message_tokens, episode_tokens"),
         ([{"steps": 1}], "stage 1 (without `like`) lacks name, reward"),
+        ([{**LONGER, "name": "val"}], "stage 'val': a name has only letters, digits, '_' and '-', up to 100"),
+        ([{**LONGER, "name": "x" * 101}], "because it names a folder. 'field', 'changes' and 'val' are taken"),
         ([{**LONGER, "name": "../up"}], "stage '../up': a name has only letters, digits, '_' and '-'"),
     ],
 )
