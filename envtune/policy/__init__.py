@@ -7,12 +7,14 @@ from typing import Any
 
 from envtune.extras import naming_extra
 from envtune.policy.base import Chat, Policy
-from envtune.policy.checkpoint import local_folder
+from envtune.policy.checkpoint import TINY, folder_here, local_folder
 from envtune.policy.noise import Noise, perturb
 from envtune.policy.scripted import NoisyOracle, Oracle, Silent
 
 __all__ = ["Chat", "Noise", "NoisyOracle", "Oracle", "Policy", "Silent", "load_policy", "perturb", "set_threads"]
 
+SERVER = ("http://", "https://")
+"""Beginnings of a server's address."""
 MESSAGE_TOKENS = 1024
 """Longest message of a language model whose generation config does not say."""
 
@@ -40,7 +42,7 @@ def load_policy(
         MissingExtraError: a language model here, without the extra `train`.
     """
     spec = str(spec)
-    if spec.startswith(("http://", "https://")):
+    if spec.startswith(SERVER):
         from envtune.policy.endpoint import Endpoint
 
         return Endpoint(spec, seed=seed, temperature=temperature, **endpoint)
@@ -54,12 +56,24 @@ def load_policy(
         return NoisyOracle(Noise(), seed)
     if spec.startswith("noisy:"):
         return NoisyOracle(Noise.level(_level(spec, spec.removeprefix("noisy:"))), seed)
-    if spec == "tiny" or "/" in spec or local_folder(spec):
+    if spec == TINY or "/" in spec or local_folder(spec):
         return _language_policy(spec, seed, name, temperature)
     raise ValueError(
         f"unknown policy {spec!r}. Known: 'oracle', 'silent', 'noisy', 'noisy:LEVEL' (such as 'noisy:0.3'), 'tiny', "
         "the folder of a checkpoint, a hub name such as 'Qwen/Qwen3-4B', or a server such as 'http://localhost:8000/v1'"
     )
+
+
+def check_policy(spec: str) -> None:
+    """Refuse a `spec` that `load_policy(spec)` would refuse whatever the weights are. Loads and downloads none.
+
+    Raises:
+        ValueError: unknown agent, a server, or a checkpoint that is neither a folder nor a hub name.
+    """
+    if not spec.startswith(SERVER) and (spec == TINY or "/" in spec or local_folder(spec)):
+        folder_here(spec)
+    else:  # a scripted agent, or a server without the name of its model
+        load_policy(spec)
 
 
 def _language_policy(spec: str, seed: int, name: str | None, temperature: float) -> Policy:

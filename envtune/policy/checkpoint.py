@@ -74,15 +74,23 @@ def folder_of(spec: str, revision: str | None = None) -> Path:
     Raises:
         CheckpointError: there is no such folder or model.
     """
-    if spec == TINY:
-        return WEIGHTS
-    if folder := local_folder(spec):
-        return folder
-    if spec.count("/") != 1 or spec.startswith((".", "/")) or spec.endswith("/"):
+    return folder_here(spec) or Path(_download(spec, revision))
+
+
+def folder_here(spec: str) -> Path | None:
+    """The folder that holds `spec` on this computer. None: it is a hub name.
+
+    Raises:
+        CheckpointError: it is neither a folder with a model nor the form of a hub name.
+    """
+    folder = WEIGHTS if spec == TINY else local_folder(spec)
+    if folder is None and (spec.count("/") != 1 or spec.startswith((".", "/")) or spec.endswith("/")):
         raise CheckpointError(
             f"there is no checkpoint {spec!r}: neither a folder nor a hub name such as 'Qwen/Qwen3-4B'"
         )
-    return Path(_download(spec, revision))
+    if folder and not any((folder / name).is_file() for name in (*MODEL, ADAPTER)):
+        raise CheckpointError(f"{folder / MODEL[0]} is missing: not a complete checkpoint")
+    return folder
 
 
 def load_checkpoint(spec: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, JSON]:

@@ -29,7 +29,7 @@ from envtune.training.check import shortest
 from envtune.training.cost import Architecture
 from envtune.training.curriculum import PPOStage, Stage
 from envtune.training.grpo import Trainer, grpo_config
-from envtune.training.machine import Machine, load_model, require
+from envtune.training.machine import Machine, accumulation, launched, load_model, require
 from envtune.training.plan import Plan
 from envtune.types import JSON, Task
 
@@ -94,6 +94,7 @@ def bench(
     if model is None:
         raise ValueError(f"the sizes of {policy!r} are not known. Known: {', '.join(cost.ARCHITECTURES)}")
     require(chosen, machine)
+    accumulation(chosen, machine, launched())
     known = policy == TINY or local_folder(policy) is not None
     if not known and not torch.cuda.is_available() and model.parameters > LARGEST_ON_CPU:
         raise ValueError(f"{policy} has {model.parameters / 1e9:.1f} billion parameters. Measure it on a GPU")

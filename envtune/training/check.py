@@ -20,8 +20,8 @@ from envtune.training import cost
 from envtune.training.cost import Architecture, Device
 from envtune.training.curriculum import Stage
 from envtune.training.grpo import grpo_config
-from envtune.training.launch import config_file, processes
-from envtune.training.machine import Machine, fit, require
+from envtune.training.launch import config_file, fits, processes, sharded
+from envtune.training.machine import Machine, require
 from envtune.training.plan import Plan, Schedule
 from envtune.training.train import train
 from envtune.types import Task
@@ -43,10 +43,9 @@ def check(plan: Plan, *, device: Device = cost.DEVICES["H100"], echo: Callable[[
         raise ValueError(
             f"the sizes of {plan.policy!r} are not known. Give a folder, or one of {', '.join(cost.ARCHITECTURES)}"
         )
-    count, how = processes(plan.launch), sharded(plan.launch)
-    for stage in stages:
-        fit(stage, machine, how)
-    for line in on_paper(plan, model, count, how != "none", device):
+    fits(plan)
+    count = processes(plan.launch)
+    for line in on_paper(plan, model, count, sharded(plan.launch) != "none", device):
         echo(line)
     with tempfile.TemporaryDirectory(prefix="envtune-check-") as folder:
         for stage in stages:  # the settings of TRL at full size
@@ -107,14 +106,6 @@ def _memory(memory: dict[str, float], machine: Machine, device: Device) -> list[
     if max(memory["update"], memory["sampling"] + engine) > 0.9 * device.memory:
         lines.append(f"  WARN: this does not fit a {device.name} of {device.memory / GB:.0f} GB with a tenth to spare")
     return lines
-
-
-def sharded(launch: str | None) -> str:
-    """How an accelerate configuration shards the weights: `none`, `fsdp` or `zero`."""
-    import yaml
-
-    kind = yaml.safe_load(config_file(launch).read_text())["distributed_type"] if launch else "NO"
-    return {"FSDP": "fsdp", "DEEPSPEED": "zero"}.get(kind, "none")
 
 
 def shrunk(stage: Stage) -> Stage:

@@ -52,7 +52,7 @@ from envtune.training import metrics
 from envtune.training.batches import loss_mask, micro_batches, without_padding
 from envtune.training.curriculum import Stage
 from envtune.training.engine import Generate, TurnEngine
-from envtune.training.machine import Machine, lora, save_merged, sharding
+from envtune.training.machine import Machine, accumulation, launched, lora, save_merged, sharding
 from envtune.training.rollout import Backend, Clock, Rollout, rollout
 from envtune.types import JSON, Task
 
@@ -78,18 +78,11 @@ def grpo_config(
     Raises:
         ValueError: the batch does not divide into micro-batches.
     """
-    rows = stage.episodes
-    at_once = machine.micro_batch * (processes or int(os.environ.get("WORLD_SIZE", "1")))
-    if rows % at_once:
-        raise ValueError(
-            f"stage {stage.name}: {stage.prompts_per_step} prompts x {stage.num_generations} generations = {rows} rows "
-            f"do not divide into micro-batches of {at_once} (rows x processes). Change micro_batch"
-        )
     return _Config(
         output_dir=str(out),
         max_steps=stage.steps * stage.updates,
         per_device_train_batch_size=machine.micro_batch,
-        gradient_accumulation_steps=rows // at_once,
+        gradient_accumulation_steps=accumulation(stage, machine, processes or launched()),
         num_generations=stage.num_generations,
         num_iterations=stage.updates,
         shuffle_dataset=False,

@@ -22,12 +22,13 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import torch
 import yaml
 from tqdm.auto import tqdm
 
+from envtune.policy.checkpoint import folder_here
 from envtune.processes import end_with_parent
 from envtune.training import metrics
+from envtune.training.machine import accumulation, fit, launched, sharding
 from envtune.training.plan import Plan, TrainResult
 from envtune.types import JSON
 
@@ -95,14 +96,54 @@ def config_file(launch: str | Path) -> Path:
 
 
 def processes(launch: str | Path | None) -> int:
-    """Number of processes of a configuration, over all machines."""
-    return 1 if launch is None else int(yaml.safe_load(config_file(launch).read_text())["num_processes"])
+    """Number of processes of a configuration, over all machines. None: of those that train here."""
+    return launched() if launch is None else int(_settings(launch)["num_processes"])
+
+
+def sharded(launch: str | Path | None) -> str:
+    """How a configuration shards the weights: `none`, `fsdp` or `zero`. None: how this process does."""
+    kinds = {"FSDP": "fsdp", "DEEPSPEED": "zero"}
+    return sharding() if launch is None else kinds.get(_settings(launch)["distributed_type"], "none")
+
+
+def _settings(launch: str | Path) -> JSON:
+    """A configuration's values.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is not a configuration of accelerate.
+    """
+    file, needed = config_file(launch), ("num_processes", "distributed_type")
+    try:
+        found = yaml.safe_load(file.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError):
+        found = None
+    if not isinstance(found, dict) or not all(name in found for name in needed):
+        raise ValueError(f"{launch} is not a configuration of accelerate, which has {' and '.join(needed)}")
+    return found
+
+
+def fits(plan: Plan) -> None:
+    """Refuse a plan whose stages do not go with its machine or its processes, or whose policy cannot be.
+
+    Nothing is written or downloaded.
+
+    Raises:
+        FileNotFoundError, ValueError: one line with the reason and the way out.
+    """
+    folder_here(plan.policy)
+    count, how = processes(plan.launch), sharded(plan.launch)
+    for stage in plan.stages:
+        fit(stage, plan.machine, how)
+        accumulation(stage, plan.machine, count)
 
 
 def _run(
     command: Sequence[str], log: Path, numbers: Path, tell: Callable[[JSON], None], threads: int | None = None
 ) -> None:
     """Run to the end and report every new line of numbers."""
+    import torch  # slow, and not needed to read a configuration
+
     threads = threads or torch.get_num_threads()
     environment = {"OMP_NUM_THREADS": str(threads), **os.environ, "TOKENIZERS_PARALLELISM": "false", LAUNCHED: "1"}
     seen = max(map(_place, metrics.read(numbers)), default=(-1, -1))

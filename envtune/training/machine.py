@@ -100,6 +100,26 @@ def sharding() -> str:
     return "zero" if os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true" else "none"
 
 
+def launched() -> int:
+    """How many processes were launched together with this one, itself included."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def accumulation(stage: Stage, machine: Machine, processes: int) -> int:
+    """Micro-batches of each process whose gradients add up to one update.
+
+    Raises:
+        ValueError: the episodes of a step do not divide into micro-batches.
+    """
+    rows, at_once = stage.episodes, machine.micro_batch * processes
+    if rows % at_once:
+        raise ValueError(
+            f"stage {stage.name}: {stage.prompts_per_step} prompts x {stage.num_generations} generations = {rows} rows "
+            f"do not divide into micro-batches of {at_once} (rows x processes). Change micro_batch"
+        )
+    return rows // at_once
+
+
 def fit(stage: Stage, machine: Machine, sharded: str) -> None:
     """Refuse settings that do not go together on any computer, when the weights are sharded as `sharded` says.
 
@@ -135,12 +155,10 @@ def require(stage: Stage, machine: Machine) -> None:
     Raises:
         ValueError: one line with the reason and the way out.
     """
-    import torch
-
-    sharded, gpu = sharding(), torch.cuda.is_available()
+    sharded = sharding()
     fit(stage, machine, sharded)
     problems = [
-        (machine.sampler == "vllm" and not gpu, "sampler 'vllm' needs an NVIDIA GPU. Without one use 'cached'"),
+        (machine.sampler == "vllm" and not _has_gpu(), "sampler 'vllm' needs an NVIDIA GPU. Without one use 'cached'"),
         *(
             (wanted and find_spec(package) is None, f"{name} needs the package {package}: {install_command(package)}")
             for wanted, name, package in (
@@ -153,6 +171,12 @@ def require(stage: Stage, machine: Machine) -> None:
         ),
     ]
     _refuse(problems)
+
+
+def _has_gpu() -> bool:
+    import torch  # slow, and most machines need not be asked
+
+    return torch.cuda.is_available()
 
 
 def _refuse(problems: Sequence[tuple[bool, str]]) -> None:

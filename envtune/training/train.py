@@ -46,7 +46,7 @@ from envtune.processes import end_with_parent
 from envtune.training import metrics, watch
 from envtune.training.curriculum import PPOStage
 from envtune.training.grpo import Trainer, grpo_config
-from envtune.training.launch import FAILED, LAUNCHED, launch
+from envtune.training.launch import FAILED, LAUNCHED, fits, launch
 from envtune.training.machine import load_model, require, world
 from envtune.training.plan import Plan, TrainResult
 from envtune.training.ppo import PPOTrainer
@@ -75,20 +75,21 @@ def train(
         progress: show a bar.
 
     Raises:
-        ValueError: the folder holds another run, a stage's batch does not divide, or there is no such policy. The
-            message says what differs.
+        ValueError: the folder holds another run, the stages do not go with the machine or the processes (then nothing
+            is written), or there is no such policy. The message says what differs.
         LaunchError: the launched processes failed.
     """
+    fits(plan)
     if plan.launch:
         if tasks:
             raise ValueError("launched processes load their own tasks. Leave out `tasks` or `launch`")
         return launch(plan, Path(out).resolve(), on_step, progress)
     set_threads(plan.threads)
+    entering = str(folder_of(plan.policy))
     run = _Run(Path(out), plan, tasks or {}, on_step)
     if run.is_main:
         run.claim()
     transformers_logging.disable_progress_bar()
-    entering = str(folder_of(plan.policy))
     for number in range(len(plan.stages)):
         entering = str(run.stage(number, entering, progress and run.is_main))
     if run.is_main:

@@ -68,8 +68,9 @@ def test_two_processes_are_as_one(two, tmp_path):
 @pytest.mark.slow
 @pytest.mark.xdist_group("training")
 def test_a_refusal_in_a_process_is_the_error_here(tmp_path):
-    with pytest.raises(LaunchError, match=r"= 16 rows do not divide into micro-batches of 6 \(rows x processes\)"):
-        train(replace(TWO, machine=Machine(micro_batch=3)), tmp_path, progress=False)
+    (tmp_path / "run.json").write_text("{}")
+    with pytest.raises(LaunchError, match="holds another run: stages is None"):
+        train(TWO, tmp_path, progress=False)
 
 
 @pytest.mark.parametrize(
@@ -167,7 +168,7 @@ def _eventually(holds, seconds: float) -> bool:
     return False
 
 
-def test_the_command_and_the_configurations():
+def test_the_command_and_the_configurations(tmp_path):
     folder = config_file(CPU).parent
     found = {path.stem: processes(path) for path in folder.glob("*.yaml")}
     assert found == {"cpu-2": 2, "ddp-8gpu": 8, "fsdp2-8gpu": 8, "fsdp2-2x8gpu": 16, "zero3-8gpu": 8}
@@ -178,3 +179,9 @@ def test_the_command_and_the_configurations():
     assert "--main_process_port" not in launch_command(folder / "fsdp2-2x8gpu.yaml", Path("spec"))
     with pytest.raises(FileNotFoundError, match=r"no accelerate configuration 'x\.yaml'\. .* params/accelerate/"):
         config_file("x.yaml")
+    for text in ("num_processes: 2", "- 1", "a: [", ""):
+        (tmp_path / "odd.yaml").write_text(text)
+        with pytest.raises(
+            ValueError, match=r"odd\.yaml is not a configuration of accelerate, which has num_processes"
+        ):
+            processes(tmp_path / "odd.yaml")

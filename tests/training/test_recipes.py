@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from envtune.training import cost
-from envtune.training.check import check, sharded
+from envtune.training.check import check
 from envtune.training.curriculum import PPOStage, Stage
 from envtune.training.grpo import grpo_config
-from envtune.training.launch import config_file, launch_command, processes
+from envtune.training.launch import config_file, launch_command, processes, sharded
 from envtune.training.plan import Plan
 from envtune.types import Category
 from envtune.workbook.params import load_params

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import shutil
 from contextlib import suppress
 from dataclasses import replace
@@ -17,7 +18,8 @@ from typer.testing import CliRunner
 from envtune.cli import app
 from envtune.rewards import REWARDS
 from envtune.training import metrics
-from envtune.training.curriculum import Stage
+from envtune.training.check import check
+from envtune.training.curriculum import PPOStage, Stage
 from envtune.training.grpo import grpo_config, schedule
 from envtune.training.machine import Machine
 from envtune.training.plan import Plan, Schedule
@@ -224,6 +226,31 @@ def test_what_was_measured_is_not_measured_again(policy, tmp_path, monkeypatch):
     score = {(line["name"], line["step"]): line.get("val/rewards/letters") for line in lines}
     assert score["second", 0] == score["letters", 0] == 1, "the best were those at the start"
     assert score["third", 0] == score["second", 4] == 1 / 5, "hints to the end: the last were handed on"
+
+
+def test_a_plan_that_cannot_run_is_refused_before_anything_is_written(tmp_path):
+    plan, second = Plan((STAGE,), "tiny", machine=MACHINE), replace(STAGE, name="second", prompts_per_step=3)
+    ppo = PPOStage("ppo", "execution", 1, 8, 40, num_generations=2, prompts_per_step=3)
+    broken = {
+        "letters: 2 prompts x 4 generations = 8 rows do not divide into micro-batches of 3 (rows x processes)": replace(
+            plan, machine=Machine(micro_batch=3)
+        ),
+        "stage second: 3 prompts x 4 generations = 12 rows do not divide into micro-batches of 8": replace(
+            plan, stages=(STAGE, second), machine=Machine(micro_batch=8)
+        ),
+        "stage ppo: 3 prompts x 2 generations = 6 rows do not divide": replace(plan, stages=(ppo,)),
+        "micro-batches of 16": replace(plan, launch="params/accelerate/cpu-2.yaml", machine=Machine(micro_batch=8)),
+        "Use sampler 'vllm'": replace(plan, launch="params/accelerate/fsdp2-8gpu.yaml"),
+        "there is no checkpoint 'nowhere'": replace(plan, policy="nowhere"),
+    }
+    said: list[str] = []
+    for message, each in broken.items():
+        with pytest.raises(ValueError, match=re.escape(message)):
+            train(each, tmp_path / "out", progress=False)
+        with pytest.raises(ValueError, match=re.escape(message) if each.policy == "tiny" else "are not known"):
+            check(each, echo=said.append)
+    assert not (tmp_path / "out").exists()
+    assert not said
 
 
 def test_what_cannot_run_is_refused(tmp_path):
