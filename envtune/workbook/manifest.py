@@ -12,6 +12,8 @@ from envtune.workbook.paths import MANIFEST
 from envtune.workbook.provenance import sha256_file
 
 Manifest = dict[str, Any]
+ORIGIN = {"parameters", "code", "data", "versions", "machine"}
+"""Keys that say where a result comes from."""
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -31,6 +33,21 @@ def read_manifest(folder: Path) -> Manifest:
     raise SeriesError(f"'{folder.name}/{MANIFEST}' is missing or not a manifest. Delete that folder and run again")
 
 
+def read_experiment(folder: Path) -> Manifest:
+    """The manifest of `envtune arms`.
+
+    Raises:
+        SeriesError: the file is not one.
+    """
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        if manifest.keys() >= ORIGIN:
+            return dict(manifest)
+    except (OSError, ValueError, AttributeError, TypeError):
+        pass  # said below
+    raise SeriesError(f"'{folder.name}/{MANIFEST}' is not a manifest of `envtune arms`. Run it again")
+
+
 def finished(run_dir: Path, names: Iterable[str]) -> dict[str, Manifest]:
     """Name -> manifest of the chapters that the series has completed, in the order of `names`."""
     found = {}
@@ -39,7 +56,7 @@ def finished(run_dir: Path, names: Iterable[str]) -> dict[str, Manifest]:
             manifest = read_manifest(run_dir / name)
         except SeriesError:
             continue
-        if manifest.get("key"):
+        if manifest.get("key") and manifest.keys() >= ORIGIN:
             found[name] = manifest
     return found
 

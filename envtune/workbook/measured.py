@@ -7,7 +7,6 @@ In: the manifests of a run and the tables of its chapters. Out: `Number` by name
 from __future__ import annotations
 
 import csv
-import json
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from envtune.workbook.manifest import Manifest, finished
+from envtune.workbook.manifest import Manifest, finished, read_experiment
 from envtune.workbook.paths import MANIFEST
 
 Table = Sequence[Mapping[str, str]]
@@ -74,8 +73,7 @@ def read_run(run_dir: Path) -> dict[str, Source]:
     chapters = finished(run_dir, sorted(path.parent.name for path in run_dir.glob("[0-9]*/manifest.json")))
     found = {name: Source(manifest, _tables(run_dir / name)) for name, manifest in chapters.items()}
     if (run_dir / MANIFEST).is_file():
-        manifest = json.loads((run_dir / MANIFEST).read_text(encoding="utf-8"))
-        found[run_dir.name] = Source(manifest, _tables(run_dir))
+        found[run_dir.name] = Source(read_experiment(run_dir), _tables(run_dir))
     return found
 
 

@@ -32,7 +32,12 @@ def find_root(start: Path | None = None) -> Path:
 
 def run_folder(run: str) -> Path:
     """The folder of a run, from its path or from its name."""
-    return Path(run) if Path(run).is_dir() else find_root() / "results" / run
+    return named(Path(run)) if Path(run).is_dir() else find_root() / "results" / run
+
+
+def named(folder: Path) -> Path:
+    """The same folder by a path that ends with its name, unlike `.` and `..`."""
+    return folder.resolve() if folder.name in ("", "..") else folder
 
 
 def published_folder(root: Path, run: str) -> Path:

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from envtune.workbook import folders, overview, provenance
 from envtune.workbook.errors import SeriesError
-from envtune.workbook.manifest import Manifest, finished
+from envtune.workbook.manifest import Manifest, finished, read_experiment
 from envtune.workbook.params import CHAPTERS, Chapter
-from envtune.workbook.paths import MANIFEST, notebook_name, published_folder, report_name
+from envtune.workbook.paths import MANIFEST, named, notebook_name, published_folder, report_name
 from envtune.workbook.series import alone
 
 SHOWN = {".html", ".ipynb", ".csv", ".png", ".svg"}
@@ -40,17 +40,21 @@ def publish(run_dir: Path, root: Path, *, allow_dirty: bool = False, chapters: S
         The published folder.
 
     Raises:
-        SeriesError: the run is not complete, was changed afterwards, comes from several versions of code or data or
-            from a checkout with local changes, is too large, or is at work.
+        SeriesError: there is no such run (then nothing is written), or it is not complete, was changed afterwards,
+            comes from several versions of code or data or from a checkout with local changes, is too large, or is at
+            work.
     """
+    run_dir = named(run_dir)
     if not run_dir.is_dir():
         raise SeriesError(f"no run in '{run_dir}'. Run it first (envtune run params/...)")
     final = published_folder(root, run_dir.name)
     if final.resolve() == run_dir.resolve():
         raise SeriesError(f"'{run_dir}' is the published copy. Name the run in results/ that it is copied from")
     names = [each.name for each in chapters if (root / "notebooks" / notebook_name(each.name)).is_file()]
+    of_arms = (run_dir / MANIFEST).is_file() and run_dir.name not in names
+    if not of_arms and not any((run_dir / name / MANIFEST).is_file() for name in names):
+        raise SeriesError(f"'{run_dir}' holds no finished chapter and no experiment. Name a run, such as results/tiny")
     with alone(run_dir):
-        of_arms = (run_dir / MANIFEST).is_file()
         manifests = _experiment(run_dir) if of_arms else _series(run_dir, names)
         _same_origin(manifests, allow_dirty)
         files = list(EXPERIMENT) if of_arms else [*_shown(run_dir, names)]
@@ -73,7 +77,7 @@ def _experiment(run_dir: Path) -> dict[str, Manifest]:
         raise SeriesError(
             f"run '{run_dir.name}' is not finished: {', '.join(missing)} missing. Run `envtune arms` again"
         )
-    return {run_dir.name: json.loads((run_dir / MANIFEST).read_text(encoding="utf-8"))}
+    return {run_dir.name: read_experiment(run_dir)}
 
 
 def _series(run_dir: Path, names: Sequence[str]) -> dict[str, Manifest]:

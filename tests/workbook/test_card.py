@@ -39,6 +39,7 @@ def manifest(name: str, policy: str, gpus: list[str]) -> dict[str, object]:
         "machine": {"cpu": "a processor", "cores": 2, "gpus": gpus},
         "versions": {"envtune": "0.1.0", "trl": "1.16.0", "bfcl-eval": "2026.3.23"},
         "code": {"revision": "abc123", "dirty": True},
+        "data": {"bfcl-eval": "2026.3.23"},
     }
 
 

@@ -110,9 +110,28 @@ def refused(root: Path, run_dir: Path, **options: Any) -> str:
 def test_an_unfinished_run(root, run_dir):
     (run_dir / "02_beta/02_beta.html").unlink()
     assert "not finished: 02_beta/02_beta.html missing" in refused(root, run_dir)
+    bare = {"key": "k", "answer": {"headline": "All."}, "outputs": {}}
+    (run_dir / "02_beta/manifest.json").write_text(json.dumps(bare))
+    assert "run 'mine' is not finished: 02_beta missing" in refused(root, run_dir), "not the manifest of a chapter"
     write(run_dir / "02_beta", key=None)
     assert "run 'mine' is not finished: 02_beta missing" in refused(root, run_dir)
     assert "no run in" in refused(root, root / "results/none")
+
+
+def test_what_is_no_run_is_refused_without_a_trace(root, run_dir, monkeypatch):
+    for name in ("trained/train", "published"):
+        (root / "results" / name).mkdir(parents=True)
+    monkeypatch.chdir(root)
+    before = files(root)
+    for name in (".", "results", "results/trained", "results/published", "notebooks", ""):
+        done = CliRunner().invoke(app, ["publish", name])
+        assert done.exit_code == 1
+        (line,) = done.stderr.splitlines()
+        assert "holds no finished chapter and no experiment. Name a run" in line
+    assert "01_alpha' holds no finished chapter" in refused(root, run_dir / "01_alpha"), "a chapter is no run"
+    assert files(root) == before, "not even a lock"
+    monkeypatch.chdir(run_dir)
+    assert publish(Path(), root, chapters=CHAPTERS) == root / "results/published/mine", "`.` has a name"
 
 
 def test_results_that_were_changed_or_do_not_belong_together(root, run_dir):
@@ -174,6 +193,10 @@ def test_an_experiment(root, monkeypatch):
     assert files(published) == ["curves.csv", "manifest.json", "requests.csv", "summary.csv"]
     with pytest.raises(SeriesError, match="is the published copy"):
         publish(published, root)
+    for text in ("{", "3", "{}"):
+        (folder / "manifest.json").write_text(text)
+        with pytest.raises(SeriesError, match=r"'arms/manifest\.json' is not a manifest of `envtune arms`"):
+            publish(folder, root)
 
 
 def test_no_run_may_be_named_published(project: Project):
