@@ -49,7 +49,8 @@ def evaluate(
     ] = None,
     samples: Annotated[int, typer.Option(min=1, help="Times that every task is played.")] = 1,
     export: Annotated[
-        Path | None, typer.Option(help="Also write the benchmark's own result files to this folder.")
+        Path | None,
+        typer.Option(file_okay=False, help="Also write the benchmark's own result files to this folder."),
     ] = None,
     export_as: Annotated[
         str | None, typer.Option(help="With --export: the model's name in the registry (default: ours).")

@@ -38,7 +38,7 @@ from envtune.evaluation.frames import feedback_rates
 from envtune.evaluation.gains import CHAIN, turn_frame
 from envtune.workbook import provenance
 from envtune.workbook.errors import ParamsError, SeriesError
-from envtune.workbook.params import Count, Plain, RunName, Text, Trains, explain, load_params
+from envtune.workbook.params import Count, Plain, Results, RunName, Trains, explain, load_params
 from envtune.workbook.paths import MANIFEST, find_root
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class Arms(Trains):
     """The parameter file. Every key but `stages` and `machine` is required."""
 
     run: RunName
-    results: Text
+    results: Results
     stages: list[Plain] = Field(default_factory=list)
     machine: Plain = Field(default_factory=dict)
     arms: Annotated[list[Arm], Field(min_length=1), AfterValidator(_different)]
@@ -93,6 +93,17 @@ class Arms(Trains):
         if value.get("validate_every") == 0 or value.get("keep_best"):
             raise ValueError("arms are validated (validate_every above 0) and hand on their last weights")
         return value
+
+    def plans(self) -> list[Plan]:
+        """The plans of all arms."""
+        from envtune.data import SOURCES
+        from envtune.training.arms import arm
+
+        plan = self.plan()
+        source = plan.stage().judged_on
+        if self.split not in (splits := SOURCES[source].splits):
+            raise ValueError(f"{source}, on which arms are judged, has no split {self.split!r}: {', '.join(splits)}")
+        return [replace(plan, stages=arm(name, plan.stages)) for name in self.arms]
 
     @property
     def folder(self) -> Path:
@@ -170,8 +181,11 @@ def load(path: Path | str) -> Arms:
     Raises:
         FileNotFoundError, ParamsError: no such file, or it does not fit `Arms`. One line per problem.
     """
+    values = load_params(path)
+    if "arms" not in values:
+        raise ParamsError(f"{path} lists no `arms`. If it is the file of a series, `envtune run {path}` runs it")
     try:
-        return Arms.model_validate(load_params(path))
+        return Arms.model_validate(values)
     except ValidationError as error:
         told = (explain(line, list(Arms.model_fields), "this file") for line in error.errors())
         raise ParamsError("\n".join(f"{path}: {line}" for line in told)) from None

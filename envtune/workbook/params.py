@@ -17,7 +17,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import (
@@ -29,6 +29,7 @@ from pydantic import (
     ValidationError,
     ValidationInfo,
     field_validator,
+    model_validator,
 )
 from pydantic_core import ErrorDetails, PydanticCustomError
 
@@ -55,12 +56,13 @@ Plain = dict[str, Any]
 """Plain values, as papermill and YAML have them. A record of `training` checks them."""
 
 
-def _not_published(run: str) -> str:
-    if run == PUBLISHED:
+def _not_published(name: str) -> str:
+    if PUBLISHED in Path(name).parts:
         raise PydanticCustomError("taken", "another name, as results/published/ holds the published runs")
-    return run
+    return name
 
 
+Results = Annotated[Text, AfterValidator(_not_published), AfterValidator(lambda path: str(Path(path).expanduser()))]
 RunName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$"), AfterValidator(_not_published)]
 EXTENDS = "extends"
 
@@ -69,12 +71,26 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
+def _is_policy(spec: str) -> str:
+    from envtune.policy import check_policy
+
+    check_policy(spec)
+    return spec
+
+
 class Common(_Strict):
     """Parameters of every notebook."""
 
     run: RunName
-    results: Text
+    results: Results
     seed: Annotated[int, Field(ge=0, lt=2**32)]
+
+    def ready(self) -> None:
+        """Refuse what commands outside of the series can use, such as `envtune train`, and its notebook cannot.
+
+        Raises:
+            ValueError: one line.
+        """
 
 
 class Staged(_Strict):
@@ -121,6 +137,18 @@ class Trains(Staged):
         record(_records()[name], value, f"a {name}")
         return value
 
+    @model_validator(mode="after")
+    def _go_together(self) -> Self:
+        from envtune.training.launch import fits
+
+        for plan in self.plans():
+            fits(plan)
+        return self
+
+    def plans(self) -> list[Plan]:
+        """All that is trained."""
+        raise NotImplementedError
+
     def plan_with(self, seed: int, **more: Any) -> Plan:
         """The plan of the whole recipe."""
         from envtune.training.plan import Plan
@@ -163,10 +191,10 @@ class Training(Trains, Common):
     @classmethod
     def _is_there(cls, value: str | None) -> str | None:
         if value is not None:
-            from envtune.training.launch import config_file
+            from envtune.training.launch import processes
 
             try:
-                config_file(value)
+                processes(value)
             except FileNotFoundError as error:
                 raise ValueError(str(error)) from None
         return value
@@ -175,11 +203,28 @@ class Training(Trains, Common):
         """The training plan. Notebooks 04 and 05 share its stages."""
         return self.plan_with(self.seed, launch=self.launch, threads=self.threads)
 
+    def plans(self) -> list[Plan]:
+        """The one plan."""
+        return [self.plan()]
+
+    def ready(self) -> None:
+        """Refuse stages that notebooks 04 and 05 cannot share out, and what this computer cannot do for them."""
+        from envtune.training.machine import require
+
+        plan = self.plan()
+        for stage in (*plan.on_base.stages, *plan.on_all.stages):
+            require(stage, plan.machine)
+            if stage.split != "train":
+                raise ValueError(
+                    f"stage {stage.name} trains on the split {stage.split}, on which agents are judged. Notebooks need "
+                    "`train`. `envtune train PARAMS` trains any recipe"
+                )
+
 
 class Evaluation(Staged, Common):
     """Notebook 06."""
 
-    policies: Annotated[list[str], Field(min_length=1)]
+    policies: Annotated[list[Annotated[Text, AfterValidator(_is_policy)]], Field(min_length=1)]
     split: Split
     limit: Count | None
     policy: Text
@@ -362,7 +407,7 @@ def resolve(notebooks: Mapping[Path, Chapter], values: Mapping[str, Any], source
             resolved[found.name] = validate(found.model, defaults[path] | given)
         except ValidationError as error:
             for line in error.errors():
-                where = source if line["loc"][0] in given else path.name
+                where = path.name if line["loc"] and line["loc"][0] not in given else source
                 problems.append(f"{where}: {explain(line, list(found.model.model_fields))}")
     if problems:
         raise ParamsError("\n".join(dict.fromkeys(problems)))
@@ -396,6 +441,8 @@ EXPECTED = {
 
 def explain(error: ErrorDetails, known: Sequence[str], place: str = "the notebook's `parameters` cell") -> str:
     """One line with the key, the given value and the expected one. `place` is where keys must be."""
+    if not error["loc"]:  # each key is right, but they do not go together
+        return str(error["ctx"]["error"])
     inner = [part for part in error["loc"][1:] if isinstance(part, int)]
     key = str(error["loc"][0]) + "".join(f"[{part}]" for part in inner)
     if error["type"] == "extra_forbidden":

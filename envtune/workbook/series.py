@@ -23,7 +23,7 @@ from filelock import FileLock, Timeout
 
 from envtune.policy.checkpoint import fingerprint, local_folder
 from envtune.workbook import folders, provenance
-from envtune.workbook.errors import SeriesError
+from envtune.workbook.errors import ParamsError, SeriesError
 from envtune.workbook.manifest import is_current, read_manifest
 from envtune.workbook.notebook import STEP_DIR
 from envtune.workbook.params import CHAPTERS, Chapter, Common, load_params, resolve
@@ -100,6 +100,11 @@ def run_series(
     notebooks_dir = notebooks_dir.resolve() if notebooks_dir else find_root() / "notebooks"
     steps = _plan(Path(params_path), notebooks_dir, chapters)
     selected = [step for step in steps if step.chapter.name in _select(only, steps)]
+    for step in selected:
+        try:
+            step.params.ready()
+        except ValueError as error:
+            raise ParamsError(f"{params_path}: {error}") from None
     root = notebooks_dir.parent
     run_dir = _run_dir(root, steps)
     series = _Series(root, run_dir, provenance.source_hash(), provenance.data_version())
@@ -127,6 +132,8 @@ def planned(params_path: Path | str) -> tuple[Path, list[Common]]:
 
 def _plan(params_path: Path, notebooks_dir: Path, chapters: Sequence[Chapter]) -> list[_Step]:
     values = load_params(params_path)
+    if "arms" in values:
+        raise ParamsError(f"{params_path} is the file of an experiment. `envtune arms {params_path}` runs it")
     listed = {notebooks_dir / notebook_name(chapter.name): chapter for chapter in chapters}
     notebooks = {path: chapter for path, chapter in listed.items() if path.is_file()}
     if not notebooks:

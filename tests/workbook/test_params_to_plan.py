@@ -58,7 +58,6 @@ def test_a_recipe_of_ones_own_is_a_params_file(write):
     assert {stage.max_steps_per_turn for stage in plan.stages} == {6}
     assert len({replace(stage, name="") for stage in plan.stages}) == len(plan.stages), "no two are equal"
     assert (plan.machine, plan.schedule.validate_every) == (Machine(max_rows=96, report_to=("tensorboard",)), 5)
-    assert len(plan.on_base.stages) == 1
 
 
 def test_stages_of_an_experiment(write):
@@ -98,6 +97,20 @@ def test_every_field_of_a_machine_is_a_key(write, field):
         ({"stages": [{"like": "hrad"}]}, "key 'stages': like: recipe 'laptop' has no stage 'hrad'"),
         ({"stages": {"like": "hard"}}, "key 'stages': got {'like': 'hard'}, expected a list"),
         ({"stages": ["hard"]}, "key 'stages[0]': got 'hard', expected a mapping"),
+        (
+            {"override": {"source": "bfccl"}},
+            "key 'override': stage syntax: source 'bfccl' is unknown, known: bfcl, synth",
+        ),
+        ({"override": {"split": "dev"}}, "key 'override': stage syntax: synth has no split 'dev', known: train, val"),
+        ({"override": {"clip_low": -1}}, "key 'override': stage syntax: clip_low is -1.0, must be from 0 to 1"),
+        (
+            {"machine": {"micro_batch": 7}},
+            "stage syntax: 8 prompts x 8 generations = 64 rows do not divide into micro-",
+        ),
+        ({"machine": {"nf4": True}}, "nf4: a base of 4 bits is not trained. Set lora_rank"),
+        ({"policy": "nowhere"}, "there is no checkpoint 'nowhere': neither a folder nor a hub name"),
+        ({"policy": "oracle"}, "there is no checkpoint 'oracle': neither a folder nor a hub name"),
+        ({"results": "results/published"}, "key 'results': got 'results/published', expected another name"),
     ],
 )
 def test_what_is_wrong_is_said_when_the_file_is_read(write, values, said):
@@ -119,6 +132,70 @@ def test_before_any_notebook_runs(write, monkeypatch):
         f"envtune: error: {path}: key 'launch': no accelerate configuration 'params/accelerate/x.yaml'. "
         "The project's own are in params/accelerate/",
     ]
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        (
+            {"recipe": "single"},
+            "the stages single do not train on the base split first. Chapters 4 and 5 need a recipe",
+        ),
+        (
+            {"stages": [{"like": "hard"}, {"like": "hints"}]},
+            "the stages hard, hints do not train on the base split first.",
+        ),
+        (
+            {"stages": [{"like": "syntax"}, {"like": "paper/hard"}]},
+            "the stages syntax and hard are judged differently: ",
+        ),
+        (
+            {"override": {"split": "test"}},
+            "stage syntax trains on the split test, on which agents are judged. Notebooks",
+        ),
+        ({"machine": {"report_to": ["tensorboard"]}}, "tensorboard needs the package tensorboard: pip install"),
+        ({"policies": ["silent", "orcale"]}, "key 'policies[1]': unknown policy 'orcale'. Known: 'oracle', 'silent'"),
+        ({"policies": ["http://x/v1"]}, "key 'policies[0]': no model of http://x/v1 is named."),
+        ({"policies": ["noisy:2"]}, "key 'policies[0]': noise level is 2.0. It must be a share"),
+        (
+            {"policies": ["results/nowhere/policy"]},
+            "key 'policies[0]': there is no checkpoint 'results/nowhere/policy'",
+        ),
+    ],
+)
+def test_a_series_that_a_notebook_would_stop_does_not_start(write, monkeypatch, values, said):
+    monkeypatch.setattr(kernel, "execute", lambda *_, **__: pytest.fail("a notebook ran"))
+    monkeypatch.setattr("envtune.training.machine.find_spec", lambda package: None)
+    path = write({"run": "mine", "results": "nowhere", **values})
+    done = CliRunner().invoke(app, ["run", str(path)])
+    assert done.exit_code == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"envtune: error: {path}: {said}")
+    assert not (ROOT / "nowhere").exists()
+    if "policies" not in values:
+        assert plan_of(path).stages, "`envtune train` takes it"
+
+
+def test_a_file_of_the_other_kind_names_the_command_that_takes_it(write):
+    for command, values, said in [
+        ("run", ARMS, "is the file of an experiment. `envtune arms"),
+        ("evaluate", ARMS, "is the file of an experiment. `envtune arms"),
+        ("arms", {"run": "mine"}, "lists no `arms`. If it is the file of a series, `envtune run"),
+    ]:
+        done = CliRunner().invoke(app, [command, str(write(values))])
+        (line,) = done.stderr.splitlines()
+        assert said in line
+
+
+def test_a_home_folder_is_meant_by_a_tilde(write):
+    assert training_plan(write({"run": "mine", "results": "~/runs"}))[0] == Path.home() / "runs/mine"
+
+
+def test_an_experiment_whose_last_step_cannot_be_is_refused_at_once(write):
+    with pytest.raises(ParamsError, match=r"bfcl, on which arms are judged, has no split 'ood': all, train, val, test"):
+        load(write(ARMS | {"split": "ood", "stages": [{"like": "paper/hard"}]}))
+    with pytest.raises(ParamsError, match="arm 'ppo' needs a recipe for PPO, such as 'laptop-ppo', but stage syntax"):
+        load(write(ARMS | {"arms": ["ppo"]}))
 
 
 def test_an_experiment_is_validated_and_fair(write):
