@@ -7,6 +7,7 @@ official runner's (`inference_multi_turn_FC` in `base_handler.py`, verdict by `m
 - After `max_steps_per_turn` tool steps in one turn, a further message with calls is executed and ends the episode as
   forced (official limit 20, T3RL 10, the paper 5).
 - After `max_steps` messages the episode ends as aborted (T3RL 30, official: no limit).
+- Tools are listed in the benchmark's order, or shuffled by `tool_seed`.
 - A withheld tool is handed over at the start of its turn. `reveal="recompile"` re-renders the tool list (official).
   `reveal="message"` puts the schemas into a user message, so that the tokens before it stay valid (T3RL).
 
@@ -274,10 +275,11 @@ class ToolUseEnv:
             return self.task.user_turns[self.turn]
         if self.rules.reveal == "recompile":
             return HANDOVER
-        return "\n".join([*(json.dumps(tool) for tool in self.task.withheld[self.turn]), HANDOVER])
+        handed_over = self.rules.ordered(self.task.withheld[self.turn], self.task.id)
+        return "\n".join([*(json.dumps(tool) for tool in handed_over), HANDOVER])
 
     def _tools(self) -> tuple[JSON, ...]:
-        return self.task.tools_at(self.turn)
+        return self.rules.ordered(self.task.tools_at(self.turn), self.task.id)
 
 
 def replay(

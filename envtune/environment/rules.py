@@ -19,6 +19,7 @@ Departures from the systems' own runners:
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from types import MappingProxyType
@@ -63,6 +64,8 @@ class Rules:
     """How withheld tools are handed over: in a user `message`, or by `recompile`d tool list."""
     calls: Calls = "native"
     """`native`: the chat template renders tools and results. `tagged`: instructions and tags in plain messages do."""
+    tool_seed: int | None = None
+    """Shuffles the tool documents that the agent reads, each task in its own way. None: the benchmark's order."""
     hint_rate: float = 0.0
     """Share of the failures that get a hint. Drawn once per tool and turn: if it were drawn for every call, an agent
     would learn to fail again until a hint comes."""
@@ -82,6 +85,10 @@ class Rules:
         problems = [
             *(_choice(name, getattr(self, name), get_args(kind)) for name, kind in choices.items()),
             *(_limit(name, getattr(self, name)) for name in ("max_steps_per_turn", "max_steps")),
+            (
+                self.tool_seed is not None and type(self.tool_seed) is not int,
+                f"tool_seed is {self.tool_seed!r}. It must be a whole number, or None",
+            ),
             (not 0 <= self.hint_rate <= 1, f"hint_rate is {self.hint_rate}. It must be a probability, from 0 to 1"),
             (
                 self.calls == "tagged" and self.reveal == "recompile",
@@ -107,10 +114,22 @@ class Rules:
     def record(self) -> JSON:
         """The rules as a result records them."""
         basics = {"hints": False, "max_steps_per_turn": self.max_steps_per_turn, "reveal": self.reveal}
+        order = {} if self.tool_seed is None else {"tool_seed": self.tool_seed}
         if self.name:
-            return {name: value for name, value in asdict(self).items() if name not in HELP} | basics
+            fixed = {name: value for name, value in asdict(self).items() if name not in (*HELP, "tool_seed")}
+            return fixed | basics | order
         unusual = {"max_steps": self.max_steps, "calls": self.calls}
-        return basics | {rule: value for rule, value in unusual.items() if value not in (None, "native")}
+        return basics | {rule: value for rule, value in unusual.items() if value not in (None, "native")} | order
+
+    def ordered(self, tools: tuple[JSON, ...], task_id: str) -> tuple[JSON, ...]:
+        """The same tools in the order in which the agent of this task reads them.
+
+        A tool keeps its place among the others when more of them are handed over.
+        """
+        if self.tool_seed is None:
+            return tools
+        where = f"{self.tool_seed}/{task_id}"
+        return tuple(sorted(tools, key=lambda tool: random.Random(f"{where}/{tool['function']['name']}").random()))
 
     def opening(self, messages: Sequence[Message], tools: tuple[JSON, ...]) -> tuple[list[Message], tuple[JSON, ...]]:
         """The first messages of a chat and the tools that its template renders."""

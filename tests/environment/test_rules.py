@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 
 import pytest
@@ -157,3 +158,61 @@ def test_the_table_shows_what_changes():
     assert list(table.columns) == ["here", *PROTOCOLS]
     assert list(table.here[["source", "max_steps_per_turn", "reveal"]]) == ["–", 20, "message"]
     assert all(rules_of(name) is rules for name, rules in PROTOCOLS.items())
+
+
+def names(tools: Sequence[JSON]) -> list[str]:
+    return [tool["function"]["name"] for tool in tools]
+
+
+def opening_tools(task: Task, **changes: object) -> tuple[JSON, ...]:
+    return ToolUseEnv(task, **changes).reset().tools
+
+
+def test_a_shuffled_order_holds_the_same_tools(tasks):
+    for task in tasks[::57]:
+        official, shuffled = opening_tools(task), opening_tools(task, tool_seed=3)
+        assert official == task.tools
+        assert shuffled != official
+        assert sorted(shuffled, key=str) == sorted(official, key=str)
+        assert shuffled == opening_tools(task, tool_seed=3)
+        assert shuffled != opening_tools(task, tool_seed=4)
+
+
+def test_tasks_are_shuffled_in_different_ways(tasks):
+    base, sibling = tasks[0], next(task for task in tasks if task.category == "long_context")
+    assert base.tools == sibling.tools
+    assert opening_tools(base, tool_seed=0) != opening_tools(sibling, tool_seed=0)
+
+
+def test_a_shuffled_tool_keeps_its_place_when_more_are_handed_over(tasks):
+    task = next(task for task in tasks if task.withheld)
+    turn = min(task.withheld)
+    result, policy = play([task], Rules(reveal="recompile", tool_seed=1))
+    assert result.accuracy == 1.0
+    later = names(policy.chats[task.id].tools)
+    before = names(opening_tools(task, tool_seed=1))
+    assert [name for name in later if name in before] == before
+    assert sorted(later) == sorted(names(task.tools_at(task.n_turns)))
+    handed_over = ToolUseEnv(task, tool_seed=1)
+    observation = handed_over.reset()
+    while handed_over.turn < turn:
+        observation = handed_over.step("Done.")
+    lines = observation.messages[0]["content"].splitlines()
+    assert sorted(lines[:-1]) == sorted(json.dumps(tool) for tool in task.withheld[turn])
+
+
+def test_the_order_is_recorded_only_where_it_is_shuffled():
+    for rules in (Rules(), *PROTOCOLS.values()):
+        assert "tool_seed" not in rules.record
+        assert rules_of(rules, tool_seed=0).record["tool_seed"] == 0
+    for wrong in (True, 0.5, "1"):
+        with pytest.raises(ValueError, match=r"tool_seed is .* It must be a whole number, or None"):
+            Rules(tool_seed=wrong)
+
+
+def test_the_papers_instructions_list_the_tools_as_they_are_shuffled(tasks):
+    rules = rules_of("paper", tool_seed=2)
+    _, policy = play([tasks[0]], rules)
+    listed = policy.chats[tasks[0].id].messages[0]["content"].splitlines()
+    shuffled = [json.dumps(tool["function"]) for tool in opening_tools(tasks[0], tool_seed=2)]
+    assert listed[-len(shuffled) :] == shuffled
