@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from envtune.cli import bench, publish, scores, series, serve, tiny
+from envtune.cli import bench, publish, scores, series, serve, studies, tiny
 from envtune.extras import naming_extra
 from envtune.workbook.errors import SeriesError
 
@@ -61,7 +61,7 @@ def _options(
     """Options before the command."""
 
 
-for group in (series, scores, publish, serve):
+for group in (series, scores, studies, publish, serve):
     app.add_typer(group.commands)
 for name, group in {"bench": bench, "tiny": tiny}.items():
     app.add_typer(group.commands, name=name)

@@ -7,6 +7,20 @@ from typing import Annotated, Any
 
 import typer
 
+from envtune.cli.agents import (
+    Agent,
+    BatchSize,
+    Categories,
+    Concurrency,
+    KeyVariable,
+    Limit,
+    Model,
+    Split,
+    Tokenizer,
+    episodes_in_flight,
+    named_by,
+    server_options,
+)
 from envtune.cli.tables import print_table
 
 commands = typer.Typer()
@@ -14,16 +28,10 @@ commands = typer.Typer()
 
 @commands.command()
 def evaluate(
-    policy: Annotated[
-        str,
-        typer.Argument(
-            help="The agent: a parameter file (the policy of its run), tiny, a folder, a hub name, http://HOST/v1, "
-            "oracle, silent, noisy, noisy:LEVEL."
-        ),
-    ],
-    split: Annotated[str, typer.Option(help="all, train, val, test or heldout.")] = "heldout",
-    category: Annotated[list[str] | None, typer.Option(help="Only this category. Can be repeated.")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Number of tasks, spread evenly.")] = None,
+    policy: Agent,
+    split: Split = "heldout",
+    category: Categories = None,
+    limit: Limit = None,
     out: Annotated[Path | None, typer.Option(help="JSONL to append episodes to (with --samples: a folder).")] = None,
     protocol: Annotated[str | None, typer.Option(help="Rules of a published system: bfcl_fc, t3rl or paper.")] = None,
     max_steps_per_turn: Annotated[
@@ -33,17 +41,11 @@ def evaluate(
         str | None, typer.Option(help="Hand over withheld tools by `message` (default) or `recompile`.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the policy.")] = 0,
-    model: Annotated[str | None, typer.Option(help="Server: the model's name there.")] = None,
-    tokenizer: Annotated[
-        str | None, typer.Option(help="Server: render the chat template here, with this folder or hub name.")
-    ] = None,
-    concurrency: Annotated[int | None, typer.Option(min=1, help="Server: requests at once.")] = None,
-    key_variable: Annotated[
-        str | None, typer.Option(help="Server: environment variable with the key (default: ENVTUNE_API_KEY).")
-    ] = None,
-    batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Episodes in flight (default: 32; server: 2 x --concurrency).")
-    ] = None,
+    model: Model = None,
+    tokenizer: Tokenizer = None,
+    concurrency: Concurrency = None,
+    key_variable: KeyVariable = None,
+    batch_size: BatchSize = None,
     temperature: Annotated[
         float | None, typer.Option(min=0, help="Sampling temperature (default: the protocol's, or 0).")
     ] = None,
@@ -71,19 +73,18 @@ def evaluate(
     rules = rules_of(protocol, **{rule: value for rule, value in changes.items() if value is not None})
     tasks = spread(load_tasks("bfcl", split=split, categories=category), limit)
     if policy.endswith((".yaml", ".yml")):
-        policy, folder, parts = _named_by(policy)
+        policy, folder, parts = named_by(policy)
         parts += [split, *(category or []), *([str(limit)] if limit else []), *([protocol] if protocol else [])]
         out = out or folder / ("-".join(parts) + (".jsonl" if samples == 1 else f"-{samples}-samples"))
 
-    server = {"model": model, "tokenizer": tokenizer, "concurrency": concurrency, "key_variable": key_variable}
-    given: Any = {name: value for name, value in server.items() if value is not None}
+    given = server_options(model, tokenizer, concurrency, key_variable)
     if temperature is None:
         temperature = rules.temperature or 0.0
 
     def load(seed: int) -> Any:
         return load_policy(policy, seed=seed, temperature=temperature, **given)
 
-    in_flight = batch_size or (2 * concurrency if concurrency else 32)
+    in_flight = batch_size or episodes_in_flight(concurrency)
     results = evaluate_samples(load, tasks, out, samples, seed, rules=rules, batch_size=in_flight)
     table = results[0].table() if samples == 1 else sample_table(results)
     scores = readable(table).T.reset_index(names="95 % interval by id number")
@@ -92,20 +93,6 @@ def evaluate(
         typer.echo(f"episodes in {out}")
     for file in write_results(export, export_as or results[0].policy, results[0].episodes) if export else []:
         typer.echo(f"official result file {file}")
-
-
-def _named_by(params: str) -> tuple[str, Path, list[str]]:
-    """The policy that a parameter file names, the folder of its run, and what files about it are named after."""
-    from envtune.workbook.trained import named_by
-
-    policy, run_dir = named_by(Path(params))
-    typer.echo(f"policy {policy}")
-    name = Path(policy).parent.name if Path(policy).name == "policy" else Path(policy).name
-    if not Path(policy).is_dir():
-        return policy, run_dir, [name]
-    from envtune.policy.checkpoint import fingerprint
-
-    return policy, run_dir, [name, fingerprint(Path(policy))[:8]]
 
 
 @commands.command()

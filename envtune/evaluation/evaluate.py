@@ -36,7 +36,7 @@ def evaluate(
     *,
     rules: Rules | str | None = None,
     batch_size: int = 32,
-    progress: bool = True,
+    progress: bool | tqdm[Any] = True,
     **changes: Any,
 ) -> Result:
     """Play `policy` on every task, without hints.
@@ -48,7 +48,7 @@ def evaluate(
             is written.
         rules: limits, or a name of `PROTOCOLS` (`bfcl_fc`, `t3rl`, `paper`). None: the benchmark's limits.
         batch_size: episodes in flight at once, which the policy sees together.
-        progress: show a progress bar.
+        progress: show a progress bar, or the bar to move on: by one for each task.
         changes: single rules by name, such as `max_steps_per_turn=10`, see `rules_of`.
 
     Raises:
@@ -64,9 +64,12 @@ def evaluate(
         if path is not None:
             writer = stack.enter_context(records.writer(Path(path), header, [task.id for task in tasks]))
         rows: list[Row] = list(writer.rows) if writer else []
-        bar = stack.enter_context(
-            tqdm(total=len(tasks), initial=len(rows), desc=f"evaluate {policy.name}", disable=not progress)
-        )
+        if isinstance(progress, tqdm):
+            bar = progress
+            bar.update(len(rows))
+        else:
+            own = tqdm(total=len(tasks), initial=len(rows), desc=f"evaluate {policy.name}", disable=not progress)
+            bar = stack.enter_context(own)
         for row in _in_order(_play(policy, tasks[len(rows) :], rules, batch_size)):
             if writer:
                 writer.append(row)

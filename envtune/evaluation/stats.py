@@ -4,6 +4,16 @@ The four categories tell the same story under the same id number, so their outco
 one *cluster*, and clusters, not tasks, are resampled. Intervals are 95 % percentile bootstrap intervals. Every number
 depends only on the data and `SEED`.
 
+How small a difference can be seen? Two scores differ by chance with a standard error of
+
+- paired (both verdicts of every task are known): `error` = `standard_error` of the differences task by task;
+- unpaired (only the two scores are known): `error` = sqrt(error_a² + error_b²), as if they were independent.
+
+A difference shows at 95 % if it is larger than 1.96 * `error`. A true difference shows with probability `power` if it
+is (1.96 + z_power) * `error`, which is 2.80 * `error` at a power of 80 %. The error of `n` tasks follows from the
+variance of a task's value (p (1 - p) for a score of p, c - d² for a difference of d where a share c of the verdicts
+changes) and from the correlation r between m siblings: sqrt(variance * (1 + (m - 1) r) / n).
+
 Degenerate cases: One cluster says nothing about the spread between clusters, so `low` and `high` are NaN. If all
 clusters agree, the interval has no width, because a bootstrap cannot see beyond its sample. So 0 of 100 successes gives
 [0, 0], while a binomial bound ("rule of three") would still allow 3 %.
@@ -103,6 +113,60 @@ def paired_difference(a: Sequence[float], b: Sequence[float], clusters: Sequence
     sums, _ = _per_cluster(differences[None], clusters)
     p_value = _sign_flip_test(sums[0])
     return Difference(estimate.value, estimate.low, estimate.high, p_value, estimate.n, estimate.clusters)
+
+
+def standard_error(values: Sequence[float], clusters: Sequence[int]) -> float:
+    """Standard error of the mean of `values` over whole clusters. NaN for one cluster.
+
+    The mean is a ratio, of cluster sums s to cluster sizes m. With n values in k clusters, its squared error is
+    k / (k - 1) * sum((s - mean * m)²) / n², which also holds for clusters of different sizes.
+
+    Raises:
+        ValueError: no values, or not as many clusters as values.
+    """
+    sums, counts = _per_cluster(np.asarray(values, dtype=np.float64)[None], clusters)
+    n, k = float(counts.sum()), len(counts)
+    residuals = sums[0] - sums[0].sum() / n * counts
+    return float(np.sqrt(k / (k - 1) * (residuals**2).sum()) / n) if k > 1 else math.nan
+
+
+def planned_error(variance: float, n: int, siblings: float = 4, correlation: float = 0.0) -> float:
+    """Standard error of a mean that is not measured yet.
+
+    Args:
+        variance: of one task's value.
+        n: tasks.
+        siblings: tasks per id number.
+        correlation: between the values of two siblings.
+
+    Raises:
+        ValueError: a negative variance, or fewer than one task or sibling.
+    """
+    if variance < 0 or n < 1 or siblings < 1:
+        raise ValueError(f"variance {variance}, {n} tasks, {siblings} siblings: none of them can be that small")
+    return math.sqrt(variance * (1 + (siblings - 1) * correlation) / n)
+
+
+def smallest_difference(*errors: float, power: float = 0.5) -> float:
+    """The smallest difference that shows at 95 %, with the formula at the head of this module.
+
+    Args:
+        errors: standard errors. Paired: one, of the difference. Unpaired: two, one per score.
+        power: 0.5: the smallest difference that, once observed, excludes zero. Above: the smallest true difference that
+            is found with this probability.
+
+    Returns:
+        NaN if all errors are zero: tasks that all agree do not tell how far others would differ.
+
+    Raises:
+        ValueError: `power` is not from 0.5 to below 1.
+    """
+    if not 0.5 <= power < 1:
+        raise ValueError(f"power is {power}. It must be a probability from 0.5 to below 1")
+    from scipy.special import ndtri
+
+    error = math.hypot(*errors)
+    return float(ndtri((1 + CONFIDENCE) / 2) + ndtri(power)) * error if error else math.nan
 
 
 def _per_cluster(columns: Floats, clusters: Sequence[int]) -> tuple[Floats, Floats]:

@@ -7,7 +7,14 @@ import math
 import numpy as np
 import pytest
 
-from envtune.evaluation.stats import cluster_mean, cluster_means, paired_difference
+from envtune.evaluation.stats import (
+    cluster_mean,
+    cluster_means,
+    paired_difference,
+    planned_error,
+    smallest_difference,
+    standard_error,
+)
 
 
 def test_counts() -> None:
@@ -105,3 +112,86 @@ def test_refuses_what_does_not_fit(values: list[float], clusters: list[int]) -> 
 def test_refuses_unpaired_runs() -> None:
     with pytest.raises(ValueError, match="2 values cannot be paired with 1"):
         paired_difference([1, 0], [1], [1, 2])
+
+
+SIBLINGS = np.repeat(np.arange(100), 4)
+
+
+def studies(rng: np.random.Generator, chances: dict[float, float], shared: float, n: int = 1_000) -> np.ndarray:
+    """Values of 400 tasks (n, 400). A share of the tasks has the value of its id number: siblings correlate."""
+    outcomes, weights = list(chances), list(chances.values())
+    own = rng.choice(outcomes, p=weights, size=(n, 400))
+    of_cluster = np.repeat(rng.choice(outcomes, p=weights, size=(n, 100)), 4, axis=1)
+    return np.where(rng.random((n, 400)) < shared, of_cluster, own)
+
+
+def test_the_standard_error_is_how_far_means_scatter() -> None:
+    rng = np.random.default_rng(11)
+    values = studies(rng, {1.0: 0.3, 0.0: 0.7}, shared=0.6)
+    scatter = values.mean(axis=1).std()
+    errors = [standard_error(row.tolist(), SIBLINGS.tolist()) for row in values[:200]]
+    assert np.mean(errors) == pytest.approx(scatter, rel=0.06)
+    assert planned_error(0.3 * 0.7, 400, correlation=0.6**2) == pytest.approx(scatter, rel=0.06)
+    assert planned_error(0.3 * 0.7, 400) < 0.75 * scatter, "siblings that count as independent promise too much"
+
+
+def test_the_standard_error_fits_the_bootstrap_interval() -> None:
+    rng = np.random.default_rng(12)
+    clusters = rng.integers(0, 80, size=400).tolist()  # of different sizes
+    values = (rng.random(400) < 0.4 + 0.4 * (np.array(clusters) % 2)).astype(float).tolist()
+    estimate = cluster_mean(values, clusters)
+    assert (estimate.high - estimate.low) / 2 == pytest.approx(1.96 * standard_error(values, clusters), rel=0.06)
+    assert standard_error(values, range(400)) == pytest.approx(np.std(values, ddof=1) / 20)
+    assert math.isnan(standard_error([1, 0], [3, 3]))
+
+
+def test_the_smallest_paired_difference_is_found_with_the_power_promised() -> None:
+    """A fifth of the verdicts change, and siblings tend to change together."""
+    rng = np.random.default_rng(13)
+    changed, shared = 0.2, 0.6
+    for power in (0.5, 0.8):
+        error = planned_error(changed, 400, correlation=shared**2)
+        difference = smallest_difference(error, power=power)
+        up, down = (changed + difference) / 2, (changed - difference) / 2
+        values = studies(rng, {1.0: up, -1.0: down, 0.0: 1 - changed}, shared)
+        found = [
+            mean > 1.96 * standard_error(row.tolist(), SIBLINGS.tolist()) for row in values for mean in [row.mean()]
+        ]
+        assert np.mean(found) == pytest.approx(power, abs=0.05)
+
+
+def test_the_smallest_unpaired_difference_is_found_with_the_power_promised() -> None:
+    rng = np.random.default_rng(14)
+    error = planned_error(0.25, 400, correlation=0.36)
+    difference = smallest_difference(error, error, power=0.8)
+    assert difference == pytest.approx(2.80 * math.sqrt(2) * error, rel=0.002)
+    a, b = (
+        studies(rng, {1.0: score, 0.0: 1 - score}, shared=0.6) for score in (0.5 + difference / 2, 0.5 - difference / 2)
+    )
+    both = zip(a, b, strict=True)
+    found = [
+        x.mean() - y.mean() > 1.96 * math.hypot(*(standard_error(z.tolist(), SIBLINGS.tolist()) for z in (x, y)))
+        for x, y in both
+    ]
+    assert np.mean(found) == pytest.approx(0.8, abs=0.05)
+
+
+def test_the_smallest_observed_difference_just_excludes_zero() -> None:
+    rng = np.random.default_rng(15)
+    noise = studies(rng, {1.0: 0.15, -1.0: 0.15, 0.0: 0.7}, shared=0.5, n=1)[0]
+    centred = noise - noise.mean()
+    smallest = smallest_difference(standard_error(centred.tolist(), SIBLINGS.tolist()))
+    for factor, excluded in ((0.85, False), (1.15, True)):
+        found = paired_difference((centred + factor * smallest).tolist(), [0.0] * 400, SIBLINGS.tolist())
+        assert (found.low > 0) == excluded
+        assert (found.p_value < 0.05) == excluded
+
+
+def test_what_cannot_be_planned() -> None:
+    assert math.isnan(smallest_difference(0.0))
+    for power in (0.4, 1.0):
+        with pytest.raises(ValueError, match="power is"):
+            smallest_difference(0.1, power=power)
+    for wrong in ({"variance": -1, "n": 4}, {"variance": 0.1, "n": 0}, {"variance": 0.1, "n": 4, "siblings": 0}):
+        with pytest.raises(ValueError, match="none of them can be that small"):
+            planned_error(**wrong)

@@ -11,7 +11,7 @@ from huggingface_hub import ModelCard
 from typer.testing import CliRunner
 
 import envtune
-from envtune.cli import app, scores
+from envtune.cli import agents, app
 from envtune.data import spread
 from envtune.evaluation import evaluate
 from envtune.policy import Noise, NoisyOracle
@@ -170,7 +170,7 @@ def test_a_parameter_file_names_a_policy(tmp_path: Path, monkeypatch: pytest.Mon
     assert named_by(Path("x.yaml")) == ("tiny", tmp_path / "mine")
     folder = trained_run(tmp_path / "mine")
     assert named_by(Path("x.yaml"))[0] == str(folder / "05_stage2_training" / "policy")
-    assert scores._named_by("x.yaml")[2] == ["05_stage2_training", fingerprint(WEIGHTS)[:8]]
+    assert agents.named_by("x.yaml")[2] == ["05_stage2_training", fingerprint(WEIGHTS)[:8]]
     (folder / "05_stage2_training" / "manifest.json").unlink()
     assert trained_policy(folder) == folder / "04_stage1_training" / "policy"
 

@@ -1,0 +1,231 @@
+"""How far does a score move while the agent stays the same? One thing at a time is varied: protocol, step limit, tool
+order, seed.
+
+In: how to load the agent, tasks, a baseline of `Rules` and seed. Out: a `Result` per variation, each with its own JSONL
+as `evaluate` writes it, so that a killed study goes on where it stopped. Tables: `shifts` (each variation against the
+baseline, paired by task) and `detectable` (the smallest difference that shows at 95 %).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tqdm.auto import tqdm
+
+from envtune.environment.rules import DEFAULT, PROTOCOLS, Rules, rules_of
+from envtune.evaluation import Result, cluster_mean, evaluate, paired_difference
+from envtune.evaluation.result import METRICS
+from envtune.evaluation.stats import smallest_difference, standard_error
+from envtune.policy.base import Policy
+from envtune.types import id_number
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from envtune.types import Task
+
+STEP_LIMITS = (5, 10, 20, 40)
+"""Tool steps per turn: the paper's, T3RL's, the official ones, and twice as many."""
+POWER = 0.8
+"""Probability with which a true difference should be found."""
+INSTANCES = 400
+"""The benchmark's held-out instances."""
+
+Load = Callable[[int, float], Policy]
+"""Loads the agent with a seed and a temperature."""
+
+
+@dataclass(frozen=True)
+class Variation:
+    """How one evaluation of the study is played."""
+
+    kind: str
+    """What differs from the baseline: `protocol`, `step limit`, `tool order` or `seed`. `baseline`: nothing."""
+    value: str
+    rules: Rules
+    seed: int
+    """Of the agent."""
+
+    @property
+    def file(self) -> str:
+        """Name of its JSONL."""
+        return f"{self.kind}-{self.value}.jsonl".replace(" ", "-")
+
+
+Study = Mapping[Variation, Result]
+"""The evaluations of one agent, the baseline first."""
+
+
+def variations(baseline: Rules = DEFAULT, seed: int = 0, repeats: int = 3) -> tuple[Variation, ...]:
+    """The baseline, and what differs from it in one thing.
+
+    Args:
+        baseline: rules of the baseline.
+        seed: of the agent in all variations but `seed`.
+        repeats: number of tool orders and of further seeds.
+    """
+    protocols = [("protocol", name, rules, seed) for name, rules in PROTOCOLS.items()]
+    limits = [
+        ("step limit", str(n), rules_of(baseline, max_steps_per_turn=n), seed)
+        for n in STEP_LIMITS
+        if n != baseline.max_steps_per_turn
+    ]
+    shuffles = [number for number in range(repeats + 1) if number != baseline.tool_seed][:repeats]
+    orders = [("tool order", f"shuffle {n}", rules_of(baseline, tool_seed=n), seed) for n in shuffles]
+    seeds = [("seed", str(n), baseline, n) for n in range(seed + 1, seed + repeats + 1)]
+    varied = [Variation(*each) for each in (*protocols, *limits, *orders, *seeds) if each[2:] != (baseline, seed)]
+    return (Variation("baseline", baseline.name or "default", baseline, seed), *varied)
+
+
+def sensitivity(
+    load: Load,
+    tasks: Sequence[Task],
+    folder: Path | None = None,
+    *,
+    baseline: Rules = DEFAULT,
+    seed: int = 0,
+    temperature: float = 0.0,
+    repeats: int = 3,
+    batch_size: int = 32,
+    progress: bool = True,
+) -> Study:
+    """Play one agent under every variation. Seeds are varied only if its answers depend on them.
+
+    Args:
+        load: loads the agent, once per seed and temperature.
+        tasks: what to play.
+        folder: for a file per variation. None: nothing is written.
+        baseline, seed, repeats: see `variations`.
+        temperature: where the rules do not set it.
+        batch_size: see `evaluate`.
+        progress: show a progress bar over all episodes.
+    """
+
+    def drawn(variation: Variation) -> tuple[int, float]:
+        given = variation.rules.temperature
+        return variation.seed, temperature if given is None else given
+
+    planned = variations(baseline, seed, repeats)
+    loaded = first = drawn(planned[0])
+    policy = load(*loaded)
+    if "seed" not in policy.settings:
+        planned = tuple(variation for variation in planned if variation.kind != "seed")
+    found: dict[Variation, Result] = {}
+    with tqdm(total=len(planned) * len(tasks), unit="episode", disable=not progress) as bar:
+        for variation in sorted(planned, key=lambda each: (drawn(each) != first, drawn(each))):
+            if drawn(variation) != loaded:
+                del policy  # two models at once may not fit
+                policy = load(*(loaded := drawn(variation)))
+            bar.set_description(f"{policy.name}, {variation.kind} {variation.value}")
+            path = folder / variation.file if folder else None
+            found[variation] = evaluate(policy, tasks, path, rules=variation.rules, batch_size=batch_size, progress=bar)
+    return {variation: found[variation] for variation in planned}
+
+
+def shifts(study: Study, metric: str = "task_accuracy") -> pd.DataFrame:
+    """One row per variation: how far the score moved.
+
+    Args:
+        study: of `sensitivity`.
+        metric: `task_accuracy`, `strict_task_accuracy` or `progress`.
+
+    Returns:
+        `varied` (the kind), `value`, `n` tasks, `score`, its `low` and `high` ends, the paired `difference` to the
+        baseline with `difference_low` and `difference_high`, and `changed`, the share of tasks whose value differs.
+        Intervals are 95 %, by id number.
+    """
+    import pandas as pd
+
+    rows = []
+    for variation, values, differences, clusters in _paired(study, metric):
+        score = cluster_mean(values, clusters)
+        against = paired_difference(differences, [0.0] * len(values), clusters)
+        rows.append(
+            {
+                "varied": variation.kind,
+                "value": variation.value,
+                "n": score.n,
+                "score": score.value,
+                "low": score.low,
+                "high": score.high,
+                "difference": against.value,
+                "difference_low": against.low,
+                "difference_high": against.high,
+                "changed": _share(differences),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def ranges(table: pd.DataFrame) -> pd.DataFrame:
+    """One row per kind of variation: its `lowest` and `highest` score, the baseline included, and their `range`.
+
+    Args:
+        table: of `shifts`.
+    """
+    import pandas as pd
+
+    start = table.score.iloc[0]
+    rows = []
+    for kind, own in table.iloc[1:].groupby("varied", sort=False):
+        lowest, highest = min(start, own.score.min()), max(start, own.score.max())
+        rows.append({"varied": kind, "lowest": lowest, "highest": highest, "range": highest - lowest})
+    return pd.DataFrame(rows)
+
+
+def detectable(study: Study, metric: str = "task_accuracy", instances: int = INSTANCES) -> pd.DataFrame:
+    """The smallest difference to the baseline that shows at 95 % with `instances` tasks of this kind.
+
+    The standard errors are those of the tasks played, scaled by the root of their number: `instances` tasks with as
+    many siblings per id number.
+
+    Returns:
+        One row for two scores that are compared `unpaired`, one per kind of variation for those `paired` by task.
+        `changed`: share of tasks whose value differs. `observed`: the smallest difference that excludes zero. `true`:
+        the smallest true difference that is found with a probability of 80 %. NaN: no task differs.
+    """
+    import pandas as pd
+
+    played = list(_paired(study, metric))
+    _, values, _, clusters = played[0]
+    scale = math.sqrt(len(values) / instances)
+    alone = standard_error(values, clusters)
+    rows: list[tuple[str, float, tuple[float, ...]]] = [("unpaired", math.nan, (alone, alone))]
+    for kind, group in groupby(played[1:], key=lambda each: each[0].kind):
+        own = [differences for _, _, differences, _ in group]
+        squares = [standard_error(differences, clusters) ** 2 for differences in own]
+        rows.append((f"paired, {kind}", _mean(list(map(_share, own))), (math.sqrt(_mean(squares)),)))
+    return pd.DataFrame(
+        {
+            "comparison": name,
+            "changed": changed,
+            "observed": scale * smallest_difference(*errors),
+            "true": scale * smallest_difference(*errors, power=POWER),
+        }
+        for name, changed, errors in rows
+    )
+
+
+def _paired(study: Study, metric: str) -> Iterator[tuple[Variation, list[float], list[float], list[int]]]:
+    """Of every variation: values by task, their differences to the baseline, and the tasks' id numbers."""
+    if metric not in METRICS:
+        raise ValueError(f"unknown metric {metric!r}. Known: {', '.join(METRICS)}")
+    start: list[float] | None = None
+    for variation, result in study.items():
+        values = [float(getattr(row, METRICS[metric])) for row in result.rows]
+        start = start or values
+        differences = [value - before for value, before in zip(values, start, strict=True)]
+        yield variation, values, differences, [id_number(row.task_id) for row in result.rows]
+
+
+def _share(differences: Sequence[float]) -> float:
+    return _mean([float(difference != 0) for difference in differences])
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
