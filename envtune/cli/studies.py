@@ -36,6 +36,9 @@ def sensitivity(
     protocol: Annotated[
         str | None, typer.Option(help="The baseline, instead of the default rules: bfcl_fc, t3rl or paper.")
     ] = None,
+    vary: Annotated[
+        list[str] | None, typer.Option(help="Only protocol, step-limit, tool-order or seed. Can be repeated.")
+    ] = None,
     repeats: Annotated[int, typer.Option(min=1, help="Number of tool orders and of further seeds.")] = 3,
     metric: Annotated[str, typer.Option(help="task_accuracy, strict_task_accuracy or progress.")] = "task_accuracy",
     seed: Annotated[int, typer.Option(help="Seed of the policy.")] = 0,
@@ -54,11 +57,13 @@ def sensitivity(
     from envtune.environment.rules import rules_of
     from envtune.evaluation.result import METRICS
     from envtune.policy import load_policy
-    from envtune.studies.sensitivity import INSTANCES, detectable, ranges, shifts
+    from envtune.studies.sensitivity import INSTANCES, VARIED, detectable, ranges, shifts
     from envtune.studies.sensitivity import sensitivity as study
 
     if metric not in METRICS:
         raise typer.BadParameter(f"unknown metric {metric!r}. Known: {', '.join(METRICS)}")
+    if unknown := [kind for kind in vary or () if kind not in VARIED]:
+        raise typer.BadParameter(f"nothing to vary is named {unknown[0]!r}. Known: {', '.join(VARIED)}")
     tasks = spread(load_tasks("bfcl", split=split, categories=category), limit)
     if policy.endswith((".yaml", ".yml")):
         policy, folder, parts = named_by(policy)
@@ -77,6 +82,7 @@ def sensitivity(
         seed=seed,
         temperature=temperature,
         repeats=repeats,
+        kinds=[kind for kind in VARIED if not vary or kind in vary],
         batch_size=batch_size or episodes_in_flight(concurrency),
     )
     moved = shifts(played, metric)
@@ -84,7 +90,7 @@ def sensitivity(
     _print_shares(moved, f"{title}; paired difference to the baseline, 95 % intervals by id number")
     _print_shares(ranges(moved), "how far each choice moves the score")
     _print_shares(detectable(played, metric), f"smallest difference that shows at 95 % with {INSTANCES} instances")
-    if "seed" not in moved.varied.to_list():
+    if "seed" in (vary or VARIED) and "seed" not in moved.varied.to_list():
         typer.echo("seeds: not varied, because this agent answers the same every time. --temperature 0.7 samples")
     if out:
         typer.echo(f"episodes in {out}")

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -40,12 +41,29 @@ Load = Callable[[int, float], Policy]
 """Loads the agent with a seed and a temperature."""
 
 
+class Kind(StrEnum):
+    """What differs from the baseline."""
+
+    BASELINE = "baseline"
+    """Nothing."""
+    PROTOCOL = "protocol"
+    """All rules: those of a published system."""
+    STEP_LIMIT = "step-limit"
+    """Tool steps allowed in one turn."""
+    TOOL_ORDER = "tool-order"
+    """The order of the tool documents that the agent reads."""
+    SEED = "seed"
+    """The seed of the agent: of a language model's sampling, of a scripted agent's mistakes."""
+
+
+VARIED = tuple(kind for kind in Kind if kind is not Kind.BASELINE)
+
+
 @dataclass(frozen=True)
 class Variation:
     """How one evaluation of the study is played."""
 
-    kind: str
-    """What differs from the baseline: `protocol`, `step limit`, `tool order` or `seed`. `baseline`: nothing."""
+    kind: Kind
     value: str
     rules: Rules
     seed: int
@@ -61,25 +79,26 @@ Study = Mapping[Variation, Result]
 """The evaluations of one agent, the baseline first."""
 
 
-def variations(baseline: Rules = DEFAULT, seed: int = 0, repeats: int = 3) -> tuple[Variation, ...]:
+def variations(
+    baseline: Rules = DEFAULT, seed: int = 0, repeats: int = 3, kinds: Sequence[Kind] = VARIED
+) -> tuple[Variation, ...]:
     """The baseline, and what differs from it in one thing.
 
     Args:
         baseline: rules of the baseline.
         seed: of the agent in all variations but `seed`.
         repeats: number of tool orders and of further seeds.
+        kinds: what to vary.
     """
-    protocols = [("protocol", name, rules, seed) for name, rules in PROTOCOLS.items()]
-    limits = [
-        ("step limit", str(n), rules_of(baseline, max_steps_per_turn=n), seed)
-        for n in STEP_LIMITS
-        if n != baseline.max_steps_per_turn
-    ]
-    shuffles = [number for number in range(repeats + 1) if number != baseline.tool_seed][:repeats]
-    orders = [("tool order", f"shuffle {n}", rules_of(baseline, tool_seed=n), seed) for n in shuffles]
-    seeds = [("seed", str(n), baseline, n) for n in range(seed + 1, seed + repeats + 1)]
-    varied = [Variation(*each) for each in (*protocols, *limits, *orders, *seeds) if each[2:] != (baseline, seed)]
-    return (Variation("baseline", baseline.name or "default", baseline, seed), *varied)
+    orders = [n for n in range(repeats + 1) if n != baseline.tool_seed][:repeats]
+    everything = (
+        *(Variation(Kind.PROTOCOL, name, rules, seed) for name, rules in PROTOCOLS.items()),
+        *(Variation(Kind.STEP_LIMIT, str(n), rules_of(baseline, max_steps_per_turn=n), seed) for n in STEP_LIMITS),
+        *(Variation(Kind.TOOL_ORDER, f"shuffle {n}", rules_of(baseline, tool_seed=n), seed) for n in orders),
+        *(Variation(Kind.SEED, str(n), baseline, n) for n in range(seed + 1, seed + repeats + 1)),
+    )
+    wanted = [each for each in everything if each.kind in kinds and (each.rules, each.seed) != (baseline, seed)]
+    return (Variation(Kind.BASELINE, baseline.name or "default", baseline, seed), *wanted)
 
 
 def sensitivity(
@@ -91,6 +110,7 @@ def sensitivity(
     seed: int = 0,
     temperature: float = 0.0,
     repeats: int = 3,
+    kinds: Sequence[Kind] = VARIED,
     batch_size: int = 32,
     progress: bool = True,
 ) -> Study:
@@ -100,7 +120,7 @@ def sensitivity(
         load: loads the agent, once per seed and temperature.
         tasks: what to play.
         folder: for a file per variation. None: nothing is written.
-        baseline, seed, repeats: see `variations`.
+        baseline, seed, repeats, kinds: see `variations`.
         temperature: where the rules do not set it.
         batch_size: see `evaluate`.
         progress: show a progress bar over all episodes.
@@ -110,11 +130,11 @@ def sensitivity(
         given = variation.rules.temperature
         return variation.seed, temperature if given is None else given
 
-    planned = variations(baseline, seed, repeats)
+    planned = variations(baseline, seed, repeats, kinds)
     loaded = first = drawn(planned[0])
     policy = load(*loaded)
     if "seed" not in policy.settings:
-        planned = tuple(variation for variation in planned if variation.kind != "seed")
+        planned = tuple(variation for variation in planned if variation.kind is not Kind.SEED)
     found: dict[Variation, Result] = {}
     with tqdm(total=len(planned) * len(tasks), unit="episode", disable=not progress) as bar:
         for variation in sorted(planned, key=lambda each: (drawn(each) != first, drawn(each))):
@@ -147,7 +167,7 @@ def shifts(study: Study, metric: str = "task_accuracy") -> pd.DataFrame:
         against = paired_difference(differences, [0.0] * len(values), clusters)
         rows.append(
             {
-                "varied": variation.kind,
+                "varied": str(variation.kind),
                 "value": variation.value,
                 "n": score.n,
                 "score": score.value,

@@ -15,11 +15,11 @@ from envtune.evaluation import evaluate
 from envtune.policy import Noise, NoisyOracle, Oracle
 from envtune.policy.base import Chat, Policy
 from envtune.studies.repairer import Repairer
-from envtune.studies.sensitivity import Study, Variation, detectable, ranges, sensitivity, shifts, variations
+from envtune.studies.sensitivity import Kind, Study, Variation, detectable, ranges, sensitivity, shifts, variations
 from envtune.types import Task
 
-FIELD = {"step limit": "max_steps_per_turn", "tool order": "tool_seed"}
-KINDS = ["baseline", "protocol", "step limit", "tool order", "seed"]
+FIELD = {Kind.STEP_LIMIT: "max_steps_per_turn", Kind.TOOL_ORDER: "tool_seed"}
+KINDS = list(Kind)
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def play(load: Callable[[int, float], Policy], tasks: Sequence[Task], folder: Pa
 )
 def test_a_variation_changes_one_thing(baseline: Rules) -> None:
     first, *varied = variations(baseline, seed=5)
-    assert first == Variation("baseline", baseline.name or "default", baseline, 5)
+    assert first == Variation(Kind.BASELINE, baseline.name or "default", baseline, 5)
     assert len({variation.file for variation in (first, *varied)}) == len(varied) + 1
     assert list(dict.fromkeys(variation.kind for variation in varied)) == KINDS[1:]
     names = {"name": "", "source": ""}
@@ -53,6 +53,8 @@ def test_a_variation_changes_one_thing(baseline: Rules) -> None:
         else:
             assert changed == ({FIELD[variation.kind]} if variation.kind in FIELD else set())
         assert (variation.seed != 5) == (variation.kind == "seed")
+    for kind in Kind:
+        assert variations(baseline, 5, kinds=[kind]) == (first, *(each for each in varied if each.kind is kind))
     assert not any(variation.rules == baseline and variation.seed == 5 for variation in varied)
 
 
@@ -91,7 +93,7 @@ def test_each_agent_is_loaded_once_and_sampled_as_the_rules_say(some: list[Task]
 
 def test_seeds_are_left_out_where_they_change_nothing(some: list[Task]) -> None:
     study = play(lambda seed, temperature: Oracle(), some[:4])
-    assert {variation.kind for variation in study} == set(KINDS) - {"seed"}
+    assert {variation.kind for variation in study} == set(KINDS) - {Kind.SEED}
 
 
 def test_the_agent_reads_the_tools_in_another_order(some: list[Task]) -> None:
@@ -106,7 +108,7 @@ def test_the_agent_reads_the_tools_in_another_order(some: list[Task]) -> None:
     orders = {
         variation.value: [episode.turns[0].steps[0].calls[0].name for episode in result.episodes]
         for variation, result in study.items()
-        if variation.kind in ("baseline", "tool order")
+        if variation.kind in ("baseline", "tool-order")
     }
     assert len({tuple(called) for called in orders.values()}) == 4
     assert orders["default"] == [task.tools[0]["function"]["name"] for task in some[:4]]
@@ -129,7 +131,7 @@ def test_shifts_are_counted(study: Study, some: list[Task]) -> None:
         assert row.difference == pytest.approx(result.accuracy - base.accuracy)
         assert row.difference_low <= row.difference <= row.difference_high
         assert row.changed == pytest.approx(sum(now != before for now, before in verdicts) / len(some))
-    order = table[table.varied == "tool order"]
+    order = table[table.varied == "tool-order"]
     assert not order.changed.any(), "this agent does not read the list of tools"
     assert table[table.varied == "seed"].changed.all()
     progress = shifts(study, "progress")
@@ -149,7 +151,7 @@ def test_ranges_hold_the_baseline(study: Study) -> None:
 def test_what_is_detectable(study: Study) -> None:
     found = detectable(study).set_index("comparison")
     assert list(found.index) == ["unpaired", *(f"paired, {kind}" for kind in KINDS[1:])]
-    assert found.loc["paired, tool order"].isna().tolist() == [False, True, True], "no task tells how far others differ"
+    assert found.loc["paired, tool-order"].isna().tolist() == [False, True, True], "no task tells how far others differ"
     rest = found.loc[["unpaired", "paired, seed"]]
     assert (rest.true / rest.observed).tolist() == pytest.approx([2.80 / 1.96] * len(rest), rel=0.002)
     assert detectable(study, instances=100).observed[0] == pytest.approx(2 * found.observed["unpaired"])
@@ -174,16 +176,21 @@ def test_command_line(tmp_path: Path) -> None:
     command = ["sensitivity", "noisy:0.2", "--limit", "8", "--repeats", "1", "--out", str(tmp_path)]
     done = runner.invoke(app, command)
     assert done.exit_code == 0, done.output
-    assert all(text in done.output for text in ("step limit", "shuffle 0", "t3rl", "paired, seed", str(tmp_path)))
+    assert all(text in done.output for text in ("step-limit", "shuffle 0", "t3rl", "paired, seed", str(tmp_path)))
     written = {file: file.read_bytes() for file in tmp_path.iterdir()}
     assert len(written) == 9
     again = runner.invoke(app, [*command, "--metric", "progress"])
     assert again.exit_code == 0
     assert {file: file.read_bytes() for file in tmp_path.iterdir()} == written
+    named = [*command, "--vary", "step-limit", "--vary", "seed"]
+    few = runner.invoke(app, named).output
+    assert "tool-order" not in few
+    assert "step-limit" in few
+    for option in (["--vary", "x"], ["--metric", "x"]):
+        wrong = runner.invoke(app, ["sensitivity", "oracle", *option])
+        assert (wrong.exit_code, "'x'. Known: " in wrong.stderr.replace("\n", " ")) == (2, True)
     greedy = runner.invoke(app, ["sensitivity", "oracle", "--limit", "4"])
     assert "seeds: not varied" in greedy.output
-    wrong = runner.invoke(app, ["sensitivity", "oracle", "--metric", "x"])
-    assert (wrong.exit_code, "unknown metric 'x'" in wrong.stderr) == (2, True)
     other = runner.invoke(app, [*command, "--seed", "1"])
     assert other.exit_code == 1
     assert other.stderr.splitlines()[-1].startswith("envtune: error: ")
