@@ -55,6 +55,7 @@ def sensitivity(
     """How far do protocol, step limit, tool order and seed move a score? With --out, a killed study goes on."""
     from envtune.data import load_tasks, spread
     from envtune.environment.rules import rules_of
+    from envtune.evaluation import readable
     from envtune.evaluation.result import METRICS
     from envtune.policy import load_policy
     from envtune.studies.sensitivity import INSTANCES, VARIED, detectable, ranges, shifts
@@ -87,20 +88,13 @@ def sensitivity(
     )
     moved = shifts(played, metric)
     title = f"{next(iter(played.values())).policy}, {split} split, {len(tasks)} tasks, {metric}"
-    _print_shares(moved, f"{title}; paired difference to the baseline, 95 % intervals by id number")
-    _print_shares(ranges(moved), "how far each choice moves the score")
-    _print_shares(detectable(played, metric), f"smallest difference that shows at 95 % with {INSTANCES} instances")
-    if "seed" in (vary or VARIED) and "seed" not in moved.varied.to_list():
+    for table, about in (
+        (moved, f"{title}; paired difference to the baseline, 95 % intervals by id number"),
+        (ranges(moved), "how far each choice moves the score"),
+        (detectable(played, metric), f"smallest difference that shows at 95 % with {INSTANCES} instances"),
+    ):
+        print_table(readable(table).reset_index(), about)
+    if "seed" in (vary or VARIED) and not moved.query("varied == 'seed'").size:
         typer.echo("seeds: not varied, because this agent answers the same every time. --temperature 0.7 samples")
     if out:
         typer.echo(f"episodes in {out}")
-
-
-def _print_shares(table: Any, title: str) -> None:
-    """A table of shares in percent, differences with their sign."""
-    signed = ("difference", "difference_low", "difference_high")
-    shown = table.astype(object)
-    for name in table.select_dtypes("float"):
-        text = "{:+.1%}" if name in signed else "{:.1%}"
-        shown[name] = [text.format(value) if value == value else "–" for value in table[name]]
-    print_table(shown, title)

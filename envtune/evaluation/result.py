@@ -180,7 +180,10 @@ def _means(runs: Sequence[Result], field: str) -> dict[str, float]:
 
 
 def readable(table: pd.DataFrame) -> pd.DataFrame:
-    """A table of measures as text: percentages with their 95 % intervals, unless all tasks agree."""
+    """A table of measures as text: percentages with their 95 % intervals, unless all tasks agree.
+
+    The column `difference` shows its sign.
+    """
     import pandas as pd
 
     measures = [name for name in table.columns if not name.endswith(("_low", "_high"))]
@@ -195,9 +198,10 @@ def _cell(row: Mapping[Hashable, Any], name: str) -> str:
     if math.isnan(value):
         return "–"
     low, high = (row.get(f"{name}_{end}", value) for end in ("low", "high"))
+    sign = "+" if name == "difference" else ""
     if low < high:
-        return f"{value:.1%} [{100 * low:.1f}, {100 * high:.1f}]"
-    return f"{value:.2f}" if name.endswith("_per_turn") else f"{value:.1%}"
+        return f"{value:{sign}.1%} [{100 * low:{sign}.1f}, {100 * high:{sign}.1f}]"
+    return f"{value:.2f}" if name.endswith("_per_turn") else f"{value:{sign}.1%}"
 
 
 def _numbers(rows: Sequence[Row]) -> list[int]:

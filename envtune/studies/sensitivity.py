@@ -155,9 +155,9 @@ def shifts(study: Study, metric: str = "task_accuracy") -> pd.DataFrame:
         metric: `task_accuracy`, `strict_task_accuracy` or `progress`.
 
     Returns:
-        `varied` (the kind), `value`, `n` tasks, `score`, its `low` and `high` ends, the paired `difference` to the
-        baseline with `difference_low` and `difference_high`, and `changed`, the share of tasks whose value differs.
-        Intervals are 95 %, by id number.
+        Indexed by `varied` (the kind) and `value`: `n` tasks, the `score`, the paired `difference` to the baseline, and
+        `changed`, the share of tasks whose value differs. `_low` and `_high` are the ends of 95 % intervals by id
+        number, so that `readable` shows the table.
     """
     import pandas as pd
 
@@ -171,19 +171,19 @@ def shifts(study: Study, metric: str = "task_accuracy") -> pd.DataFrame:
                 "value": variation.value,
                 "n": score.n,
                 "score": score.value,
-                "low": score.low,
-                "high": score.high,
+                "score_low": score.low,
+                "score_high": score.high,
                 "difference": against.value,
                 "difference_low": against.low,
                 "difference_high": against.high,
                 "changed": _share(differences),
             }
         )
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows).set_index(["varied", "value"])
 
 
 def ranges(table: pd.DataFrame) -> pd.DataFrame:
-    """One row per kind of variation: its `lowest` and `highest` score, the baseline included, and their `range`.
+    """By kind of variation: its `lowest` and `highest` score, the baseline included, and their `range`.
 
     Args:
         table: of `shifts`.
@@ -191,11 +191,11 @@ def ranges(table: pd.DataFrame) -> pd.DataFrame:
     import pandas as pd
 
     start = table.score.iloc[0]
-    rows = []
+    rows = {}
     for kind, own in table.iloc[1:].groupby("varied", sort=False):
         lowest, highest = min(start, own.score.min()), max(start, own.score.max())
-        rows.append({"varied": kind, "lowest": lowest, "highest": highest, "range": highest - lowest})
-    return pd.DataFrame(rows)
+        rows[kind] = {"lowest": lowest, "highest": highest, "range": highest - lowest}
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("varied")
 
 
 def detectable(study: Study, metric: str = "task_accuracy", instances: int = INSTANCES) -> pd.DataFrame:
@@ -205,8 +205,8 @@ def detectable(study: Study, metric: str = "task_accuracy", instances: int = INS
     many siblings per id number.
 
     Returns:
-        One row for two scores that are compared `unpaired`, one per kind of variation for those `paired` by task.
-        `changed`: share of tasks whose value differs. `observed`: the smallest difference that excludes zero. `true`:
+        Indexed by `comparison`: a row for two scores that are compared `unpaired`, and one per kind of variation for
+        scores that are `paired` by task. `changed`: share of tasks whose value differs. `observed`: the smallest difference that excludes zero. `true`:
         the smallest true difference that is found with a probability of 80 %. NaN: no task differs.
     """
     import pandas as pd
@@ -220,15 +220,15 @@ def detectable(study: Study, metric: str = "task_accuracy", instances: int = INS
         own = [differences for _, _, differences, _ in group]
         squares = [standard_error(differences, clusters) ** 2 for differences in own]
         rows.append((f"paired, {kind}", _mean(list(map(_share, own))), (math.sqrt(_mean(squares)),)))
-    return pd.DataFrame(
-        {
-            "comparison": name,
+    found = {
+        name: {
             "changed": changed,
             "observed": scale * smallest_difference(*errors),
             "true": scale * smallest_difference(*errors, power=POWER),
         }
         for name, changed, errors in rows
-    )
+    }
+    return pd.DataFrame.from_dict(found, orient="index").rename_axis("comparison")
 
 
 def _paired(study: Study, metric: str) -> Iterator[tuple[Variation, list[float], list[float], list[int]]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from envtune.evaluation.mistakes import Mistake
@@ -36,4 +37,31 @@ def mistakes_figure(frame: pd.DataFrame) -> Figure:
     ax.grid(visible=False, axis="y")
     if len(shares.columns):
         ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    return fig
+
+
+def shifts_figure(tables: Mapping[str, pd.DataFrame]) -> Figure:
+    """How far each variation moves the score, a panel per agent, a colour per kind of variation.
+
+    Args:
+        tables: agent -> table of `studies.sensitivity.shifts`.
+    """
+    from matplotlib import pyplot
+
+    moved = {agent: 100 * table.iloc[1:].select_dtypes("float") for agent, table in tables.items()}
+    places = list(dict.fromkeys(place for table in moved.values() for place in table.index))
+    kinds = list(dict.fromkeys(kind for kind, _ in places))
+    size = 3.0 * len(moved) + 1.4, 1.2 + 0.27 * len(places)
+    fig, axes = pyplot.subplots(1, len(moved), figsize=size, sharey=True, squeeze=False)
+    for ax, (agent, table) in zip(axes[0], moved.items(), strict=True):
+        for kind, own in table.groupby("varied", sort=False):
+            rows, colour = [places.index(place) for place in own.index], f"C{kinds.index(kind)}"
+            ax.hlines(rows, own.difference_low, own.difference_high, color=colour, linewidth=1.6)
+            ax.plot(own.difference, rows, "o", color=colour, markersize=5)
+        ax.axvline(0, color="0.5", linewidth=1, zorder=0)
+        ax.set(title=agent, xlabel="percentage points")
+        ax.grid(axis="x")
+        ax.grid(visible=False, axis="y")
+    axes[0][0].set_yticks(range(len(places)), [f"{kind} {value}" for kind, value in places])
+    axes[0][0].invert_yaxis()
     return fig

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tqdm.auto import tqdm
 
 from envtune.chat import render_calls
 from envtune.environment import replay
@@ -182,3 +184,13 @@ def test_refuses_wrong_arguments(tasks: list[Task], tmp_path: Path) -> None:
         quick(Short(), tasks[:2])
     with pytest.raises(FileNotFoundError):
         load_result(tmp_path / "none.jsonl")
+
+
+def test_one_bar_counts_several_evaluations(tasks: list[Task], tmp_path: Path) -> None:
+    file = tmp_path / "a.jsonl"
+    quick(Silent(), tasks[:3], file)
+    file.write_bytes(b"".join(file.read_bytes().splitlines(keepends=True)[:2]))  # one of three tasks is left
+    with tqdm(total=5, file=io.StringIO()) as bar:
+        evaluate(Silent(), tasks[:3], file, progress=bar)
+        evaluate(Oracle(), tasks[:2], progress=bar)
+        assert bar.n == 5

@@ -120,14 +120,14 @@ def study(some: list[Task]) -> Study:
 
 
 def test_shifts_are_counted(study: Study, some: list[Task]) -> None:
-    table = shifts(study)
+    table = shifts(study).reset_index()
     base = next(iter(study.values()))
     assert list(dict.fromkeys(table.varied)) == KINDS
     for row, result in zip(table.itertuples(), study.values(), strict=True):
         verdicts = [(now.success, before.success) for now, before in zip(result.rows, base.rows, strict=True)]
         assert row.n == len(some)
         assert row.score == pytest.approx(result.accuracy)
-        assert row.low <= row.score <= row.high
+        assert row.score_low <= row.score <= row.score_high
         assert row.difference == pytest.approx(result.accuracy - base.accuracy)
         assert row.difference_low <= row.difference <= row.difference_high
         assert row.changed == pytest.approx(sum(now != before for now, before in verdicts) / len(some))
@@ -142,19 +142,19 @@ def test_shifts_are_counted(study: Study, some: list[Task]) -> None:
 
 def test_ranges_hold_the_baseline(study: Study) -> None:
     table = shifts(study)
-    found = ranges(table).set_index("varied")
+    found = ranges(table)
     for kind in KINDS[1:]:
-        scores = [table.score[0], *table[table.varied == kind].score]
+        scores = [table.score.iloc[0], *table.loc[kind].score]
         assert tuple(found.loc[kind]) == pytest.approx((min(scores), max(scores), max(scores) - min(scores)))
 
 
 def test_what_is_detectable(study: Study) -> None:
-    found = detectable(study).set_index("comparison")
+    found = detectable(study)
     assert list(found.index) == ["unpaired", *(f"paired, {kind}" for kind in KINDS[1:])]
     assert found.loc["paired, tool-order"].isna().tolist() == [False, True, True], "no task tells how far others differ"
     rest = found.loc[["unpaired", "paired, seed"]]
     assert (rest.true / rest.observed).tolist() == pytest.approx([2.80 / 1.96] * len(rest), rel=0.002)
-    assert detectable(study, instances=100).observed[0] == pytest.approx(2 * found.observed["unpaired"])
+    assert detectable(study, instances=100).observed["unpaired"] == pytest.approx(2 * found.observed["unpaired"])
 
 
 def test_a_difference_is_clear_if_it_is_larger_than_what_is_detectable(some: list[Task]) -> None:
@@ -164,7 +164,7 @@ def test_a_difference_is_clear_if_it_is_larger_than_what_is_detectable(some: lis
     said = []
     for pair in one_by_one:
         (row,) = shifts(pair).iloc[1:].itertuples()
-        needed = detectable(pair, instances=len(some)).observed[1]
+        needed = detectable(pair, instances=len(some)).observed["paired, seed"]
         if abs(abs(row.difference) - needed) > 0.25 * needed:  # the bootstrap's ends are not symmetric
             assert (abs(row.difference) > needed) == (row.difference_low > 0 or row.difference_high < 0)
             said.append(pair)
