@@ -206,8 +206,9 @@ def detectable(study: Study, metric: str = "task_accuracy", instances: int = INS
 
     Returns:
         Indexed by `comparison`: a row for two scores that are compared `unpaired`, and one per kind of variation for
-        scores that are `paired` by task. `changed`: share of tasks whose value differs. `observed`: the smallest difference that excludes zero. `true`:
-        the smallest true difference that is found with a probability of 80 %. NaN: no task differs.
+        scores that are `paired` by task. `changed`: share of tasks whose value differs. `observed`: the smallest
+        difference that excludes zero. `true`: the smallest true difference that is found with a probability of 80 %.
+        NaN: no task differs.
     """
     import pandas as pd
 

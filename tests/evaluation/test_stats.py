@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -195,3 +197,16 @@ def test_what_cannot_be_planned() -> None:
     for wrong in ({"variance": -1, "n": 4}, {"variance": 0.1, "n": 0}, {"variance": 0.1, "n": 4, "siblings": 0}):
         with pytest.raises(ValueError, match="none of them can be that small"):
             planned_error(**wrong)
+
+
+def test_the_guide_shows_the_formulas_numbers() -> None:
+    guide = (Path(__file__).parents[2] / "docs/scoring.md").read_text(encoding="utf-8")
+    rows = re.findall(
+        r"^\| ((?:un)?paired), [^|]*\| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|$", guide, re.MULTILINE
+    )
+    assert len(rows) == 6
+    for how, *numbers in rows:
+        variance, correlation, observed, true = map(float, numbers)
+        errors = [planned_error(variance, 400, 4, correlation)] * (2 if how == "unpaired" else 1)
+        assert 100 * smallest_difference(*errors) == pytest.approx(observed, abs=0.05)
+        assert 100 * smallest_difference(*errors, power=0.8) == pytest.approx(true, abs=0.05)
