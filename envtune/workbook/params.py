@@ -230,6 +230,7 @@ class Evaluation(Staged, Common):
     policy: Text
     synth_tasks: Count
     bfcl_tasks: Count | None
+    sensitivity_tasks: Count | None
     batch_size: Count
     threads: Count | None
     jobs: Count

@@ -49,9 +49,10 @@ def shifts_figure(tables: Mapping[str, pd.DataFrame]) -> Figure:
     from matplotlib import pyplot
 
     moved = {agent: 100 * table.iloc[1:].select_dtypes("float") for agent, table in tables.items()}
-    places = list(dict.fromkeys(place for table in moved.values() for place in table.index))
-    kinds = list(dict.fromkeys(kind for kind, _ in places))
-    size = 3.0 * len(moved) + 1.4, 1.2 + 0.27 * len(places)
+    kinds = list(dict.fromkeys(kind for table in moved.values() for kind, _ in table.index))
+    found = {place for table in moved.values() for place in table.index}
+    places = sorted(found, key=lambda place: (kinds.index(place[0]), len(place[1]), place[1]))
+    size = 2.6 * len(moved) + 1.6, 1.2 + 0.27 * len(places)
     fig, axes = pyplot.subplots(1, len(moved), figsize=size, sharey=True, squeeze=False)
     for ax, (agent, table) in zip(axes[0], moved.items(), strict=True):
         for kind, own in table.groupby("varied", sort=False):
