@@ -257,3 +257,19 @@ def test_the_command_line_keeps_as_many_requests_open_as_it_is_told():
         arguments = ["evaluate", server.url, "--model", "m", "--limit", "90", "--concurrency", "45"]
         assert CliRunner().invoke(app, arguments).exit_code == 0
         assert server.most_busy == 45
+
+
+def test_the_sensitivity_of_a_server(tmp_path):
+    """What is varied arrives at the server, and nothing else."""
+    with serving(answer=lambda body: said("No.")) as server:
+        options = ["--limit", "1", "--repeats", "2", "--temperature", "0.7", "--vary", "tool-order", "--vary", "seed"]
+        arguments = ["sensitivity", server.url, "--model", "m", *options, "--out", str(tmp_path)]
+        done = CliRunner().invoke(app, arguments)
+        assert done.exit_code == 0, done.output
+        firsts = [body for body in server.requests if len(body["messages"]) == 1]
+    assert {body["temperature"] for body in firsts} == {0.7}
+    sent = {(body["seed"], tuple(tool["function"]["name"] for tool in body["tools"])) for body in firsts}
+    assert len(sent) == len(firsts) == 5
+    assert len({seed for seed, _ in sent}) == len({tools for _, tools in sent}) == 3
+    assert len({frozenset(tools) for _, tools in sent}) == 1
+    assert len(list(tmp_path.iterdir())) == 5
