@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from envtune import fastjson
-from envtune.types import JSON, FormatError, FormatErrorKind, Message, ToolCall
+from envtune.types import JSON, FormatError, FormatErrorKind, Message, ToolCall, Unusable
 
 MAX_CHARS = 1_000_000
 """Longest message that is read at all, in characters."""
@@ -31,9 +31,16 @@ MAX_DEPTH = 64
 MAX_DIGITS = 4_300
 """Longest integer, in digits: Python refuses to print or read a longer one."""
 
-CUT_OFF = "<|cut_off|>"
+CUT_OFF = Unusable.CUT_OFF.mark
 """The sampler appends this to a message that the length limit cut off. Such a message is a format error: a call in it
 may be complete by chance, but nobody knows what was to follow."""
+_MARKS = {
+    CUT_OFF: "the message was cut off by the length limit; nothing of it is executed",
+    Unusable.REFUSED.mark: "the server refused to answer; nothing is executed",
+    Unusable.ABORTED.mark: "the answer was broken off; nothing of it is executed",
+}
+"""Mark at the end of a message -> the error that it stands for."""
+_ENDS = tuple(_MARKS)
 
 _OPEN, _CLOSE = "<tool_call>", "</tool_call>"
 _TAG = re.compile(r"</?(?:think|tool_call)>")
@@ -75,7 +82,8 @@ def parse_reply(text: str) -> Reply:
     the message. A `<tool_call>` in that rest is an error, because nobody can tell whether it was meant.
 
     Special tokens of the chat template are dropped at the end of the message. Anywhere else they are an error, because
-    they would forge a message of another speaker. A message that ends with `CUT_OFF` is always an error.
+    they would forge a message of another speaker. A message that ends with the mark of an
+    unusable one, such as `CUT_OFF`, is always an error.
     """
     try:
         return _parse(text)
@@ -101,15 +109,30 @@ def call_block(body: str) -> str:
 
 
 def without_marks(messages: Sequence[Message]) -> list[Message]:
-    """The messages as a model may read them, without `CUT_OFF`."""
-    return [{**message, "content": str(message["content"]).removesuffix(CUT_OFF)} for message in messages]
+    """The messages as a model may read them, without the marks of unusable ones."""
+    return [{**message, "content": _without_mark(str(message["content"]))} for message in messages]
+
+
+def unusable(text: str) -> Unusable | None:
+    """Why a message cannot be used, or None if it can."""
+    if (mark := _mark(text)) is not None:
+        return next(kind for kind in Unusable if kind.mark == mark)
+    return None if text.strip() else Unusable.EMPTY
+
+
+def _mark(text: str) -> str | None:
+    return next(filter(text.endswith, _MARKS)) if text.endswith(_ENDS) else None
+
+
+def _without_mark(text: str) -> str:
+    return text.removesuffix(_mark(text) or "")
 
 
 def _parse(text: str) -> Reply:
     if len(text) > MAX_CHARS:
         _fail(f"the message has {len(text):,} characters; at most {MAX_CHARS:,} are read")
-    if text.endswith(CUT_OFF):
-        _fail("the message was cut off by the length limit; nothing of it is executed")
+    if (mark := _mark(text)) is not None:
+        _fail(_MARKS[mark])
     text = text[: _end_of_message(text)]
     if (found := _SURROGATE.search(text)) is not None:
         _fail(f"char {found.start()}: a lone surrogate (U+{ord(found[0]):04X}) is not text")

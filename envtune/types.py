@@ -62,6 +62,24 @@ class FormatErrorKind(StrEnum):
     """The tags do not match, or the JSON is not a call: no name, arguments that are not an object, too large."""
 
 
+class Unusable(StrEnum):
+    """Why a policy has no message for a step. The message is a format error, an empty one a plain answer."""
+
+    REFUSED = "refused"
+    """The server would not answer: a filter stopped the message, or this request fails every time."""
+    CUT_OFF = "cut_off"
+    """The length limit cut the message off, or the chat no longer fits into the model."""
+    ABORTED = "aborted"
+    """The answer broke off: the engine stopped it, it took too long, or it was too large to read."""
+    EMPTY = "empty"
+    """The message holds neither text nor a call."""
+
+    @property
+    def mark(self) -> str:
+        """What the policy appends to such a message. An empty one needs no mark."""
+        return f"<|{self}|>"
+
+
 class StopReason(StrEnum):
     """Why an episode ended."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,17 +26,58 @@ Concurrency = Annotated[int | None, typer.Option(min=1, help="Server: requests a
 KeyVariable = Annotated[
     str | None, typer.Option(help="Server: environment variable with the key (default: ENVTUNE_API_KEY).")
 ]
+MessageTokens = Annotated[int | None, typer.Option(min=1, help="Server: longest message in tokens (default: 4096).")]
+Body = Annotated[
+    str | None,
+    typer.Option(metavar="JSON", help="Server: more fields of each request. null as a value leaves a field out."),
+]
 BatchSize = Annotated[
     int | None, typer.Option(min=1, help="Episodes in flight (default: 32; server: 2 x --concurrency).")
 ]
 
 
 def server_options(
-    model: str | None, tokenizer: str | None, concurrency: int | None, key_variable: str | None
+    model: str | None,
+    tokenizer: str | None,
+    concurrency: int | None,
+    key_variable: str | None,
+    message_tokens: int | None,
+    body: str | None,
 ) -> dict[str, Any]:
     """The options of a server that were given, for `load_policy`."""
-    options = {"model": model, "tokenizer": tokenizer, "concurrency": concurrency, "key_variable": key_variable}
+    options = {
+        "model": model,
+        "tokenizer": tokenizer,
+        "concurrency": concurrency,
+        "key_variable": key_variable,
+        "message_tokens": message_tokens,
+        "body": _fields(body),
+    }
     return {name: value for name, value in options.items() if value is not None}
+
+
+def degrees(temperature: str) -> float | None:
+    """A temperature, or None for the server's own."""
+    if temperature == "none":
+        return None
+    try:
+        found = float(temperature)
+    except ValueError:
+        found = -1.0
+    if not 0 <= found < float("inf"):
+        raise typer.BadParameter(f"--temperature must be a number from 0 up, or none, got {temperature!r}")
+    return found
+
+
+def _fields(body: str | None) -> dict[str, Any] | None:
+    """The fields that `--body` holds."""
+    try:
+        fields = json.loads(body) if body else None
+    except ValueError as error:
+        raise typer.BadParameter(f"--body is not JSON ({error}), got {body!r:.80}") from None
+    if not isinstance(fields, dict | None):
+        raise typer.BadParameter(f"--body must be a JSON object, such as '{{\"top_k\": null}}', got {body!r:.80}")
+    return fields
 
 
 def episodes_in_flight(concurrency: int | None) -> int:

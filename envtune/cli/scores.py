@@ -10,13 +10,16 @@ import typer
 from envtune.cli.agents import (
     Agent,
     BatchSize,
+    Body,
     Categories,
     Concurrency,
     KeyVariable,
     Limit,
+    MessageTokens,
     Model,
     Split,
     Tokenizer,
+    degrees,
     episodes_in_flight,
     named_by,
     server_options,
@@ -45,9 +48,14 @@ def evaluate(
     tokenizer: Tokenizer = None,
     concurrency: Concurrency = None,
     key_variable: KeyVariable = None,
+    message_tokens: MessageTokens = None,
+    body: Body = None,
     batch_size: BatchSize = None,
     temperature: Annotated[
-        float | None, typer.Option(min=0, help="Sampling temperature (default: the protocol's, or 0).")
+        str | None,
+        typer.Option(
+            metavar="T|none", help="Sampling temperature (default: the protocol's, or 0). none: the server's."
+        ),
     ] = None,
     samples: Annotated[int, typer.Option(min=1, help="Times that every task is played.")] = 1,
     export: Annotated[
@@ -77,12 +85,11 @@ def evaluate(
         parts += [split, *(category or []), *([str(limit)] if limit else []), *([protocol] if protocol else [])]
         out = out or folder / ("-".join(parts) + (".jsonl" if samples == 1 else f"-{samples}-samples"))
 
-    given = server_options(model, tokenizer, concurrency, key_variable)
-    if temperature is None:
-        temperature = rules.temperature or 0.0
+    given = server_options(model, tokenizer, concurrency, key_variable, message_tokens, body)
+    sampling = (rules.temperature or 0.0) if temperature is None else degrees(temperature)
 
     def load(seed: int) -> Any:
-        return load_policy(policy, seed=seed, temperature=temperature, **given)
+        return load_policy(policy, seed=seed, temperature=sampling, **given)
 
     in_flight = batch_size or episodes_in_flight(concurrency)
     results = evaluate_samples(load, tasks, out, samples, seed, rules=rules, batch_size=in_flight)

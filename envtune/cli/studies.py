@@ -10,10 +10,12 @@ import typer
 from envtune.cli.agents import (
     Agent,
     BatchSize,
+    Body,
     Categories,
     Concurrency,
     KeyVariable,
     Limit,
+    MessageTokens,
     Model,
     Split,
     Tokenizer,
@@ -46,6 +48,8 @@ def sensitivity(
     tokenizer: Tokenizer = None,
     concurrency: Concurrency = None,
     key_variable: KeyVariable = None,
+    message_tokens: MessageTokens = None,
+    body: Body = None,
     batch_size: BatchSize = None,
     temperature: Annotated[
         float,
@@ -70,7 +74,7 @@ def sensitivity(
         policy, folder, parts = named_by(policy)
         parts += [split, *(category or []), *([str(limit)] if limit else []), *([protocol] if protocol else [])]
         out = out or folder / "-".join(["sensitivity", *parts])
-    given = server_options(model, tokenizer, concurrency, key_variable)
+    given = server_options(model, tokenizer, concurrency, key_variable, message_tokens, body)
 
     def load(seed: int, temperature: float) -> Any:
         return load_policy(policy, seed=seed, temperature=temperature, **given)

@@ -10,6 +10,7 @@ scripted agents. A language model's floating-point sums may differ with the size
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -75,7 +76,10 @@ def evaluate(
                 writer.append(row)
             rows.append(row)
             bar.update()
-    return Result(header.config, tuple(rows))
+    result = Result(header.config, tuple(rows))
+    for line in result.warnings:
+        tqdm.write(f"envtune: warning: {line}", file=sys.stderr)
+    return result
 
 
 def load_result(path: str | Path) -> Result:
@@ -117,7 +121,8 @@ def _checked(rules: Rules, policy: Policy) -> Rules:
     if None not in (found, rules.temperature) and found != rules.temperature:
         raise ValueError(
             f"policy {policy.name} samples at temperature {found}, protocol {rules.name or 'of these rules'} at "
-            f"{rules.temperature}: load it with load_policy(..., temperature={rules.temperature})"
+            f"{rules.temperature}. Leave --temperature out, or the protocol. In Python: load_policy(..., "
+            f"temperature={rules.temperature})"
         )
     return rules
 
@@ -152,7 +157,7 @@ def _play(policy: Policy, tasks: Sequence[Task], rules: Rules, batch_size: int) 
                 _advance(episode, text, rules)
         for episode in running:
             if episode.done:
-                yield episode.index, records.make_row(episode.env.episode)
+                yield episode.index, records.make_row(episode.env.episode, episode.chat.notes)
         running = [episode for episode in running if not episode.done]
 
 

@@ -12,17 +12,20 @@ import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from typing import BinaryIO
+from types import MappingProxyType
+from typing import Annotated, BinaryIO
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from envtune import rewards
-from envtune.types import JSON, Category, Episode, Task
+from envtune.chat import unusable
+from envtune.types import JSON, Category, Episode, Task, Unusable
 
 SCHEMA = 1
 """Version of the format. It grows when a line changes its meaning."""
@@ -39,9 +42,13 @@ class Header:
     """SHA-256 of `config`."""
 
 
+_IF_ANY = Field(exclude_if=lambda counts: not counts)
+"""A count of nothing is not written."""
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One task's outcome. All other fields are computed from `episode`, for readers without this package."""
+    """One task's outcome. Other fields are computed from `episode`, for readers without this package."""
 
     task_id: str
     category: Category
@@ -60,6 +67,16 @@ class Row:
     """Steps that could not be parsed."""
     guarded_calls: int
     episode: Episode
+    unusable: Annotated[dict[Unusable, int], _IF_ANY] = field(default_factory=dict)
+    """Messages that could not be used, by kind."""
+    notes: Annotated[dict[str, int], _IF_ANY] = field(default_factory=dict)
+    """Messages that a policy noted something about (`policy.base.Chat.notes`). The one field that the episode does not
+    decide."""
+
+    @property
+    def rare(self) -> dict[str, int]:
+        """`unusable` and `notes` together."""
+        return {**{str(kind): n for kind, n in self.unusable.items()}, **self.notes}
 
 
 def make_header(config: JSON) -> Header:
@@ -68,9 +85,15 @@ def make_header(config: JSON) -> Header:
     return Header(SCHEMA, json.loads(text), hashlib.sha256(text.encode()).hexdigest())
 
 
-def make_row(episode: Episode) -> Row:
-    """The row of an episode."""
+def make_row(episode: Episode, notes: Mapping[str, int] = MappingProxyType({})) -> Row:
+    """The row of an episode.
+
+    Args:
+        episode: as it was played.
+        notes: of the policy, see `Row.notes`.
+    """
     counts = episode.counts
+    kinds = Counter(kind for step in episode.steps if (kind := unusable(step.text)))
     return Row(
         task_id=episode.task_id,
         category=episode.category,
@@ -86,6 +109,8 @@ def make_row(episode: Episode) -> Row:
         format_errors=counts.format_errors,
         guarded_calls=counts.guarded_calls,
         episode=episode,
+        unusable={kind: kinds[kind] for kind in Unusable if kinds[kind]},
+        notes=dict(sorted(notes.items())),
     )
 
 
@@ -207,7 +232,8 @@ def _parse_row(path: Path, number: int, line: bytes) -> Row:
         row = _rows().validate_json(line)
     except ValidationError as error:
         raise ValueError(f"{where}: not a task's line ({_reason(error)}). {_WAY_OUT}") from error
-    if _line(make_row(row.episode)) != line + b"\n":
+    again = make_row(row.episode, row.notes)
+    if line + b"\n" not in (_line(again), _line(replace(again, unusable={}))):  # older files do not hold `unusable`
         raise ValueError(f"{where}: does not match its episode (task {row.task_id}), so it was edited. {_WAY_OUT}")
     return row
 

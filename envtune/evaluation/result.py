@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -11,13 +12,16 @@ from typing import TYPE_CHECKING, Any
 from envtune.data.splits import split_around, split_of
 from envtune.evaluation.records import Row
 from envtune.evaluation.stats import Difference, cluster_means, paired_difference
-from envtune.types import JSON, Category, Episode, id_number
+from envtune.policy.base import SHORT_PROMPT, WITHOUT
+from envtune.types import JSON, Category, Episode, Unusable, id_number
 
 if TYPE_CHECKING:
     import pandas as pd
 
 METRICS = {"task_accuracy": "success", "strict_task_accuracy": "strict_success", "progress": "progress"}
 """Column with an interval -> field of a row."""
+FREQUENT = 0.05
+"""Share of unusable messages above which a result warns."""
 
 
 @dataclass(frozen=True)
@@ -66,12 +70,40 @@ class Result:
         """Share of correct turns among all user turns of all tasks. A turn that was never played is not correct."""
         return sum(row.correct_turns for row in self.rows) / sum(row.n_turns for row in self.rows)
 
+    @property
+    def unusable(self) -> dict[Unusable, int]:
+        """Messages that could not be used, by kind. Kinds that did not occur are left out."""
+        return {kind: n for kind in Unusable if (n := sum(row.unusable.get(kind, 0) for row in self.rows))}
+
+    @property
+    def notes(self) -> dict[str, int]:
+        """Messages that the policy noted something about, by note (`policy.base.Chat.notes`)."""
+        return dict(sum((Counter(row.notes) for row in self.rows), Counter()))
+
+    @property
+    def warnings(self) -> list[str]:
+        """What a reader must know before the scores, a line each."""
+        steps = sum(row.steps for row in self.rows)
+        found = []
+        if (lost := sum(self.unusable.values())) > FREQUENT * steps:
+            kinds = ", ".join(f"{n} {kind}" for kind, n in self.unusable.items())
+            found.append(f"{lost / steps:.1%} of {steps} messages could not be used: {kinds}")
+        for note, n in sorted(self.notes.items()):
+            what = "read only a part of its prompt" if note == SHORT_PROMPT else f"was asked for {note}"
+            found.append(f"the model {what} in {n} of {steps} messages")
+        return found
+
     @cached_property
     def by_category(self) -> pd.DataFrame:
         """`table()` without its total row."""
         present = [category for category in Category if any(row.category is category for row in self.rows)]
         groups = {str(category): [row for row in self.rows if row.category is category] for category in present}
-        return _frame(groups)
+        return _frame(groups, self._counted)
+
+    @property
+    def _counted(self) -> list[str]:
+        """Columns for what occurs in few results."""
+        return [*map(str, self.unusable), *sorted(self.notes)]
 
     def table(self) -> pd.DataFrame:
         """One line per category and a total.
@@ -80,11 +112,11 @@ class Result:
         none) and `progress` (mean of R_P). `_low` and `_high` are the ends of a 95 % bootstrap interval over id
         numbers. Other columns: `n` tasks, `turn_accuracy`, `calls_per_turn` and `steps_per_turn` (over turns played),
         `error_rate` (share of calls that failed, NaN without calls), `format_error_rate` (share of steps that could not
-        be parsed), `guarded_calls`.
+        be parsed), `guarded_calls`, and a count for every kind of `Unusable` and every note that occurs.
         """
         import pandas as pd
 
-        return pd.concat([self.by_category, _frame({"all": list(self.rows)})])
+        return pd.concat([self.by_category, _frame({"all": list(self.rows)}, self._counted)])
 
     def only(self, category: Category) -> Result:
         """The part of one category."""
@@ -193,10 +225,10 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
 
 def _cell(row: Mapping[Hashable, Any], name: str) -> str:
     value = row[name]
-    if name in ("n", "answers", "samples", "guarded_calls"):
-        return f"{value:.0f}"
     if math.isnan(value):
         return "–"
+    if name in ("n", "answers", "samples", "guarded_calls", SHORT_PROMPT, *Unusable) or name.startswith(WITHOUT):
+        return f"{value:.0f}"
     low, high = (row.get(f"{name}_{end}", value) for end in ("low", "high"))
     sign = "+" if name == "difference" else ""
     if low < high:
@@ -208,13 +240,13 @@ def _numbers(rows: Sequence[Row]) -> list[int]:
     return [id_number(row.task_id) for row in rows]
 
 
-def _frame(groups: dict[str, list[Row]]) -> pd.DataFrame:
+def _frame(groups: dict[str, list[Row]], counted: Sequence[str]) -> pd.DataFrame:
     import pandas as pd
 
-    return pd.DataFrame([_summary(rows) for rows in groups.values()], index=pd.Index(groups, name="category"))
+    return pd.DataFrame([_summary(rows, counted) for rows in groups.values()], index=pd.Index(groups, name="category"))
 
 
-def _summary(rows: Sequence[Row]) -> dict[str, float]:
+def _summary(rows: Sequence[Row], counted: Sequence[str]) -> dict[str, float]:
     columns = [[float(getattr(row, field)) for row in rows] for field in METRICS.values()]
     estimates = cluster_means(columns, _numbers(rows))
     summary: dict[str, float] = {"n": len(rows)}
@@ -231,6 +263,7 @@ def _summary(rows: Sequence[Row]) -> dict[str, float]:
         "error_rate": _ratio(total("failed_calls"), total("calls")),
         "format_error_rate": _ratio(total("format_errors"), total("steps")),
         "guarded_calls": total("guarded_calls"),
+        **{name: sum(row.rare.get(name, 0) for row in rows) for name in counted},
     }
 
 

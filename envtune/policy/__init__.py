@@ -21,7 +21,7 @@ MESSAGE_TOKENS = 1024
 
 @naming_extra()
 def load_policy(
-    spec: str | Path, seed: int = 0, *, name: str | None = None, temperature: float = 0.0, **endpoint: Any
+    spec: str | Path, seed: int = 0, *, name: str | None = None, temperature: float | None = 0.0, **endpoint: Any
 ) -> Policy:
     """The agent that `spec` names.
 
@@ -33,7 +33,7 @@ def load_policy(
             the share of disturbed calls.
         seed: of the agent's own randomness, if it has any.
         name: a language model's name in tables and files. Default: after its folder.
-        temperature: of a language model's sampling. 0 is greedy.
+        temperature: of a language model's sampling. 0 is greedy. None: the server's own, for a server only.
         endpoint: of a server only: `model` and more, see `policy.endpoint.Endpoint`.
 
     Raises:
@@ -48,6 +48,8 @@ def load_policy(
         return Endpoint(spec, seed=seed, temperature=temperature, **endpoint)
     if endpoint:
         raise ValueError(f"{', '.join(endpoint)}: for a server only, such as http://localhost:8000/v1, got {spec!r}")
+    if temperature is None:
+        raise ValueError(f"no temperature: for a server only, such as http://localhost:8000/v1, got {spec!r}")
     if spec == "oracle":
         return Oracle()
     if spec == "silent":

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 from envtune.types import JSON, Message, Task
+
+SHORT_PROMPT = "short_prompt"
+"""Note: the server counted far fewer prompt tokens than the chat has, so it cut the prompt without saying so."""
+WITHOUT = "without "
+"""Note, with the name of a field: the server takes its requests only without it."""
 
 
 @dataclass
@@ -22,6 +28,8 @@ class Chat:
     """Index of the current user turn."""
     step: int = 0
     """Assistant messages so far in this turn."""
+    notes: Counter[str] = field(default_factory=Counter)
+    """What the policy found out about its messages, with counts. A row of an evaluation keeps them."""
 
 
 class Policy(Protocol):

@@ -67,8 +67,14 @@ class ChatTokens:
         self._check_prefixes()
 
     def prompt(self, messages: Sequence[Message], tools: Sequence[JSON] = ()) -> list[int]:
-        """Ids of the conversation so far, up to where the assistant writes."""
-        return self._encode(self._render(messages, tools, True))
+        """Ids of the conversation so far, up to where the assistant writes.
+
+        Raises:
+            TemplateError: the template leaves the tools out.
+        """
+        text = self._render(messages, tools, True)
+        check_tools(text, tools, self.tokenizer.name_or_path)
+        return self._encode(text)
 
     def continuation(self, messages: Sequence[Message], last_id: int) -> list[int]:
         """Ids that follow a sampled message: its closing, `messages`, and the start of the next assistant message.
@@ -138,6 +144,24 @@ class ChatTokens:
         raise TemplateError(
             f"the chat template of {self.tokenizer.name_or_path!r} cannot be continued by tokens: {why}. Use one that "
             "keeps prefixes, such as trl/chat_templates/qwen3_instruct_2507.jinja"
+        )
+
+
+def check_tools(text: str, tools: Sequence[JSON], name: str) -> None:
+    """Refuse a template that leaves the tools out: an agent that reads no tool can only fail.
+
+    Args:
+        text: the rendered prompt.
+        tools: what should be in it.
+        name: of the tokenizer.
+
+    Raises:
+        TemplateError: no tool's name is in the prompt.
+    """
+    if tools and not any(tool["function"]["name"] in text for tool in tools):
+        raise TemplateError(
+            f"the chat template of {name!r} ignores `tools`: none of {len(tools)} is in a prompt of {len(text):,} "
+            "characters. Use a template that renders them, or the protocol `paper`, which lists them in a message"
         )
 
 

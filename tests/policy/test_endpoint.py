@@ -18,9 +18,8 @@ from typer.testing import CliRunner
 import envtune
 from envtune.chat import CUT_OFF, parse_reply, render_calls
 from envtune.cli import app
-from envtune.policy import endpoint
 from envtune.policy.base import Chat
-from envtune.policy.endpoint import Endpoint, EndpointError
+from envtune.policy.endpoint import Endpoint, EndpointError, connection
 from envtune.types import ToolCall
 
 CALLS = [ToolCall("mkdir", {"dir_name": "ä"}), ToolCall("pwd", {})]
@@ -28,7 +27,7 @@ CALLS = [ToolCall("mkdir", {"dir_name": "ä"}), ToolCall("pwd", {})]
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
-    monkeypatch.setattr(endpoint, "_BACK_OFF", wait_random_exponential(multiplier=0.01, max=0.1))
+    monkeypatch.setattr(connection, "BACK_OFF", wait_random_exponential(multiplier=0.01, max=0.1))
 
 
 def policy(server: Server | str, **options) -> Endpoint:
@@ -131,11 +130,14 @@ def test_200_episodes_with_faults_lose_nothing_and_duplicate_nothing(tmp_path: P
     assert server.most_busy == 32
 
 
-def test_a_server_that_asks_for_time_gets_it(monkeypatch):
-    monkeypatch.setattr(endpoint, "_BACK_OFF", lambda state: pytest.fail("the server said how long"))
-    with serving(fault=lambda number: (503, {"Retry-After": "0"}, "loading") if number < 4 else None) as server:
+@pytest.mark.parametrize(("asked", "back_off", "waited"), [("1", 0.0, 1.0), ("0", 0.3, 0.3), (None, 0.3, 0.3)])
+def test_a_server_that_asks_for_time_gets_it_and_is_never_flooded(monkeypatch, asked, back_off, waited):
+    monkeypatch.setattr(connection, "BACK_OFF", lambda state: back_off)
+    headers = {"Retry-After": asked} if asked else {}
+    with serving(fault=lambda number: (429, headers, "slow down") if number == 1 else None) as server:
         policy(server).reply([chat()])
-        assert len(server.requests) == 4
+        first, second = server.times
+    assert second - first >= waited
 
 
 def test_slow_answers_are_a_time_out_and_tried_again():
