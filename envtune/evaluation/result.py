@@ -88,9 +88,11 @@ class Result:
         if (lost := sum(self.unusable.values())) > FREQUENT * steps:
             kinds = ", ".join(f"{n} {kind}" for kind, n in self.unusable.items())
             found.append(f"{lost / steps:.1%} of {steps} messages could not be used: {kinds}")
-        for note, n in sorted(self.notes.items()):
-            what = "read only a part of its prompt" if note == SHORT_PROMPT else f"was asked for {note}"
-            found.append(f"the model {what} in {n} of {steps} messages")
+        if n := self.notes.get(SHORT_PROMPT):
+            found.append(f"the server read only a part of the prompt in {n} of {steps} messages")
+        if missing := {note: n for note, n in self.notes.items() if note.startswith(WITHOUT)}:
+            names = ", ".join(sorted(note.removeprefix(WITHOUT) for note in missing))
+            found.append(f"the server takes requests only without {names}: {max(missing.values())} of {steps} messages")
         return found
 
     @cached_property

@@ -55,6 +55,7 @@ class ChatTokens:
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, stop_ids: Sequence[int] = ()) -> None:
         self.tokenizer: Any = tokenizer
+        self._shows_tools = False
         if not getattr(tokenizer, "chat_template", None):
             raise TemplateError(f"the tokenizer {tokenizer.name_or_path!r} has no chat template. Set its chat_template")
         self._dummy: list[Message] = [{"role": "user", "content": "dummy"}, _assistant(0)]
@@ -73,7 +74,9 @@ class ChatTokens:
             TemplateError: the template leaves the tools out.
         """
         text = self._render(messages, tools, True)
-        check_tools(text, tools, self.tokenizer.name_or_path)
+        if tools and not self._shows_tools:
+            check_tools(text, self._render(messages, (), True), tools, self.tokenizer.name_or_path)
+            self._shows_tools = True
         return self._encode(text)
 
     def continuation(self, messages: Sequence[Message], last_id: int) -> list[int]:
@@ -147,21 +150,23 @@ class ChatTokens:
         )
 
 
-def check_tools(text: str, tools: Sequence[JSON], name: str) -> None:
+def check_tools(text: str, without: str, tools: Sequence[JSON], name: str) -> None:
     """Refuse a template that leaves the tools out: an agent that reads no tool can only fail.
 
     Args:
-        text: the rendered prompt.
+        text: a prompt, rendered with the tools.
+        without: the same prompt, rendered without them.
         tools: what should be in it.
         name: of the tokenizer.
 
     Raises:
-        TemplateError: no tool's name is in the prompt.
+        TemplateError: both are the same.
     """
-    if tools and not any(tool["function"]["name"] in text for tool in tools):
+    if text == without:
         raise TemplateError(
-            f"the chat template of {name!r} ignores `tools`: none of {len(tools)} is in a prompt of {len(text):,} "
-            "characters. Use a template that renders them, or the protocol `paper`, which lists them in a message"
+            f"the chat template of {name!r} ignores `tools`: a prompt with {len(tools)} tools has {len(text):,} "
+            "characters, as without. Use a template that renders them, or the protocol `paper`, which lists them in a "
+            "message"
         )
 
 

@@ -7,6 +7,7 @@ import json
 import multiprocessing
 import os
 import random
+import re
 import signal
 import time
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ import pytest
 from envtune.evaluation import Result, evaluate, load_result
 from envtune.evaluation.records import task_digest
 from envtune.policy import Chat, Noise, NoisyOracle, Silent, load_policy
-from envtune.types import Task
+from envtune.types import Task, Unusable
 
 POLICY = NoisyOracle(Noise.level(0.4), seed=2)
 
@@ -227,3 +228,38 @@ def test_lines_are_plain_json_and_hold_no_time_or_place(whole: bytes) -> None:
 def test_digest_sees_every_change(some: list[Task]) -> None:
     assert task_digest(some) == task_digest(list(some))
     assert task_digest(some) != task_digest(some[::-1])
+
+
+class Odd(Silent):
+    """Answers with one message of every unusable kind, and notes something about each."""
+
+    name = "odd"
+
+    def reply(self, chats: Sequence[Chat]) -> list[str]:
+        for chat in chats:
+            chat.notes["short_prompt"] += 1
+        return [["", *(kind.mark for kind in Unusable if kind is not Unusable.EMPTY)][chat.turn % 4] for chat in chats]
+
+
+def test_unusable_messages_and_notes_are_stored_and_counted(some: list[Task], tmp_path: Path, capfd) -> None:
+    path = tmp_path / "run.jsonl"
+    result = evaluate(Odd(), some, path, progress=False)
+    steps = sum(row.steps for row in result.rows)
+    assert load_result(path) == result
+    assert sum(result.unusable.values()) == steps == result.notes["short_prompt"]
+    assert set(result.unusable) == set(Unusable)
+    assert f"100.0% of {steps} messages could not be used" in capfd.readouterr().err
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:3]))
+    assert evaluate(Odd(), some, path, progress=False) == result
+    assert path.read_bytes() == b"".join(lines)
+    edit(path, 3, '"empty":', '"empty":1')
+    with pytest.raises(ValueError, match="line 3: does not match its episode"):
+        load_result(path)
+
+
+def test_rows_of_older_files_do_not_say_what_was_unusable(some: list[Task], tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+    result = evaluate(Odd(), some, path, progress=False)
+    path.write_text(re.sub(r',"unusable":\{[^}]*\}', "", path.read_text()))
+    assert [row.episode for row in load_result(path).rows] == [row.episode for row in result.rows]

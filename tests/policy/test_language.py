@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 
+import pytest
 import small
 
 import envtune
@@ -102,3 +104,11 @@ def test_a_chat_that_changed_while_its_message_was_written_is_read_anew():
     gc.collect()
     agent.reply([chat(5)])
     assert len(agent._sampler) == left, "one came, one left"
+
+
+def test_a_template_that_ignores_tools_is_refused_before_the_first_episode(tmp_path):
+    tokenizer = copy.deepcopy(small.tokenizer())
+    tokenizer.chat_template = tokenizer.chat_template.replace("tools", "no_tools")
+    with pytest.raises(ValueError, match="ignores `tools`"):
+        envtune.evaluate(LanguagePolicy(small.model(), tokenizer), [small.task()], tmp_path / "e.jsonl", progress=False)
+    assert len((tmp_path / "e.jsonl").read_text().splitlines()) == 1, "the header alone"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 import socket
@@ -128,7 +129,7 @@ def test_fields_that_a_server_refuses_are_left_out_and_noted(words: str, capfd):
     assert result.notes["without top_k"] == sum(row.steps for row in result.rows)
     assert ("without top_p" in result.notes) == (words == "Invalid request.")
     assert result.table().loc["all", "without top_k"] == 32
-    assert "the server takes requests only without top_k" in capfd.readouterr().err
+    assert "the server takes requests only without frequency_penalty, min_p" in capfd.readouterr().err
 
 
 def test_all_sampling_parameters_are_sent_and_recorded():
@@ -383,7 +384,7 @@ def test_a_server_that_cuts_prompts_is_noticed_and_counted(capfd):
         with serving(answer=counted(most)) as server:
             result = play(server, [small.task(0, turns=8)])
         assert (result.notes.get("short_prompt", 0) > 5) == expected
-        assert ("read only a part of its prompt" in capfd.readouterr().err) == expected
+        assert ("read only a part of the prompt" in capfd.readouterr().err) == expected
         assert ("short_prompt" in result.table().columns) == expected
 
 
@@ -406,6 +407,31 @@ def test_a_template_that_ignores_tools_is_refused_before_the_first_episode(tmp_p
         play(server, path=tmp_path / "e.jsonl")
     assert "\n" not in str(caught.value)
     assert len((tmp_path / "e.jsonl").read_text().splitlines()) == 1, "the header alone"
+
+
+def test_a_template_here_that_ignores_tools_is_refused(tmp_path: Path):
+    tokenizer = copy.deepcopy(small.tokenizer())
+    tokenizer.chat_template = tokenizer.chat_template.replace("tools", "no_tools")
+    tokenizer.save_pretrained(tmp_path)
+    with serving() as server, pytest.raises(ValueError, match="ignores `tools`"):
+        play(server, tokenizer=str(tmp_path))
+    assert server.requests == []
+
+
+def test_a_template_here_that_refuses_a_conversation_is_data_or_one_line(tmp_path: Path):
+    tokenizer = copy.deepcopy(small.tokenizer())
+    spoken = tokenizer.chat_template
+    tokenizer.chat_template = (
+        "{% if messages|length > 1 %}{{ raise_exception('one message only') }}{% endif %}" + spoken
+    )
+    tokenizer.save_pretrained(tmp_path)
+    with serving(answer=lambda body: {"choices": [{"text": "So."}]}) as server:
+        result = play(server, tokenizer=str(tmp_path))
+    assert result.unusable == {Unusable.REFUSED: 8}
+    tokenizer.chat_template = "{{ raise_exception('nobody') }}" + spoken
+    tokenizer.save_pretrained(tmp_path)
+    with serving() as server, pytest.raises(EndpointError, match="nobody"):
+        play(server, tokenizer=str(tmp_path))
 
 
 def test_a_short_template_that_renders_tools_is_not_refused():

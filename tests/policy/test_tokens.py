@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import small
 from hypothesis import given, settings
@@ -80,3 +82,12 @@ def test_a_message_that_was_cut_off_is_a_format_error():
     assert (cut.calls, cut.error.kind) == ((), FormatErrorKind.STRUCTURE)
     assert "cut off by the length limit" in cut.error.message
     assert tokens.text(ids, cut=True) == whole + CUT_OFF
+
+
+def test_a_template_that_ignores_tools_is_refused_where_there_are_tools():
+    tokenizer = copy.deepcopy(small.tokenizer())
+    tokenizer.chat_template = tokenizer.chat_template.replace("tools", "no_tools")
+    tokens, messages = ChatTokens(tokenizer), [{"role": "user", "content": "ls, mkdir, pwd"}]
+    tokens.prompt(messages)
+    with pytest.raises(TemplateError, match=r"ignores `tools`: a prompt with 3 tools .* the protocol `paper`"):
+        tokens.prompt(messages, small.TOOLS)

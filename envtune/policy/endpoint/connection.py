@@ -13,8 +13,9 @@ import ipaddress
 import json
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import httpx
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
@@ -43,8 +44,13 @@ class Trouble:
     """Time of its first failure."""
     faults: int = 0
     """Failures of which the request may be the cause, since the last probe."""
-    failed: int = 0
-    """All failures."""
+    kinds: Counter[Unusable] = field(default_factory=Counter)
+    """All failures, by what the message counts as if the request is the cause."""
+
+    @property
+    def kind(self) -> Unusable:
+        """What the message counts as: the most frequent kind, as a server may have other failures in between."""
+        return self.kinds.most_common(1)[0][0]
 
 
 class Connection:
@@ -115,7 +121,7 @@ class Connection:
             assert isinstance(error, PassingError)
             trouble.began = _now() if trouble.began is None else trouble.began
             few = isinstance(error, _SlowError) or self.hopeless(error)
-            trouble.failed += 1
+            trouble.kinds[error.kind] += 1
             trouble.faults += error.fault * (TRIES // FEW_TRIES if few else 1)
             self._silence.note(error)
             return (error.fault and trouble.faults >= TRIES) or self.over(trouble)

@@ -173,8 +173,8 @@ class Endpoint:
                     hopeless = self._connection.hopeless(error)
                     raise EndpointError(error.words if hopeless else self._connection.failing(error)) from None
                 if server is Server.ANSWERS:
-                    self._tell(f"a request failed each time ({error.words}). Its message counts as `{error.kind}`")
-                    return error.kind.mark
+                    self._tell(f"a request failed each time ({error.words}). Its message counts as `{trouble.kind}`")
+                    return trouble.kind.mark
             trouble = Trouble()
 
     async def _written(self, chat: Chat, trouble: Trouble) -> str:
@@ -244,9 +244,9 @@ class Endpoint:
 
     def _note(self, chat: Chat, said: Said, body: JSON) -> None:
         """Write down what differs from what was asked for."""
-        for name in sorted(self._dialect.unsent):
-            chat.notes[WITHOUT + name] += 1
-            self._tell(f"the server takes requests only without {name}, which is left out")
+        if unsent := sorted(self._dialect.unsent):
+            chat.notes.update(WITHOUT + name for name in unsent)
+            self._tell(f"the server takes requests only without {', '.join(unsent)}")
         if said.prompt_tokens and self._is_short(chat, body, said.prompt_tokens):
             chat.notes[SHORT_PROMPT] += 1
             self._tell(

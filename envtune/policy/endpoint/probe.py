@@ -66,7 +66,7 @@ class Probe:
                 return Server.GONE
             except (TooLongError, OversizeError):
                 pass  # an answer as well
-            return Server.RECOVERED if trouble.failed else Server.ANSWERS
+            return Server.RECOVERED if trouble.kinds else Server.ANSWERS
 
 
 def greeting(chat: Chat) -> Chat:

@@ -151,6 +151,7 @@ class Template:
             raise CheckpointError(
                 f"the tokenizer of {spec!r} has no chat template. Give no tokenizer, and the server renders"
             )
+        self._shows_tools = False
         self.digest = hashlib.sha256(str(self._tokenizer.chat_template).encode()).hexdigest()[:16]
 
     def render(self, messages: Sequence[Message], tools: Sequence[JSON]) -> str:
@@ -160,16 +161,23 @@ class Template:
             RefusedError: the template refuses the conversation.
             TemplateError: the template leaves the tools out.
         """
+        text = self._render(messages, tools)
+        if tools and not self._shows_tools:
+            check_tools(text, self._render(messages, ()), tools, self._tokenizer.name_or_path)
+            self._shows_tools = True
+        return text.removeprefix(self._tokenizer.bos_token or "")
+
+    def _render(self, messages: Sequence[Message], tools: Sequence[JSON]) -> str:
         from jinja2 import TemplateError as Refusal
 
         try:
-            text: str = self._tokenizer.apply_chat_template(
-                list(messages), tools=list(tools) or None, add_generation_prompt=True, tokenize=False
+            return str(
+                self._tokenizer.apply_chat_template(
+                    list(messages), tools=list(tools) or None, add_generation_prompt=True, tokenize=False
+                )
             )
         except Refusal as error:
             raise RefusedError(0, f"the chat template: {' '.join(str(error).split())[:200]}") from None
-        check_tools(text, tools, self._tokenizer.name_or_path)
-        return text.removeprefix(self._tokenizer.bos_token or "")
 
     def length(self, text: str) -> int:
         """Tokens of a rendered prompt."""
