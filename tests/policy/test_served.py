@@ -119,6 +119,7 @@ def test_an_evaluation_survives_a_killed_server(server: Served, tmp_path: Path):
                 return asked.result()
 
     disturbed = evaluate(Killer(), tasks, tmp_path / "b.jsonl", batch_size=2, progress=False)
+    assert undisturbed.notes["without top_k"] == sum(row.steps for row in undisturbed.rows), "it takes no such field"
     assert disturbed.rows == undisturbed.rows
     assert (tmp_path / "a.jsonl").read_bytes() == (tmp_path / "b.jsonl").read_bytes()
 

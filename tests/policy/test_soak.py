@@ -135,12 +135,12 @@ def play(seed: int, path: Path, tasks: list, concurrency: int) -> tuple[Result, 
 @pytest.mark.slow
 def test_no_episode_is_lost_and_the_same_seed_leaves_the_same_file(tmp_path: Path, monkeypatch):
     monkeypatch.setattr(connection, "BACK_OFF", wait_random_exponential(multiplier=0.0005, max=0.01))
-    tasks = [small.task(number) for number in range(REQUESTS // 5)]
+    tasks = [small.task(number) for number in range(REQUESTS // 4)]
     result, moody, asked = play(1, tmp_path / "a.jsonl", tasks, 32)
     print(f"\n{asked} requests, {len(result)} of {len(tasks)} episodes, accuracy {result.accuracy:.1%}")
     print(f"{dict(moody.seen)}\n{result.unusable} {result.notes}")
 
-    assert asked > REQUESTS
+    assert asked >= REQUESTS
     assert [row.task_id for row in result.rows] == [task.id for task in tasks]
     for task, row in zip(tasks, result.rows, strict=True):
         expected = unusable(moody, task)

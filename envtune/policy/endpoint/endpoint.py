@@ -165,8 +165,7 @@ class Endpoint:
                 if server is Server.GONE:
                     raise self._stopped(refused) from None
                 if server is Server.ANSWERS:
-                    said = f"{refused.status}: {refused.said}"
-                    self._tell(f"a request was refused ({said}). Its message counts as `{Unusable.REFUSED}`")
+                    self._tell(f"a request was refused ({refused.words}). Its message counts as `{Unusable.REFUSED}`")
                     return refused
             except PassingError as error:
                 if (server := await self._probe.server(chat, trouble.began)) is Server.GONE:
@@ -244,7 +243,7 @@ class Endpoint:
 
     def _note(self, chat: Chat, said: Said, body: JSON) -> None:
         """Write down what differs from what was asked for."""
-        if unsent := sorted(self._dialect.unsent):
+        if unsent := sorted(self._dialect.unsent - body.keys()):
             chat.notes.update(WITHOUT + name for name in unsent)
             self._tell(f"the server takes requests only without {', '.join(unsent)}")
         if said.prompt_tokens and self._is_short(chat, body, said.prompt_tokens):
@@ -266,6 +265,8 @@ class Endpoint:
 
     def _stopped(self, refused: RefusedError) -> EndpointError:
         """The end of an evaluation whose requests are refused."""
+        if not refused.status:
+            return EndpointError(f"{refused.said}. Give another --tokenizer, or none: then the server renders")
         url, model = self._connection.url, self._requests.model
         what = f"refuses the request for model {model!r}"
         if refused.status == httpx.codes.NOT_FOUND:

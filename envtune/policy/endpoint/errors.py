@@ -60,6 +60,7 @@ class RefusedError(Exception):
     def __init__(self, status: int, said: str) -> None:
         super().__init__(said)
         self.status, self.said = status, said
+        self.words = f"{status}: {said}" if status else said
 
 
 LASTING_QUOTA = re.compile(r"insufficient_quota|billing|credit balance", re.I)
