@@ -73,6 +73,7 @@ class _Handler(BaseHTTPRequestHandler):
     """Answers, or `drop`s the connection, sends a `torn` answer, `hang`s, or sends a `huge` one."""
 
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
     server: Server
 
     def do_POST(self) -> None:
