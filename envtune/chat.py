@@ -117,7 +117,7 @@ def unusable(text: str) -> Unusable | None:
     """Why a message cannot be used, or None if it can."""
     if (mark := _mark(text)) is not None:
         return next(kind for kind in Unusable if kind.mark == mark)
-    return None if text.strip() else Unusable.EMPTY
+    return None if _end_of_message(text) else Unusable.EMPTY
 
 
 def _mark(text: str) -> str | None:

@@ -33,7 +33,7 @@ from envtune.environment import ToolUseEnv
 from envtune.environment.env import HANDOVER
 from envtune.policy import Oracle
 from envtune.policy.base import Chat
-from envtune.policy.endpoint import _Template
+from envtune.policy.endpoint.request import Template
 from envtune.policy.miniature import miniature_tokenizer
 from envtune.types import JSON, Category, Message, Task, ToolCall
 
@@ -67,7 +67,7 @@ def _response(text: str) -> SimpleNamespace:
 def ours(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
     folder = tmp_path_factory.mktemp("tokenizer")
     miniature_tokenizer().save_pretrained(folder)
-    return _Template(str(folder)).render
+    return Template(str(folder)).render
 
 
 def conversations(task: Task, reveal: Any = "recompile") -> Iterator[Chat]:
