@@ -49,6 +49,8 @@ class Fault(StrEnum):
     """The verdict needs the response of a call that nobody asked for."""
     TWO_READINGS = "two_readings"
     """The request has two readings, and one of them passes."""
+    IMPOSSIBLE_ORDER = "impossible_order"
+    """The ground truth calls a tool before it is handed over."""
     NOTHING_MISSING = "nothing_missing"
     """The ground truth waits for a value or a tool, although all that is needed is there."""
     CONTRADICTION = "contradiction"

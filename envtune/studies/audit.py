@@ -1,4 +1,4 @@
-"""Is the audit true? `envtune audit` in one function.
+"""Is the audit true? `envtune audit` in one function, `envtune audit ID` in another.
 
 In: the table of `data.audit` and the tasks. Out: a `Report` with its counts, the agreement of the two readings, and
 every proof that no longer holds. A proof is a replay: the ground truth succeeds, and calls that do as told fail.
@@ -12,10 +12,14 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from envtune.benchmark.official import call_string
 from envtune.data.audit import Finding, Judgement, Reading, findings, readings
 from envtune.data.splits import Split, split_numbers
 from envtune.environment import replay
 from envtune.types import Category, Task, id_number
+
+LONG = 300
+"""Longer texts are shortened in `told`."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +34,7 @@ class Report:
     def kinds(self) -> pd.DataFrame:
         """Instances by kind: by verdict, by category, in the train split and held out, and id numbers."""
         kinds = dict.fromkeys(finding.kind for finding in self.findings)
-        groups = {str(kind): [f for f in self.findings if f.kind is kind] for kind in kinds}
+        groups = {kind.replace("_", " "): [f for f in self.findings if f.kind is kind] for kind in kinds}
         groups = dict(sorted(groups.items(), key=lambda group: -len(group[1]))) | {"all": list(self.findings)}
         return pd.DataFrame.from_dict({name: _counts(found) for name, found in groups.items()}, orient="index")
 
@@ -113,3 +117,42 @@ def _counts(found: Sequence[Finding]) -> dict[str, int]:
         | {"train": sum(n not in heldout for n in numbers), "held out": sum(n in heldout for n in numbers)}
         | {"id numbers": len(set(numbers))}
     )
+
+
+def told(task_id: str, tasks: Sequence[Task]) -> str:
+    """One instance in words: the judgement, the reason, and the conversation with both runs of calls.
+
+    Raises:
+        ValueError: there is no such instance.
+    """
+    task = next((task for task in tasks if task.id == task_id), None)
+    if task is None:
+        raise ValueError(f"unknown task {task_id!r}. The benchmark's tasks are multi_turn_<category>_<0 to 199>")
+    finding = next((finding for finding in findings() if finding.task_id == task_id), None)
+    gold = [[call_string(call) for call in turn] for turn in task.ground_truth]
+    instead = [list(turn) for turn in finding.alternative] if finding else gold
+    lines = [*_judged(task, finding), ""]
+    for turn, (user, calls, others) in enumerate(zip(task.user_turns, gold, instead, strict=True), start=1):
+        handed = ", ".join(tool["function"]["name"] for tool in task.withheld.get(turn - 1, ()))
+        lines.append(f"turn {turn}, user: {f'(hands over {handed})' if handed else user}")
+        lines += [f"    ground truth  {_short(call)}" for call in calls] or ["    ground truth  no call"]
+        if others != calls:
+            lines += [f"    alternative   {_short(call)}" for call in others] or ["    alternative   no call"]
+    return "\n".join(lines)
+
+
+def _judged(task: Task, finding: Finding | None) -> list[str]:
+    lines = [f"{task.id}: sound"]
+    if finding:
+        lines = [f"{task.id}: {finding.verdict}, {finding.kind.replace('_', ' ')}", finding.reason]
+        lines += [f"reported in {finding.issue}"] if finding.issue else []
+        lines += problems(finding, task) or ["The ground truth succeeds, the alternative fails."]
+    for reading in readings():
+        if reading.number == task.number:
+            first, second = (judged[task.category] for judged in (reading.first, reading.second))
+            lines.append(f"first reading: {first}, second: {second}. {reading.decision}".strip())
+    return lines
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= LONG else f"{text[:LONG]}... ({len(text):,} characters)"
