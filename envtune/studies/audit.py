@@ -42,14 +42,8 @@ class Report:
         """How often two independent readings say the same, over instances: in the three verdicts, and sound or not."""
         pairs = [(r.first[category], r.second[category]) for r in self.readings for category in Category]
         binary = [(a is Judgement.SOUND, b is Judgement.SOUND) for a, b in pairs]
-        rows = {"sound, guess or unreachable": pairs, "sound or not": binary}
-        return pd.DataFrame.from_dict(
-            {
-                name: {"instances": len(found), "agree": sum(a == b for a, b in found), "kappa": kappa(found)}
-                for name, found in rows.items()
-            },
-            orient="index",
-        )
+        rows = [_agreement(pairs), _agreement(binary)]
+        return pd.DataFrame(rows, index=["sound, guess or unreachable", "sound or not"])
 
 
 def audit(
@@ -105,6 +99,10 @@ def kappa(pairs: Sequence[tuple[object, object]]) -> float:
     first, second = (Counter(pair[i] for pair in pairs) for i in (0, 1))
     chance = sum(first[value] * second[value] for value in first) / n**2 if n else 1.0
     return (sum(a == b for a, b in pairs) / n - chance) / (1 - chance) if chance < 1 else float("nan")
+
+
+def _agreement(pairs: Sequence[tuple[object, object]]) -> dict[str, float]:
+    return {"instances": len(pairs), "agree": sum(a == b for a, b in pairs), "kappa": kappa(pairs)}
 
 
 def _counts(found: Sequence[Finding]) -> dict[str, int]:
