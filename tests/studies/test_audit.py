@@ -34,7 +34,6 @@ def test_every_proof_holds(tasks: list[Task]) -> None:
     assert audit(tasks).failures == ()
 
 
-@pytest.mark.slow
 def test_the_official_checker_says_the_same(by_id: dict[str, Task]) -> None:
     for finding in findings():
         task = by_id[finding.task_id]
