@@ -197,7 +197,7 @@ class Stage:
         return "synth" if self.source == "chains" else self.source
 
     def load(self, split: str | None = None, tasks: int | None = None) -> list[Task]:
-        """The stage's tasks. With `split`: `tasks` of its categories from another split of `judged_on`, sound or not."""
+        """The stage's tasks. With `split`: `tasks` of another split of `judged_on`, sound or not, same categories."""
         n = self.tasks if split is None else tasks
         source = self.judged_on if split else self.source
         where: JSON = {"categories": self.categories, "split": split or self.split}
