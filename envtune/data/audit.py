@@ -4,8 +4,8 @@ In: two files of this package. Out: a `Finding` for each such instance, and a `R
 readers judged independently. An instance is *sound* if an agent that does what the user says, and may look at
 everything through the tools, reaches the verdict `success` for sure. `studies.audit` runs the proofs.
 
-What the audit does not list: instances in which a second, longer way to the same state fails because the official
-checker wants the responses of the first.
+What the audit does not list: instances in which a second way to the same state, about as long, fails because the
+official checker wants the responses of the first.
 """
 
 from __future__ import annotations
@@ -51,6 +51,8 @@ class Fault(StrEnum):
     """The request has two readings, and one of them passes."""
     IMPOSSIBLE_ORDER = "impossible_order"
     """The ground truth calls a tool before it is handed over."""
+    SHORTER_WAY = "shorter_way"
+    """A much shorter way to the same state fails, because the checker wants the responses of the longer one."""
     NOTHING_MISSING = "nothing_missing"
     """The ground truth waits for a value or a tool, although all that is needed is there."""
     CONTRADICTION = "contradiction"
