@@ -20,6 +20,7 @@ from envtune.benchmark.confined import EXPORTED, Judged, Runner, Turns
 from envtune.benchmark.official import Verdict, call_string
 from envtune.benchmark.result_files import Entry, Results, digest, entry_of, read_results
 from envtune.chat import parse_reply
+from envtune.data.audit import is_sound
 from envtune.environment import replay
 from envtune.evaluation.evaluate import load_result
 from envtune.types import Category, Episode, StopReason, Task
@@ -76,13 +77,17 @@ class Rescored:
         """Differences without a known cause."""
         return [item for item in self.items if item.differs and item.cause is None]
 
-    def table(self) -> pd.DataFrame:
+    def table(self, sound: bool = False) -> pd.DataFrame:
         """By category and in all: `n`, `ours` and `official` accuracy, `differences` and those `unexplained`.
 
         `official` is the accuracy where there is an official verdict, NaN if there is none at all. `runner errors`
-        counts instances in which no model answered.
+        counts instances in which no model answered. With `sound` there is one more line of that name, over the sound
+        instances (`data.audit`).
         """
         groups = {str(c): [item for item in self.items if item.category is c] for c in Category}
+        totals = {"all": list(self.items)}
+        if sound:
+            totals["sound"] = [item for item in self.items if is_sound(item.task_id)]
         rows = {
             name: {
                 "n": len(items),
@@ -92,7 +97,7 @@ class Rescored:
                 "differences": sum(item.differs for item in items),
                 "unexplained": sum(item.differs and item.cause is None for item in items),
             }
-            for name, items in (groups | {"all": list(self.items)}).items()
+            for name, items in (groups | totals).items()
             if items
         }
         return pd.DataFrame.from_dict(rows, orient="index").rename_axis("category")

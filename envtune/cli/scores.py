@@ -1,4 +1,4 @@
-"""Commands that count: `evaluate`, `compare`, `rescore`, `verify`."""
+"""Commands that count: `evaluate`, `compare`, `rescore`, `audit`, `verify`."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ from envtune.cli.agents import (
 from envtune.cli.tables import print_table
 
 commands = typer.Typer()
+SOUND = "Add a line over the sound instances, see `envtune audit`."
 
 
 @commands.command()
@@ -58,6 +59,7 @@ def evaluate(
         ),
     ] = None,
     samples: Annotated[int, typer.Option(min=1, help="Times that every task is played.")] = 1,
+    sound: Annotated[bool, typer.Option("--sound", help=SOUND)] = False,
     export: Annotated[
         Path | None,
         typer.Option(file_okay=False, help="Also write the benchmark's own result files to this folder."),
@@ -93,7 +95,7 @@ def evaluate(
 
     in_flight = batch_size or episodes_in_flight(concurrency)
     results = evaluate_samples(load, tasks, out, samples, seed, rules=rules, batch_size=in_flight)
-    table = results[0].table() if samples == 1 else sample_table(results)
+    table = results[0].table(sound) if samples == 1 else sample_table(results, sound)
     scores = readable(table).T.reset_index(names="95 % interval by id number")
     print_table(scores, f"{results[0].policy}, {split} split, {len(tasks)} tasks")
     if out:
@@ -106,11 +108,12 @@ def evaluate(
 def compare(
     a: Annotated[Path, typer.Argument(help="A run's JSONL, or the folder of its samples.")],
     b: Annotated[Path, typer.Argument(help="The run to compare it with.")],
+    sound: Annotated[bool, typer.Option("--sound", help="Only sound instances, see `envtune audit`.")] = False,
 ) -> None:
     """Is A better than B? Paired by task, with intervals and p-values clustered by id number."""
     from envtune.evaluation import comparison, load_runs
 
-    first, second = load_runs(a), load_runs(b)
+    first, second = ([run.sound if sound else run for run in load_runs(path)] for path in (a, b))
     table = comparison(first, second).reset_index()
     for name in ("a", "b"):
         table[name] = table[name].map("{:.1%}".format)
@@ -127,13 +130,14 @@ def rescore(
     handler: Annotated[
         str | None, typer.Option(help="Model of the official registry whose handler reads (default: by the folder).")
     ] = None,
+    sound: Annotated[bool, typer.Option("--sound", help=SOUND)] = False,
 ) -> None:
     """Give our verdict and the official one on files that the benchmark's own runner wrote."""
     from envtune.benchmark.rescore import rescore as score_again
     from envtune.data import load_tasks
 
     found = score_again(path, load_tasks("bfcl"), partial, handler)
-    table = found.table().reset_index()
+    table = found.table(sound).reset_index()
     for name in ("ours", "official"):
         table[name] = table[name].map("{:.1%}".format, na_action="ignore").fillna("no verdict")
     read_by = f", read by the official handler of {found.model}" if found.model else ""
@@ -146,6 +150,29 @@ def rescore(
         raise ValueError(
             f"{len(found.unexplained)} differences without a known cause, such as {found.unexplained[0].task_id}"
         )
+
+
+@commands.command()
+def audit(
+    task: Annotated[str | None, typer.Argument(help="Show one instance, such as multi_turn_base_18.")] = None,
+) -> None:
+    """Check the list of instances that cannot be solved by doing as told. Exit with 1 if a proof does not hold."""
+    from envtune.data import load_tasks
+    from envtune.studies import audit as study
+
+    tasks = load_tasks("bfcl")
+    if task is not None:
+        typer.echo(study.told(task, tasks))
+        return
+    report = study.audit(tasks)
+    print_table(report.kinds().reset_index(names="kind"), "instances that cannot be solved by doing as told")
+    agreement = report.agreement().reset_index(names="verdict")
+    agreement["kappa"] = agreement["kappa"].map("{:.2f}".format)
+    print_table(agreement, "two independent readings")
+    for failure in report.failures:
+        typer.echo(f"envtune: error: {failure}", err=True)
+    if report.failures:
+        raise typer.Exit(1)
 
 
 @commands.command()

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from envtune.data.audit import is_sound
 from envtune.data.splits import split_around, split_of
 from envtune.evaluation.records import Row
 from envtune.evaluation.stats import Difference, cluster_means, paired_difference
@@ -107,8 +108,10 @@ class Result:
         """Columns for what occurs in few results."""
         return [*map(str, self.unusable), *sorted(self.notes)]
 
-    def table(self) -> pd.DataFrame:
+    def table(self, sound: bool = False) -> pd.DataFrame:
         """One line per category and a total.
+
+        With `sound` there is one more line of that name, over the sound instances (`data.audit`).
 
         Columns with an interval: `task_accuracy` (official), `strict_task_accuracy` (and no call in a turn that expects
         none) and `progress` (mean of R_P). `_low` and `_high` are the ends of a 95 % bootstrap interval over id
@@ -118,7 +121,22 @@ class Result:
         """
         import pandas as pd
 
-        return pd.concat([self.by_category, _frame({"all": list(self.rows)}, self._counted)])
+        totals = {"all": list(self.rows)}
+        if sound and (part := [row for row in self.rows if is_sound(row.task_id)]):
+            totals["sound"] = part
+        return pd.concat([self.by_category, _frame(totals, self._counted)])
+
+    @property
+    def sound(self) -> Result:
+        """The part on sound instances of the benchmark (`data.audit`).
+
+        Raises:
+            ValueError: there is none.
+        """
+        rows = tuple(row for row in self.rows if is_sound(row.task_id))
+        if not rows:
+            raise ValueError(f"none of the {len(self)} tasks is sound. `envtune audit` lists the others")
+        return replace(self, rows=rows)
 
     def only(self, category: Category) -> Result:
         """The part of one category."""

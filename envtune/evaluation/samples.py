@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from envtune.data.audit import is_sound
 from envtune.evaluation.evaluate import evaluate, load_result
 from envtune.evaluation.result import METRICS, Result, differences
 from envtune.evaluation.stats import cluster_means
@@ -71,11 +72,12 @@ def load_runs(path: Path | str) -> list[Result]:
     return results
 
 
-def sample_table(results: Sequence[Result]) -> pd.DataFrame:
+def sample_table(results: Sequence[Result], sound: bool = False) -> pd.DataFrame:
     """One line per category and a total, over all samples, each measure with its 95 % interval by id number.
 
     Columns: `n` tasks and `samples` of each, `pass@1` (the mean accuracy), `pass^k` (tasks solved in all k samples) and
-    `pass@k` (in at least one) for k = `samples`, and `strict_task_accuracy` and `progress`, means over samples.
+    `pass@k` (in at least one) for k = `samples`, and `strict_task_accuracy` and `progress`, means over samples. `sound`
+    adds a line over the sound instances.
     """
     import pandas as pd
 
@@ -93,6 +95,9 @@ def sample_table(results: Sequence[Result]) -> pd.DataFrame:
     frame["category"] = [str(row.category) for row in results[0].rows]
     frame["number"] = [id_number(row.task_id) for row in results[0].rows]
     groups = {str(c): part for c in Category if len(part := frame[frame.category == c])} | {"all": frame}
+    fair = frame[[is_sound(row.task_id) for row in results[0].rows]]
+    if sound and len(fair):
+        groups["sound"] = fair
     return pd.DataFrame(
         [_line(part, list(columns), k) for part in groups.values()], index=pd.Index(groups, name="category")
     )

@@ -12,6 +12,7 @@ from itertools import pairwise
 from typing import Any
 
 from envtune.data import SOURCES, load_tasks, spread
+from envtune.data.audit import sound
 from envtune.environment.hints import Strength
 from envtune.environment.rules import Calls, Rules
 from envtune.rewards import REWARDS
@@ -79,6 +80,8 @@ class Stage:
     categories: tuple[Category, ...] = ALL
     tasks: int | None = None
     """Number of tasks. None: all of the split."""
+    exclude_unsound: bool = False
+    """Leave out benchmark instances in which the reward punishes an agent that does as told (`data.audit`)."""
     hint_rate: float | Fade = 0.0
     """Share of the failures that get a hint, drawn once per tool and turn (`ToolUseEnv`)."""
     hint_strength: Strength = Strength.ONE
@@ -194,13 +197,14 @@ class Stage:
         return "synth" if self.source == "chains" else self.source
 
     def load(self, split: str | None = None, tasks: int | None = None) -> list[Task]:
-        """The stage's tasks. With `split`: `tasks` of the same categories from another split of `judged_on`."""
+        """The stage's tasks. With `split`: `tasks` of another split of `judged_on`, sound or not, same categories."""
         n = self.tasks if split is None else tasks
         source = self.judged_on if split else self.source
         where: JSON = {"categories": self.categories, "split": split or self.split}
         if source != "bfcl" and n is not None:
             where["n"] = n
-        return spread(load_tasks(source, **where), n)
+        found = load_tasks(source, **where)
+        return spread(sound(found) if self.exclude_unsound and split is None else found, n)
 
     def to_json(self) -> JSON:
         """Plain values, for records and comparisons."""

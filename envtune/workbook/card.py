@@ -126,7 +126,7 @@ def _eval_results(result: Result) -> Iterator[EvalResult]:
 
 
 def _results(result: Result) -> str:
-    table = readable(result.table())[SHOWN]
+    table = readable(result.table(sound=True))[SHOWN]
     return markdown_table(
         [["category", *table.columns], *([str(i), *row] for i, row in zip(table.index, table.to_numpy(), strict=True))]
     )

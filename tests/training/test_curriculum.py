@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from envtune.data.audit import unsound
 from envtune.training.curriculum import Fade, Stage, changes, describe, override, table
 from envtune.training.recipes import RECIPES, Recipe, recipe
 from envtune.types import Category
@@ -240,3 +241,13 @@ def test_a_recipe_as_a_table_marks_what_changes():
     assert {name for name, row in rows.items() if row["changes"]} == set(changes(stages)[0])
     assert rows["categories"] == {"field": "categories", "base": "base", "all": "all four", "changes": "yes"}
     assert describe({"hint_rate": (Fade(1.0, 0.0, 0.7), 0.0)}) == "hint_rate: 1 to 0 over 0% to 70% → 0.0"
+
+
+def test_unsound_instances_can_be_left_out_of_training_alone():
+    stage = Stage("all", "progress", 1, 100, 100)
+    fair = replace(stage, exclude_unsound=True)
+    ids = {task.id for task in stage.load()}
+    assert {task.id for task in fair.load()} == ids - unsound()
+    assert len(replace(fair, tasks=100).load()) == 100
+    assert fair.load("val") == stage.load("val")
+    assert stage.to_json() != fair.to_json()
