@@ -21,6 +21,7 @@ from envtune.cold_start.fit import fit
 from envtune.cold_start.measure import MESSAGE_TOKENS, measure
 from envtune.cold_start.words import words
 from envtune.data.bfcl import data_version
+from envtune.policy.portable import OLDEST, make_portable
 from envtune.policy.tiny import WEIGHTS
 from envtune.policy.tiny.model import make_model
 from envtune.policy.tiny.tokenizer import make_tokenizer
@@ -82,6 +83,7 @@ def build(
     }
     card["measured"] = [measure(model, tokenizer, tasks, split) for split in ("val", "test") if tasks]
     card["versions"] = {name: version(name) for name in PACKAGES} | {"python": platform.python_version()}
+    card["requires"] = {"transformers": f">={OLDEST}"}
     card["data"] = data_version()
     card["seconds"] = round(time.perf_counter() - begin)
     (out / CARD).write_text(json.dumps(card, indent=2) + "\n")
@@ -94,3 +96,4 @@ def _save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, out: Path)
     model.generation_config.max_new_tokens = MESSAGE_TOKENS
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)
+    make_portable(out)

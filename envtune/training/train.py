@@ -42,6 +42,7 @@ from transformers.utils import logging as transformers_logging
 
 from envtune.policy import set_threads
 from envtune.policy.checkpoint import folder_of, local_folder
+from envtune.policy.portable import make_portable
 from envtune.processes import end_with_parent
 from envtune.training import metrics, watch
 from envtune.training.curriculum import PPOStage
@@ -283,6 +284,7 @@ class _StageRun:
         temporary = self.folder / f".{name}"
         self.trainer.save_model(str(temporary))
         if self.run.is_main:
+            make_portable(temporary)
             (temporary / "training_args.bin").unlink(missing_ok=True)
             if note:
                 _write_json(temporary / SCORE, note)

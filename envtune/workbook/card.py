@@ -19,6 +19,7 @@ from envtune.data.splits import Split
 from envtune.evaluation import Result, load_result, readable
 from envtune.evaluation.published import protocol_text
 from envtune.policy.checkpoint import fingerprint
+from envtune.policy.portable import OLDEST
 from envtune.workbook import provenance
 from envtune.workbook.errors import SeriesError
 from envtune.workbook.figures import HERE
@@ -88,6 +89,7 @@ def make_card(run_dir: Path, license: str = "apache-2.0") -> ModelCard:
         protocol=protocol_text(result).capitalize() if result else "",
         results=_results(result) if result else "",
         license=license,
+        oldest=OLDEST,
     )
 
 

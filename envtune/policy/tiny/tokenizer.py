@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from envtune.policy.tiny import TEMPLATE
+from envtune.types import JSON
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -30,6 +31,21 @@ GLUE = (
 )  # fmt: skip
 """Punctuation between the words of calls, results and signatures."""
 CONTEXT = 4096
+RESPONSE: JSON = {
+    "defaults": {"role": "assistant", "content": ""},
+    "start_anchor": "<|im_start|>assistant\n",
+    "fields": {
+        "tool_calls": {
+            "open_pattern": r"\s*<tool_call>",
+            "close": "</tool_call>",
+            "repeats": True,
+            "content": "json",
+            "transform": {"type": "function", "function": "{content}"},
+        },
+        "content": {"close_pattern": r"\s*<\|im_end\|>", "content": "text"},
+    },
+}
+"""How the library reads a reply back into OpenAI's `content` and `tool_calls`, for its pipeline, its server and TRL."""
 
 
 def make_tokenizer(words: Iterable[str]) -> PreTrainedTokenizerBase:
@@ -57,6 +73,7 @@ def make_tokenizer(words: Iterable[str]) -> PreTrainedTokenizerBase:
         pad_token="<|endoftext|>",
         additional_special_tokens=["<|im_start|>"],
         chat_template=TEMPLATE.read_text(),
+        response_template=RESPONSE,
         clean_up_tokenization_spaces=False,
         model_max_length=CONTEXT,
     )
