@@ -110,6 +110,8 @@ def _described_violations(name: str, value: Any, schema: JSON) -> Iterator[tuple
             yield "multiple", f"{name} must be a multiple of {factor[1]}"
 
 
+SHAPE = frozenset({"unknown_argument", "missing_argument"})
+"""Rules for calls that fail before the tool runs."""
 DEFERRED = frozenset({"enum", "range", "multiple", "date_format", "name_for_number"})
 """Rules that give way to a domain's rule that names the tool to call first. They are the rules from the words of a
 description, and the rule for a name instead of an ID that such a tool would find."""

@@ -8,24 +8,24 @@ Those edits cannot be switched off and also change the ground truth's responses.
 
 Rules that follow from the schemas alone come first (`hint_schema`), then one table of rules by domain (`hint_rules`).
 A wrong value waits only where the error asks for another tool first (log in, start the engine, look up an ID). A hint
-is at most two sentences: what is wrong, and what to do next. It names only tools in the current list.
+is at most two sentences: what is wrong, and what to do next. It names only tools in the current list. Both are true:
+`studies.hint_truth` checks the claim against the simulator and follows the advice.
 """
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import re
-import string
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
 from envtune.environment.guards import exceeded
-from envtune.environment.hint_rules import RULES_BY_TOOL, Rule, resolvers
-from envtune.environment.hint_schema import DEFERRED, Advice, canonical, listed, schema_advice, value_advice
+from envtune.environment.hint_names import nearest
+from envtune.environment.hint_rules import DESTRUCTIVE, RULES_BY_TOOL, Rule, resolvers
+from envtune.environment.hint_schema import DEFERRED, SHAPE, Advice, canonical, listed, schema_advice, value_advice
 from envtune.types import JSON, ToolCall
 
 
@@ -93,15 +93,21 @@ def hint(
         return None
     schemas: dict[str, JSON] = {tool["function"]["name"]: tool["function"] for tool in tools}
     if call.name not in schemas:
-        return _unavailable_tool(call, list(schemas), strength)
+        return _unknown_tool(call, schemas, strength) if result.unknown_tool else _withheld_tool(call)
     parameters = schemas[call.name]["parameters"]
     advice = schema_advice(call, parameters) if result.error else value_advice(call, parameters)
-    unmet = result.error and any(rule.resolving for rule in matching)
-    if advice is not None and not (unmet and advice.rule in DEFERRED):
+    if advice is not None and not _waits(advice, matching):
         return _plain(advice)
     if result.guarded:
         return _guarded(call, result.text)
     return _from_rules(matching, call, schemas, strength) if matching else None
+
+
+def _waits(advice: Advice, matching: Sequence[Rule]) -> bool:
+    """Whether a call fails first for a reason that another tool resolves, and only then for a wrong value."""
+    if advice.rule in SHAPE:
+        return False
+    return any(rule.state or (rule.resolving and not rule.soft and advice.rule in DEFERRED) for rule in matching)
 
 
 def _guarded(call: ToolCall, text: str) -> Hint:
@@ -127,9 +133,14 @@ def _plain(advice: Advice) -> Hint:
     return Hint(advice.rule, f"{advice.why} {advice.do}")
 
 
-def _unavailable_tool(call: ToolCall, known: list[str], strength: Strength) -> Hint:
+def _withheld_tool(call: ToolCall) -> Hint:
+    """The tool runs, but it is not in the list."""
+    return Hint("withheld_tool", f"No tool {call.name!r} is available now. Tell the user so, or go on without it.")
+
+
+def _unknown_tool(call: ToolCall, schemas: dict[str, JSON], strength: Strength) -> Hint:
     """The nearest names in the list of tools."""
-    near = _nearest(call.name, known)[: 1 if strength is Strength.ONE else LIST_LENGTH]
+    near = nearest(call, schemas)[: 1 if strength is Strength.ONE else LIST_LENGTH]
     why = f"There is no tool {call.name!r} in the list." if re.fullmatch(r"[\w.-]{1,60}", call.name) else _NO_TOOL
     if not near:
         return Hint("unknown_tool", f"{why} Choose one from the list of tools, or tell the user that none does it.")
@@ -139,22 +150,13 @@ def _unavailable_tool(call: ToolCall, known: list[str], strength: Strength) -> H
     return Hint("unknown_tool", f"{why} {do}", offered)
 
 
-def _nearest(name: str, known: list[str]) -> list[str]:
-    """Known names, the nearest first: those that are a part of `name`, then those written alike."""
-    parts = re.split(r"[\W_]+", name.lower())
-    alike = difflib.get_close_matches(name.rsplit(".", 1)[-1].lower(), [tool.lower() for tool in known], n=LIST_LENGTH)
-    by_lower = {tool.lower(): tool for tool in known}
-    begins = sorted((tool for tool in by_lower if name.lower().startswith(tool)), key=len, reverse=True)
-    return list(dict.fromkeys(by_lower[tool] for tool in [*(p for p in parts if p in by_lower), *alike, *begins]))
-
-
 _NO_TOOL = "There is no tool of that name in the list."
 
 
 def _from_rules(matching: Sequence[Rule], call: ToolCall, schemas: dict[str, JSON], strength: Strength) -> Hint:
-    """The hint of the first rule whose tool is available. If none is, a hint that the tool is missing."""
+    """The hint of the first rule whose tools are available. If there is none, a hint that the tool is missing."""
     available = schemas.keys() - {call.name}
-    usable = (rule for rule in matching if not rule.resolving or available & set(rule.resolving))
+    usable = (rule for rule in matching if rule.needs <= schemas.keys() and _resolving(rule, available))
     rule = next(usable, None)
     if rule is None:
         return Hint(matching[0].name, f"{matching[0].why.format(call=call.name)} {_NOT_AVAILABLE}")
@@ -163,28 +165,44 @@ def _from_rules(matching: Sequence[Rule], call: ToolCall, schemas: dict[str, JSO
         return Hint(rule.name, f"{why} {rule.do.format(call=call.name)}")
     right = next(tool for tool in rule.resolving if tool in available)
     offered = (right,) if strength is Strength.ONE else _candidates(rule, right, call, schemas)
-    if len(offered) > 1:
-        return Hint(rule.name, f"{why} Call one of {listed(offered, 'or')}, then repeat {call.name}.", offered)
-    others = _named(rule.do) - {"call", "tool"}
-    do = rule.do if others <= schemas.keys() else "Call {tool}, then repeat {call}."
-    return Hint(rule.name, f"{why} {do.format(call=call.name, tool=right, **{name: name for name in others})}", offered)
+    if strength is Strength.LIST and rule.vague:
+        why = rule.vague
+    do = rule.do if len(offered) == 1 else _vaguely(rule.do)
+    tool = right if len(offered) == 1 else f"one of {listed(offered, 'or')}"
+    return Hint(
+        rule.name, f"{why} {do.format(call=call.name, tool=tool, **{name: name for name in rule.needs})}", offered
+    )
+
+
+def _resolving(rule: Rule, available: Set[str]) -> bool:
+    return not rule.resolving or not available.isdisjoint(rule.resolving)
+
+
+def _vaguely(do: str) -> str:
+    """What to do with one of several tools: without what tells the right one from the others.
+
+    A tool that is the second choice, or that takes the user's consent, stays so.
+    """
+    if not do.startswith(("Call {tool}", "Go to", "Go into")) or re.search("if the user (agrees|wants)|may go", do):
+        return do
+    if re.search(r"repeat \{call\}|that it returns", do):
+        return "Call {tool}, then repeat {call}."
+    return "Call {tool} instead." if "instead" in do else "Call {tool} if you need it, and go on."
 
 
 _NOT_AVAILABLE = "Tell the user that the tool for this is not available now, or go on with what does not need it."
 
 
-def _named(template: str) -> set[str]:
-    """The placeholders of a template."""
-    return {name for _, name, _, _ in string.Formatter().parse(template) if name}
-
-
 def _candidates(rule: Rule, right: str, call: ToolCall, schemas: dict[str, JSON]) -> tuple[str, ...]:
-    """The right tool and others of its domain, preferring those that resolve other failures of this tool, shuffled."""
+    """The right tool and harmless ones of its domain, preferring those that resolve other failures of this tool."""
     domain = _domain(schemas[right])
-    same = [name for name in schemas if _domain(schemas[name]) == domain and name not in (right, call.name)]
+    others = schemas.keys() - DESTRUCTIVE - {right, call.name}
     here = {name for row in RULES_BY_TOOL[call.name] for name in row.resolving}
     elsewhere = resolvers(rule.domain)
-    ranked = sorted(_shuffled(same, call, "draw"), key=lambda name: (name not in here, name not in elsewhere))
+    ranked = sorted(
+        _shuffled(list(others), call, "draw"),
+        key=lambda name: (_domain(schemas[name]) != domain, name not in here, name not in elsewhere),
+    )
     return tuple(_shuffled([right, *ranked[: LIST_LENGTH - 1]], call, "order"))
 
 

@@ -32,6 +32,7 @@ import copy
 import importlib
 import keyword
 import math
+import pickle
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -129,6 +130,20 @@ class Simulators:
             self._record = ()
             for call in calls:
                 self.call(call)
+
+    def fork(self) -> Simulators:
+        """An independent copy in the present state."""
+        self._catch_up()
+        made = object.__new__(Simulators)
+        made._store, made._record, made._followed = self._store, (), 0
+        made._taken = pickle.loads(pickle.dumps(self._taken, protocol=pickle.HIGHEST_PROTOCOL))
+        made._meter = copy.copy(self._meter)
+        return made
+
+    def live(self, cls: str) -> Any:
+        """The live simulator of a class, hidden attributes and all: for studies, never for a hint."""
+        self._catch_up()
+        return self._instance(cls)
 
     @property
     def tools(self) -> dict[str, Tool]:

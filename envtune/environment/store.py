@@ -80,6 +80,9 @@ class _Dice:
             self._random.setstate(self._state)
         return getattr(self._random, name)
 
+    def __reduce__(self) -> tuple[type[_Dice], tuple[tuple[Any, ...]]]:
+        return _Dice, (self._state if self._random is None else self._random.getstate(),)
+
 
 class Store:
     """A task's simulators with their scenario loaded, from which every episode takes its own."""

@@ -1,0 +1,161 @@
+"""Which known tool does an unknown name mean? Rather none than a wrong one.
+
+In: the name that was called, its arguments, and the tools now available. Out: the names of the tools that it may mean,
+the best first. Names are compared word by word (`getOrder` and `get_order_details` share two words). A tool is left out
+
+- if a word of the one name is the opposite of a word of the other (`stopEngine`, `startEngine`), or both begin with
+  verbs of different meaning (`post_tweet`, `get_tweet`);
+- if the wrong name holds a word of which neither the tool's name nor its description knows anything
+  (`get_current_fuel_level`, `get_current_speed`).
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping
+from functools import cache
+
+from envtune.types import JSON, ToolCall
+
+SHARED = 0.5
+"""Smallest share of common words (twice the common ones, by all of both names) of a name that is offered. A name that
+holds words which were not asked for must have a larger one."""
+ALIKE = 0.8
+"""Smallest similarity of two words that differ by a slip of the pen."""
+
+_OPPOSITES = (
+    "start/stop begin/end open/close lock/unlock add/remove add/delete add/subtract create/delete create/remove "
+    "create/close buy/sell follow/unfollow book/cancel place/cancel purchase/cancel fund/withdraw deposit/withdraw "
+    "login/logout press/release engage/release engage/disengage on/off min/max minimum/maximum send/delete "
+    "post/delete send/receive multiply/divide enable/disable activate/deactivate register/remove mkdir/rmdir "
+    "mkdir/rm touch/rm sent/received google/weather"
+)
+OPPOSITES = frozenset(frozenset(pair.split("/")) for pair in _OPPOSITES.split())
+_VERBS = (
+    "get/fetch/retrieve/show/view/list/display/check/read/see/query/lookup search/find/look create/make/new add "
+    "remove/delete/erase cancel close open start/begin stop/end lock unlock buy/purchase sell book/reserve "
+    "place/submit send post/publish set/adjust edit/modify update resolve estimate/calculate/compute convert "
+    "login/authenticate/signin logout/signout follow unfollow fund/deposit withdraw press release "
+    "register verify/validate contact notify navigate filter sort mention comment"
+)
+VERBS = tuple(frozenset(group.split("/")) for group in _VERBS.split())
+"""Words for what a tool does, by meaning."""
+_FILLERS = "tool function func api call do run execute now please the a an of to for from by in on with my v and"
+FILLERS = frozenset(_FILLERS.split())
+"""Words that tell no tool from another."""
+
+
+def nearest(call: ToolCall, schemas: Mapping[str, JSON]) -> list[str]:
+    """The tools that the name of `call` may mean, the best first. Empty if none is near.
+
+    Args:
+        call: an unknown tool's call. Between equally near names, the one that takes its arguments comes first.
+        schemas: name -> function schema, of the tools now available.
+    """
+    asked = words(call.name)
+    scored = [(score, name) for name, schema in schemas.items() if (score := _score(call, asked, name, schema))]
+    return [name for _, name in sorted(scored, key=lambda pair: pair[0], reverse=True)]
+
+
+@cache
+def words(name: str) -> tuple[str, ...]:
+    """The words of a name in lower case and singular, without what stands before the last dot and without fillers."""
+    last = re.split(r"[./:]+", name.strip("./: ")[:200])[-1]
+    parts = re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", last)
+    found = tuple(_singular(part.lower()) for part in parts)
+    return tuple(word for word in found if word not in FILLERS) or found
+
+
+_PREFIX = re.compile(r"^(get|do|call|run|use)")
+
+
+@cache
+def _letters(name: str) -> str:
+    """The letters of a name alone, without what marks it as a tool or a version."""
+    last = re.split(r"[./:]+", name.strip("./: ")[:200])[-1]
+    return re.sub(r"(tool|function|func|api|v)$", "", re.sub(r"[^a-z]", "", last.lower()))
+
+
+def _singular(word: str) -> str:
+    if len(word) > 4 and word.endswith("ies"):
+        return f"{word[:-3]}y"
+    return word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("ss") else word
+
+
+def _score(call: ToolCall, asked: tuple[str, ...], name: str, schema: JSON) -> tuple[float, ...] | None:
+    """How near a known name is: same letters first, then a beginning, then common words. None: not near."""
+    known = words(name)
+    arguments = len(call.arguments.keys() & schema["parameters"]["properties"].keys())
+    if _letters(name) in (whole := _letters(call.name), _PREFIX.sub("", whole).removesuffix("now")):
+        return (3.0, 1.0, arguments)
+    letters, own = "".join(asked), "".join(known)
+    left, right = _differing(asked, known)
+    if _contrary(left, right) or _other_verb(asked, known) or _reversed(asked, known):
+        return None
+    begins = own.startswith(letters) or letters.startswith(own)
+    common = len(asked) - len(left)
+    share = 2 * common / (len(asked) + len(known))
+    if begins and min(len(letters), len(own)) >= 4 and abs(len(letters) - len(own)) <= 3:
+        return (2.0, max(share, SHARED), arguments)
+    if asked[: len(known)] == known and len(known) > 1:
+        return (2.0, share, arguments)
+    subject = [word for word in asked if word not in left and word not in VERBS[0]]
+    if (share <= SHARED and right) or share < SHARED or not subject or not _explained(left, schema):
+        return None
+    return (2.0 if begins else 1.0, share, arguments)
+
+
+def _differing(asked: tuple[str, ...], known: tuple[str, ...]) -> tuple[list[str], list[str]]:
+    """The words of each name that have no counterpart in the other."""
+    right = list(known)
+    left = []
+    for word in asked:
+        match = next((other for other in right if _same(word, other)), None)
+        left.append(word) if match is None else right.remove(match)
+    return left, right
+
+
+@cache
+def _same(word: str, other: str) -> bool:
+    """Whether two words are equal, mean the same, or differ by a slip."""
+    if word == other:
+        return True
+    if frozenset((word, other)) in OPPOSITES or any(a.endswith(b) for a, b in ((word, other), (other, word))):
+        return False
+    if any(word in group and other in group for group in VERBS):
+        return True
+    return min(len(word), len(other)) > 3 and difflib.SequenceMatcher(None, word, other).ratio() >= ALIKE
+
+
+def _contrary(left: list[str], right: list[str]) -> bool:
+    return any(frozenset((a, b)) in OPPOSITES or f"un{a}" == b or f"un{b}" == a for a in left for b in right)
+
+
+def _other_verb(asked: tuple[str, ...], known: tuple[str, ...]) -> bool:
+    """Whether both names hold a verb, and the first one of each differs in meaning."""
+    mine, theirs = _verb(asked), _verb(known)
+    return mine is not None and theirs is not None and mine != theirs
+
+
+@cache
+def _verb(name: tuple[str, ...]) -> frozenset[str] | None:
+    """The group of the first word that is a verb."""
+    return next((group for word in name for group in VERBS if word in group), None)
+
+
+def _reversed(asked: tuple[str, ...], known: tuple[str, ...]) -> bool:
+    """Whether the names hold the same two words in the other order, as `liter_to_gallon` and `gallon_to_liter`."""
+    common = [word for word in asked if word in known]
+    return len(common) == 2 == len(known) and tuple(common) == known[::-1] and common[0] != common[1]
+
+
+def _explained(left: list[str], schema: JSON) -> bool:
+    """Whether what is said about a tool holds all of these words."""
+    if not left:
+        return True
+    properties: dict[str, JSON] = schema["parameters"]["properties"]
+    said = [str(schema.get("description", "")).split(". ", 1)[-1], *properties]
+    said += [str(item.get("description", "")) for item in properties.values()]
+    spoken = {_singular(word.lower()) for text in said for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", text)}
+    return all(word in spoken or word in ("get",) for word in left)
