@@ -84,26 +84,22 @@ def _singular(word: str) -> str:
 
 
 def _score(call: ToolCall, asked: tuple[str, ...], name: str, schema: JSON) -> tuple[float, ...] | None:
-    """How near a known name is: same letters first, then a beginning, then common words. None: not near."""
+    """How near a known name is: same letters, arguments that it takes, a beginning, common words. None: not near."""
     known = words(name)
     arguments = len(call.arguments.keys() & schema["parameters"]["properties"].keys())
     if _letters(name) in (whole := _letters(call.name), _PREFIX.sub("", whole).removesuffix("now")):
-        return (3.0, 1.0, arguments)
-    letters, own = "".join(asked), "".join(known)
+        return (1, arguments, 1, 1.0)
     left, right = _differing(asked, known)
     if _contrary(left, right) or _other_verb(asked, known) or _reversed(asked, known):
         return None
+    letters, own = "".join(asked), "".join(known)
     begins = own.startswith(letters) or letters.startswith(own)
-    common = len(asked) - len(left)
-    share = 2 * common / (len(asked) + len(known))
-    if begins and min(len(letters), len(own)) >= 4 and abs(len(letters) - len(own)) <= 3:
-        return (2.0, max(share, SHARED), arguments)
-    if asked[: len(known)] == known and len(known) > 1:
-        return (2.0, share, arguments)
+    share = 2 * (len(asked) - len(left)) / (len(asked) + len(known))
+    slip = begins and min(len(letters), len(own)) >= 4 and abs(len(letters) - len(own)) <= 3
+    longer = asked[: len(known)] == known and len(known) > 1
     subject = [word for word in asked if word not in left and word not in VERBS[0]]
-    if (share <= SHARED and right) or share < SHARED or not subject or not _explained(left, schema):
-        return None
-    return (2.0 if begins else 1.0, share, arguments)
+    shared = subject and (share > SHARED or (share == SHARED and not right)) and _explained(left, schema)
+    return (0, arguments, begins, share) if slip or longer or shared else None
 
 
 def _differing(asked: tuple[str, ...], known: tuple[str, ...]) -> tuple[list[str], list[str]]:

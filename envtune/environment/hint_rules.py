@@ -569,7 +569,7 @@ def resolvers(domain: str) -> frozenset[str]:
 
 
 _DESTRUCTIVE = (
-    "rm rmdir mv delete_message unfollow_user close_ticket resolve_ticket edit_ticket cancel_order cancel_booking "
+    "rm rmdir delete_message unfollow_user close_ticket resolve_ticket edit_ticket cancel_order cancel_booking "
     "withdraw_funds fund_account place_order remove_stock_from_watchlist book_flight purchase_insurance "
     "set_budget_limit logout trading_logout"
 )

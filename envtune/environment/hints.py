@@ -196,13 +196,11 @@ _NOT_AVAILABLE = "Tell the user that the tool for this is not available now, or 
 def _candidates(rule: Rule, right: str, call: ToolCall, schemas: dict[str, JSON]) -> tuple[str, ...]:
     """The right tool and harmless ones of its domain, preferring those that resolve other failures of this tool."""
     domain = _domain(schemas[right])
-    others = schemas.keys() - DESTRUCTIVE - {right, call.name}
+    harmless = schemas.keys() - DESTRUCTIVE - {right, call.name}
+    same = [name for name in schemas if name in harmless and _domain(schemas[name]) == domain]
     here = {name for row in RULES_BY_TOOL[call.name] for name in row.resolving}
     elsewhere = resolvers(rule.domain)
-    ranked = sorted(
-        _shuffled(list(others), call, "draw"),
-        key=lambda name: (_domain(schemas[name]) != domain, name not in here, name not in elsewhere),
-    )
+    ranked = sorted(_shuffled(same, call, "draw"), key=lambda name: (name not in here, name not in elsewhere))
     return tuple(_shuffled([right, *ranked[: LIST_LENGTH - 1]], call, "order"))
 
 

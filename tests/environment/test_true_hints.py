@@ -115,6 +115,7 @@ def test_an_opposite_is_never_offered(all_tools):
 
 def test_of_two_near_names_the_one_that_takes_the_arguments_comes_first(all_tools):
     assert hint(ToolCall("get_order", {"order_id": 1}), UNKNOWN, all_tools, []).tools == ("get_order_details",)
+    assert hint(ToolCall("get_stocks", {"sector": "x"}), UNKNOWN, all_tools, []).tools == ("get_available_stocks",)
     assert hint(ToolCall("login", {"user_id": "USR001"}), UNKNOWN, all_tools, []).tools == ("message_login",)
 
 

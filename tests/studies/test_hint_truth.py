@@ -104,14 +104,6 @@ def test_every_sentence_of_the_rules_is_a_claim_that_can_be_checked():
         for why in filter(None, (rule.why, rule.vague)):
             said = why.format(call=rule.tools.split()[0])
             assert any(re.fullmatch(pattern, said) for pattern, _ in CLAIMS[:-1]), said
-    names = {name for name, _ in vars(hint_schema).items()}
-    assert "value_advice" in names
-
-
-def _matches(pattern, text):
-    import re
-
-    return re.fullmatch(pattern, text) is not None
 
 
 def test_a_claim_about_what_is_not_there_is_false():
