@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from envtune.environment.hints import Hint, hint, hinted_text
 from envtune.environment.simulator import Simulators
@@ -21,6 +21,8 @@ from envtune.types import JSON, Category, Task, ToolCall
 
 LONG_SHARE = 0.1
 """Share of the long_context tasks that is used: their worlds are large, and their calls are those of `base`."""
+AGAIN, HELPLESS = 0.15, 0.4
+"""Share of the failures that happen twice, and of those that are explained without the tools that would help."""
 
 
 @dataclass(frozen=True)
@@ -80,30 +82,25 @@ def _tried(
             seen.append(world.call(call).text)
     tools = _tools(family, here, call)
     schemas = {tool["function"]["name"]: tool["function"] for tool in tools}
-    for _ in range(2 if here.rng.random() < 0.15 else 1):
+    wanted = Wanted(None if family in UNWANTED else here.right, [*ahead, *calls_of(here.task)])
+    means = _means(here, call)
+    for _ in range(2 if here.rng.random() < AGAIN else 1):
         scene = Scene(call, world.call(call), world.fork(), schemas, tuple(seen))
         if (found := hint(call, scene.result, tools, seen)) is None:
             return
-        meant = None if family in UNWANTED else here.right
-        wanted = Wanted(meant, [*ahead, *calls_of(here.task)])
-        yield Wrong(family, here.task.id, scene, wanted, _means(family, here, call), tools)
+        yield Wrong(family, here.task.id, scene, wanted, means, tools)
         seen.append(hinted_text(scene.result.text, found))
-        family = family if family.endswith(", again") else f"{family}, again"
-        if here.rng.random() < 0.4:
-            yield from _without(family, here, scene, found, wanted, tools)
+        if here.rng.random() < HELPLESS and (left := _without(found, call, tools)) is not None:
+            lone = replace(scene, schemas={tool["function"]["name"]: tool["function"] for tool in left})
+            yield Wrong("help withheld", here.task.id, lone, wanted, means, left)
+        family = "failed again"
 
 
-def _without(
-    family: str, here: Place, scene: Scene, found: Hint, wanted: Wanted, tools: tuple[JSON, ...]
-) -> Iterator[Wrong]:
-    """The same failure where the tools that its hint names are not available."""
-    gone = set(re.findall(r"\w+", found.text)) - {scene.call.name}
-    left = tuple(t for t in tools if t["function"]["name"] not in gone)
-    if len(left) < len(tools):
-        schemas = {tool["function"]["name"]: tool["function"] for tool in left}
-        lone = Scene(scene.call, scene.result, scene.simulators, schemas, scene.observed)
-        name = "help withheld"
-        yield Wrong(name, here.task.id, lone, wanted, _means(family, here, scene.call), left)
+def _without(found: Hint, call: ToolCall, tools: tuple[JSON, ...]) -> tuple[JSON, ...] | None:
+    """The tools without those that a hint names, or None if it names none."""
+    gone = set(re.findall(r"\w+", found.text)) - {call.name}
+    left = tuple(tool for tool in tools if tool["function"]["name"] not in gone)
+    return left if len(left) < len(tools) else None
 
 
 def _tools(family: str, here: Place, call: ToolCall) -> tuple[JSON, ...]:
@@ -117,7 +114,7 @@ def _tools(family: str, here: Place, call: ToolCall) -> tuple[JSON, ...]:
     return tools
 
 
-def _means(family: str, here: Place, call: ToolCall) -> frozenset[str]:
+def _means(here: Place, call: ToolCall) -> frozenset[str]:
     if call.name in here.names:
         return frozenset()
     if call.name in INVENTED:

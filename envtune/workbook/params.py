@@ -168,6 +168,7 @@ class Environment(Common):
     """Notebook 02."""
 
     trajectories: Count
+    hint_failures: Count
     limit: Count | None
     bench_seconds: Annotated[Real, Field(gt=0)]
 
