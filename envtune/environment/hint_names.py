@@ -41,7 +41,7 @@ _VERBS = (
 )
 VERBS = tuple(frozenset(group.split("/")) for group in _VERBS.split())
 """Words for what a tool does, by meaning."""
-_FILLERS = "tool function func api call do run execute now please the a an of to for from by in on with my v and"
+_FILLERS = "all tool function func api call do run execute now please the a an of to for from by in on with my v and"
 FILLERS = frozenset(_FILLERS.split())
 """Words that tell no tool from another."""
 
@@ -89,35 +89,39 @@ def _score(call: ToolCall, asked: tuple[str, ...], name: str, schema: JSON) -> t
     arguments = len(call.arguments.keys() & schema["parameters"]["properties"].keys())
     if _letters(name) in (whole := _letters(call.name), _PREFIX.sub("", whole).removesuffix("now")):
         return (1, arguments, 1, 1.0)
-    left, right = _differing(asked, known)
+    left, right, common = _compared(asked, known)
     if _contrary(left, right) or _other_verb(asked, known) or _reversed(asked, known):
         return None
     letters, own = "".join(asked), "".join(known)
     begins = own.startswith(letters) or letters.startswith(own)
-    share = 2 * (len(asked) - len(left)) / (len(asked) + len(known))
+    share = 2 * common / (len(asked) + len(known))
     slip = begins and min(len(letters), len(own)) >= 4 and abs(len(letters) - len(own)) <= 3
     longer = asked[: len(known)] == known and len(known) > 1
-    subject = [word for word in asked if word not in left and word not in VERBS[0]]
-    shared = subject and (share > SHARED or (share == SHARED and not right)) and _explained(left, schema)
-    return (0, arguments, begins, share) if slip or longer or shared else None
+    shorter = own.startswith(letters) and len(letters) >= 3 and len(asked) == 1 and _verb(asked) is None
+    subject = [word for word in asked if word not in left and (word in known or _verb((word,)) is None)]
+    told = subject and subject != [word for word in subject if word in VERBS[0]]
+    shared = told and (share > SHARED or (share == SHARED and not right)) and _explained(left, schema)
+    return (0, arguments, begins, share) if slip or longer or shorter or shared else None
 
 
-def _differing(asked: tuple[str, ...], known: tuple[str, ...]) -> tuple[list[str], list[str]]:
-    """The words of each name that have no counterpart in the other."""
-    right = list(known)
-    left = []
+def _compared(asked: tuple[str, ...], known: tuple[str, ...]) -> tuple[list[str], list[str], float]:
+    """The words of each name without a counterpart in the other, and how many have one. A word that only means the
+    same, or is only written alike, counts a little less."""
+    right, left, common = list(known), [], 0.0
     for word in asked:
-        match = next((other for other in right if _same(word, other)), None)
-        left.append(word) if match is None else right.remove(match)
-    return left, right
+        match = word if word in right else next((other for other in right if _same(word, other)), None)
+        if match is None:
+            left.append(word)
+        else:
+            right.remove(match)
+            common += 1 if match == word else 0.9
+    return left, right, common
 
 
 @cache
 def _same(word: str, other: str) -> bool:
-    """Whether two words are equal, mean the same, or differ by a slip."""
-    if word == other:
-        return True
-    if frozenset((word, other)) in OPPOSITES or any(a.endswith(b) for a, b in ((word, other), (other, word))):
+    """Whether two words mean the same, or differ by a slip."""
+    if frozenset((word, other)) in OPPOSITES or word.endswith(other) or other.endswith(word):
         return False
     if any(word in group and other in group for group in VERBS):
         return True
@@ -151,7 +155,7 @@ def _explained(left: list[str], schema: JSON) -> bool:
     if not left:
         return True
     properties: dict[str, JSON] = schema["parameters"]["properties"]
-    said = [str(schema.get("description", "")).split(". ", 1)[-1], *properties]
+    said = [str(schema.get("description", "")).split("Tool description: ")[-1], *properties]
     said += [str(item.get("description", "")) for item in properties.values()]
     spoken = {_singular(word.lower()) for text in said for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", text)}
     return all(word in spoken or word in ("get",) for word in left)

@@ -63,7 +63,7 @@ class Rule:
 
     @property
     def needs(self) -> frozenset[str]:
-        """The tools besides that of `by` that doing it takes."""
+        """The tools that doing it takes, without that of `by`."""
         named = {name for _, name, _, _ in string.Formatter().parse(self.do) if name}
         return frozenset(named - {"call", "tool"} | set(self.also.split()))
 

@@ -142,3 +142,18 @@ def test_ground_truth_runs_once_and_is_not_touched_by_episodes(by_id):
     assert Simulators(task).call(ToolCall("cd", {"folder": "document"})).text == run[0].responses[0]
     assert len(run) == task.n_turns
     assert [len(turn.responses) for turn in run] == [len(turn) for turn in task.ground_truth]
+
+
+def test_a_fork_goes_its_own_way_from_the_same_state(tasks):
+    """Calls on the copy leave the original alone, and chance goes on as it would have."""
+    for task in tasks[::40]:
+        calls = [call for turn in task.ground_truth for call in turn]
+        plain, watched = Simulators(task), Simulators(task)
+        for call in calls[: len(calls) // 2]:
+            plain.call(call)
+            watched.call(call)
+        fork = watched.fork()
+        expected = [plain.call(call) for call in calls[len(calls) // 2 :]]
+        assert [fork.call(call) for call in calls[len(calls) // 2 :]] == expected
+        assert [watched.call(call) for call in calls[len(calls) // 2 :]] == expected
+        assert fork.state_equals(watched.state())

@@ -71,6 +71,8 @@ NAMES = {
     "get_post_tweet_now": "post_tweet", "send_email": None, "ask_user": None, "get_balance": "get_credit_card_balance",
     "book_hotel": None, "retrieve_booking_history": "get_booking_history", "buy_insurance": "purchase_insurance",
     "get_user_tickets_list": "get_user_tickets", "place_orders": "place_order", "deposit_funds": None,
+    "buy": None, "find_user": None, "display_status": "displayCarStatus", "lock_all_doors": "lockDoors",
+    "abs": "absolute_value", "percent": "percentage", "cat_file": "cat", "list_all": None,
 }  # fmt: skip
 """Name that models call -> the one tool that is offered, of all 128."""
 
