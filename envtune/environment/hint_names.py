@@ -96,7 +96,7 @@ def _score(call: ToolCall, asked: tuple[str, ...], name: str, schema: JSON) -> t
     begins = own.startswith(letters) or letters.startswith(own)
     share = 2 * common / (len(asked) + len(known))
     slip = begins and min(len(letters), len(own)) >= 4 and abs(len(letters) - len(own)) <= 3
-    longer = asked[: len(known)] == known and len(known) > 1
+    longer = whole.startswith(_letters(name)) and len(known) > 1
     shorter = own.startswith(letters) and len(letters) >= 3 and len(asked) == 1 and _verb(asked) is None
     subject = [word for word in asked if word not in left and (word in known or _verb((word,)) is None)]
     told = subject and subject != [word for word in subject if word in VERBS[0]]

@@ -103,6 +103,12 @@ PAIRS = (
 )
 
 
+def test_without_the_tool_that_is_meant_none_is_offered_for_its_name(all_tools):
+    for name, gone in (("GET_CREDIT_CARD_BALANCE", "get_credit_card_balance"), ("ticketLogin", "ticket_login")):
+        left = [tool for tool in all_tools if tool["function"]["name"] != gone]
+        assert hint(ToolCall(name, {}), UNKNOWN, left, []).tools == ()
+
+
 def test_an_opposite_is_never_offered(all_tools):
     """Without the right tool, the opposite is what is written most alike."""
     names = [tool["function"]["name"] for tool in all_tools]
