@@ -41,6 +41,7 @@ MODULES = {
         "nbclient",
         "nbconvert",
         "papermill",
+        "pygments",
         "seaborn",
         "trackio",
         *TRAIN,

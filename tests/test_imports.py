@@ -16,7 +16,7 @@ from envtune import extras
 
 PACKAGE = Path(envtune.__file__).parent
 GROUND = {"types", "fastjson", "rewards", "chat", "processes", "extras"}
-CORE = GROUND | {"data", "environment", "policy"}
+CORE = GROUND | {"display", "data", "environment", "policy"}
 ROOM_IMPORTS = {
     "types": set(),
     "fastjson": set(),
@@ -24,17 +24,17 @@ ROOM_IMPORTS = {
     "extras": set(),
     "rewards": {"types"},
     "chat": {"types", "fastjson"},
-    "data": {"types"},
-    "environment": {"types", "fastjson", "chat", "data"},
-    "policy": {"types", "fastjson", "chat", "extras"},
     "display": {"types", "rewards", "chat"},
+    "data": {"types"},
+    "environment": {"types", "fastjson", "chat", "display", "data"},
+    "policy": {"types", "fastjson", "chat", "extras"},
     "evaluation": CORE,
     "training": CORE,
     "benchmark": CORE | {"evaluation"},
     "studies": CORE | {"evaluation", "benchmark"},
     "cold_start": CORE | {"training"},
     "interop": CORE,
-    "workbook": CORE | {"display", "evaluation", "training", "benchmark", "studies"},
+    "workbook": CORE | {"evaluation", "training", "benchmark", "studies"},
 }
 """Room -> the rooms above it here that it may import. `cli` may import all."""
 LIGHT = GROUND | {"__init__", "cli", "data", "environment", "display", "evaluation"}

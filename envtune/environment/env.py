@@ -25,6 +25,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from envtune.chat import parse_reply, render_calls
+from envtune.display.messages import observation_view
+from envtune.display.view import shown
 from envtune.environment import guards
 from envtune.environment.hints import hint, hinted_text
 from envtune.environment.rules import Rules, rules_of
@@ -55,6 +57,7 @@ It is true of `miss_func` and `miss_param`. In four other instances (id numbers 
 """
 
 
+@shown(observation_view)
 @dataclass(frozen=True, slots=True)
 class Observation:
     """What the agent sees next."""

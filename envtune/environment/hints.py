@@ -22,6 +22,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
+from envtune.display.messages import hint_view
+from envtune.display.view import shown
 from envtune.environment.guards import exceeded
 from envtune.environment.hint_names import nearest
 from envtune.environment.hint_rules import DESTRUCTIVE, RULES_BY_TOOL, Rule, resolvers
@@ -57,6 +59,7 @@ class RawError(Protocol):
     def unknown_tool(self) -> bool: ...  # noqa: D102
 
 
+@shown(hint_view)
 @dataclass(frozen=True, slots=True)
 class Hint:
     """A correction: which rule gave it, and what the agent reads."""

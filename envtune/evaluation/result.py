@@ -7,10 +7,12 @@ from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 from envtune.data.audit import is_sound
 from envtune.data.splits import split_around, split_of
+from envtune.display import View, grid, shown
 from envtune.evaluation.records import Row
 from envtune.evaluation.stats import Difference, cluster_means, paired_difference
 from envtune.policy.base import SHORT_PROMPT, WITHOUT
@@ -25,6 +27,17 @@ FREQUENT = 0.05
 """Share of unusable messages above which a result warns."""
 
 
+def result_view(result: Result) -> View:
+    """Accuracies with their intervals, by category. The first and the last id say what was played."""
+    facts = [f"<strong>{escape(result.policy)}</strong>", f"{len(result):,} tasks"]
+    facts.append(f"{escape(result.rows[0].task_id)} to {escape(result.rows[-1].task_id)}")
+    facts += [f"task accuracy {result.accuracy:.1%}", f"turn accuracy {result.turn_accuracy:.1%}"]
+    frame = readable(result.table())
+    rows = ([str(name), *cells] for name, *cells in frame.itertuples())
+    return View(facts, grid(["category", *frame], rows, numbers=True))
+
+
+@shown(result_view)
 @dataclass(frozen=True)
 class Result:
     """A finished evaluation."""

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from html import escape
 from itertools import pairwise
 from typing import Any
 
 from envtune.data import SOURCES, load_tasks, spread
 from envtune.data.audit import sound
+from envtune.display import View, grid, shown
 from envtune.environment.hints import Strength
 from envtune.environment.rules import Calls, Rules
 from envtune.rewards import REWARDS
@@ -61,6 +63,15 @@ class Limits:
     """After the prompt, sampled or not."""
 
 
+def stages_view(name: str, stages: Sequence[Stage]) -> View:
+    """A column per stage, a row per field."""
+    facts = [f"<strong>{escape(name)}</strong>", " → ".join(f"{escape(s.name)} ({s.steps} steps)" for s in stages)]
+    rows = table(stages)
+    header = list(rows[0]) if len(stages) > 1 else list(rows[0])[:-1]  # one stage has no changes
+    return View(facts, grid(header, ([row[name] for name in header] for row in rows)))
+
+
+@shown(lambda stage: stages_view("stage", [stage]))
 @dataclass(frozen=True)
 class Stage:
     """One stage of training: everything that may change between stages."""

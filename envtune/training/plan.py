@@ -12,8 +12,9 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from envtune.display import View, grid, shown
 from envtune.training import metrics
-from envtune.training.curriculum import Stage
+from envtune.training.curriculum import Stage, stages_view
 from envtune.training.fields import record
 from envtune.training.machine import Machine
 from envtune.types import JSON, Category
@@ -36,6 +37,16 @@ class Schedule:
             raise ValueError(f"{self}: validate_every is at least 0, validate_tasks and save_every at least 1")
 
 
+def plan_view(plan: Plan) -> View:
+    """The stages, and below them where and how they run."""
+    stages = stages_view(f"plan to train {plan.policy}", plan.stages)
+    told = {"seed": plan.seed, "launch": plan.launch, "threads": plan.threads}
+    told |= asdict(plan.machine) | asdict(plan.schedule)
+    settings = grid(["setting", "value"], ([name, str(value)] for name, value in told.items()))
+    return View(stages.facts, stages.body + settings)
+
+
+@shown(plan_view)
 @dataclass(frozen=True)
 class Plan:
     """A training run."""

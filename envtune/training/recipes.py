@@ -15,8 +15,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+from envtune.display import shown
 from envtune.environment.hints import Strength
-from envtune.training.curriculum import ALL, Fade, PPOStage, Stage, override
+from envtune.training.curriculum import ALL, Fade, PPOStage, Stage, override, stages_view
 from envtune.training.fields import as_fields, record
 from envtune.types import Category
 
@@ -26,6 +27,7 @@ LIKE = "like"
 """Key in a record of a parameter file's `stages`: the named stage that it changes."""
 
 
+@shown(lambda recipe: stages_view(f"recipe {recipe.name}", recipe.stages))
 @dataclass(frozen=True)
 class Recipe:
     """Stages in order."""

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 DPI = 150
+PAGE = 8.4
+"""Inches: the widest figure that a report shows without scaling it down."""
 # Okabe and Ito's colours: distinct for any colour vision, and by lightness when printed in grey.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 
@@ -75,7 +77,7 @@ def figure_html(png: bytes, alt: str, caption: str) -> str:
     width = int.from_bytes(png[16:20], "big") * 96 // DPI  # from the PNG header, in CSS pixels
     image = f'<img src="data:image/png;base64,{base64.b64encode(png).decode()}" alt="{escape(alt)}" width="{width}">'
     below = f"<figcaption>{caption_html(caption)}</figcaption>" if caption else ""
-    return f'<figure class="wb-figure">{image}{below}</figure>'
+    return f'<figure class="wb-figure"><div class="wb-scroll">{image}</div>{below}</figure>'
 
 
 def table_html(frame: pd.DataFrame, caption: str, formats: Mapping[str, Format]) -> str:

@@ -9,11 +9,12 @@ from contextlib import redirect_stdout
 from importlib.util import find_spec
 from itertools import groupby
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from envtune.evaluation.seeds import seed_mean
 from envtune.training import metrics
-from envtune.workbook.figures import figure_files, figure_html
+from envtune.workbook.figures import PAGE, figure_files, figure_html
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,14 +36,18 @@ COURSE = {name: title for name, title in FEEDBACK.items() if name != "turn_accur
 """Column of `curves.csv` -> title."""
 REDRAW = 30.0
 """Seconds between two drawings of a live figure. One takes about a quarter of a second."""
-CURVES = {
-    "progress": ("progress", "C0", "-"),
-    "task_accuracy": ("task accuracy", "C1", ":"),
-    "val/progress": ("progress, validation", "C0", "o"),
-    "val/task_accuracy": ("task accuracy, validation", "C1", "o"),
-    "hint_rate": ("hint rate", "0.5", "--"),
+WINDOW = 5
+"""Steps behind each point of a strong line."""
+CURVES: Mapping[str, tuple[str, str, dict[str, Any]]] = {
+    "progress": ("progress", "C0", {"linewidth": 3.0}),
+    "task_accuracy": ("task accuracy", "C1", {"linewidth": 1.4}),  # the two may be equal: it lies on top
+    "val/progress": ("progress, validation", "C0", {"marker": "o", "linewidth": 0}),
+    "val/task_accuracy": ("task accuracy, validation", "C1", {"marker": "s", "linewidth": 0}),
+    "hint_rate": ("hint rate", "0.4", {"linestyle": "--", "drawstyle": "steps-pre"}),
 }
-"""Key of a line of `metrics.jsonl` -> label, colour, mark."""
+"""Key of a line of `metrics.jsonl` -> label, colour, how it is drawn."""
+NOISY = {"reward", "progress", "task_accuracy"}
+"""Keys that are drawn twice: thin as they are, strong as the mean of the last `WINDOW` steps."""
 
 
 STEPS = {
@@ -125,32 +130,44 @@ class Live:
 def curves(lines: Sequence[Mapping[str, Any]]) -> Figure:
     """Left: reward by step. Right: progress, task accuracy and hint rate by step.
 
+    Thin lines are the steps, strong lines the means of the last `WINDOW` steps of a stage, markers
+    validation without hints.
+
     Args:
         lines: of `metrics.jsonl`. A dotted line marks where a stage begins.
     """
     from matplotlib import pyplot
 
-    fig, (left, right) = pyplot.subplots(1, 2, figsize=(10, 3.6), width_ratios=[2, 3])
+    fig, (left, right) = pyplot.subplots(1, 2, figsize=(PAGE, 3.9), width_ratios=[2, 3])
     placed, starts = along(lines)
     for i, (name, stage) in enumerate(starts):
-        own = [(x, line["reward"]) for x, line in placed if line["name"] == name and "reward" in line]
-        left.plot(*zip(*own, strict=True), color=f"C{i}") if own else None
+        own = [(x, line) for x, line in placed if line["name"] == name]
+        _curve(left, own, "reward", color=f"C{i}", linewidth=2.4)
         for ax in (left, right):
             ax.axvline(stage, color="0.8", linewidth=1, linestyle=":")
             height = 1.01 + 0.07 * (i % 2)  # the first stage may be short
             ax.text(stage, height, f" {name}", transform=ax.get_xaxis_transform(), va="bottom", fontsize=9, color="0.3")
-    for key, (label, colour, mark) in CURVES.items():
-        points = [(x, line[key]) for x, line in placed if line.get(key) is not None]
-        if points:
-            style = {"marker": "o", "markersize": 5, "linewidth": 0} if mark == "o" else {"linestyle": mark}
-            faint = 0.35 if key in ("progress", "task_accuracy") else 1.0
-            steps = {"drawstyle": "steps-pre"} if key == "hint_rate" else {}
-            right.plot(*zip(*points, strict=True), color=colour, label=label, alpha=faint, **style, **steps)
+    for key, (label, colour, style) in CURVES.items():
+        _curve(right, placed, key, color=colour, label=label, **style)
     left.set(xlabel="step", ylabel="mean reward of a batch")
     left.set_ylim(bottom=0)
     right.set(xlabel="step", ylabel="share", ylim=(-0.02, 1.02))
-    _legend_right(right)
+    _legend_below(fig, right)
     return fig
+
+
+def _curve(ax: Axes, placed: Sequence[tuple[int, Mapping[str, Any]]], key: str, **style: Any) -> None:
+    points = [(x, line[key], line["stage"]) for x, line in placed if line.get(key) is not None]
+    if not points:
+        return
+    steps, values, _ = zip(*points, strict=True)
+    if key in NOISY:
+        ax.plot(steps, values, color=style["color"], linewidth=0.8, alpha=0.35)
+        windows = [points[max(0, i + 1 - WINDOW) : i + 1] for i in range(len(points))]
+        values = tuple(fmean(y for _, y, stage in own if stage == own[-1][2]) for own in windows)
+    if "marker" in style:
+        style |= {"markeredgecolor": "white", "markersize": 7, "zorder": 3}
+    ax.plot(steps, values, **style)
 
 
 def first_and_last(lines: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
@@ -230,7 +247,7 @@ def feedback_figure(frame: pd.DataFrame) -> Figure:
     """
     from matplotlib import pyplot
 
-    fig, axes = pyplot.subplots(2, 3, figsize=(10, 5.4), sharex=True)
+    fig, axes = pyplot.subplots(2, 3, figsize=(PAGE, 5.4), sharex=True)
     for ax, (column, title) in zip(axes.flat, COURSE.items(), strict=True):
         for i, (arm, own) in enumerate(frame.dropna(subset=[column]).groupby("arm", sort=False)):
             steps = own.groupby("step")[column].agg(list)
@@ -242,7 +259,7 @@ def feedback_figure(frame: pd.DataFrame) -> Figure:
             ax.set_ylim(0, max(0.05, ax.get_ylim()[1]))
     for ax in axes[1]:
         ax.set(xlabel="step")
-    _legend_right(axes[0][-1])
+    _legend_below(fig, axes[0][-1])
     return fig
 
 
@@ -265,6 +282,11 @@ def _legend_right(ax: Axes) -> None:
     ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
 
 
+def _legend_below(fig: Figure, ax: Axes) -> None:
+    """The legend of one panel, under all of them."""
+    fig.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=9.5)
+
+
 def scores_figure(frame: pd.DataFrame) -> Figure:
     """Turn accuracy by category, a panel per set of tasks, a colour per policy.
 
@@ -274,7 +296,7 @@ def scores_figure(frame: pd.DataFrame) -> Figure:
     from matplotlib import pyplot
 
     panels = list(frame.groupby("tasks", sort=False))
-    fig, axes = pyplot.subplots(1, len(panels), figsize=(10, 3.4), sharey=True, squeeze=False)
+    fig, axes = pyplot.subplots(1, len(panels), figsize=(PAGE, 3.8), sharey=True, squeeze=False)
     for ax, (title, panel) in zip(axes[0], panels, strict=True):
         categories = list(panel.category.unique())
         for i, (policy, own) in enumerate(panel.groupby("policy", sort=False)):
@@ -286,5 +308,5 @@ def scores_figure(frame: pd.DataFrame) -> Figure:
         ax.set_xticks(range(len(categories)), [name.replace("_", "\n") for name in categories], fontsize=8.5)
         ax.set_ylim(-0.03, 1.03)
     axes[0][0].set_ylabel("turn accuracy without hints")
-    _legend_right(axes[0][-1])
+    _legend_below(fig, axes[0][-1])
     return fig

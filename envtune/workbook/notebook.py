@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock
 from pydantic import ValidationError
 
+from envtune import display
 from envtune.policy import set_threads
 from envtune.workbook import figures, provenance
 from envtune.workbook.errors import ParamsError
@@ -73,7 +74,7 @@ def begin(name: str | Chapter, **parameters: Any) -> Workbook:
     random.seed(params.seed)
     _seed_numpy(params.seed)
     figures.set_style()
-    _show(f"<style>{(figures.HERE / 'content.css').read_text()}</style>")
+    _show(f"{display.style()}<style>{(figures.HERE / 'content.css').read_text()}</style>")
     return Workbook(found, params, folder)
 
 
@@ -324,9 +325,10 @@ def _seed_numpy(seed: int) -> None:
 
 
 def _show(html: str) -> None:
-    from IPython.display import HTML, display
+    from IPython.display import HTML
+    from IPython.display import display as show
 
-    display(HTML(html))
+    show(HTML(html))
 
 
 def _close(fig: Figure) -> None:

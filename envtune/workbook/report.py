@@ -1,9 +1,9 @@
 """An executed notebook as one HTML page that needs nothing else: no script, no font, no request.
 
-In: `NN_name.ipynb` and the chapter's manifest. Out: `NN_name.html` next to it. nbconvert turns cells into HTML without
-the code. Its output passes an allow-list (`sanitize`) and is put into our own page, so nbconvert's themes, scripts,
-widgets and inline styles are left out. In addition to Markdown, a page may hold `nb.figure`, `nb.table`, and HTML with
-the classes in `content.css`.
+In: `NN_name.ipynb` and the chapter's manifest. Out: `NN_name.html` next to it. nbconvert turns cells into HTML. Its
+output passes an allow-list (`sanitize`) and is put into our own page, so nbconvert's themes, scripts, widgets and
+inline styles are left out. Code is folded, and `reading` adds a contents list and links. In addition to Markdown, a
+page may hold `nb.figure`, `nb.table`, and HTML with the classes in `display.css` and `content.css`.
 """
 
 from __future__ import annotations
@@ -22,11 +22,13 @@ from markupsafe import Markup
 from nbconvert import HTMLExporter
 from nbformat import NotebookNode
 
+from envtune import display
 from envtune.workbook import provenance
 from envtune.workbook.figures import HERE, template
 from envtune.workbook.manifest import Manifest, finished
 from envtune.workbook.mathtext import typeset
 from envtune.workbook.paths import notebook_name, report_name
+from envtune.workbook.reading import with_code, with_guides
 
 TEXT_TAGS = "a abbr b br code del em i img ins kbd mark q s samp small span strong sub sup var"
 BLOCK_TAGS = "blockquote dd details div dl dt figcaption figure h1 h2 h3 h4 h5 h6 hr li ol p pre section summary ul"
@@ -72,7 +74,7 @@ def write_report(
         laptop=provenance.by_laptop(manifest),
         before=before,
         after=after,
-        body=Markup(body(notebook)),
+        body=Markup(with_guides(body(notebook), name, folder)),
         describe=describe,
         label=label,
     )
@@ -88,11 +90,12 @@ def refresh(run_dir: Path, names: Sequence[str]) -> None:
 
 def stylesheet() -> Markup:
     """The style of every page."""
-    return Markup("".join((HERE / name).read_text() for name in ("content.css", "page.css")))
+    shared = display.style().removeprefix("<style>").removesuffix("</style>")
+    return Markup("".join([shared, *((HERE / name).read_text() for name in ("content.css", "page.css"))]))
 
 
 def body(notebook: NotebookNode) -> str:
-    """The cells as clean HTML: text and results, no code, nothing written to standard error, no widgets."""
+    """The cells as clean HTML: text, folded code, results. Nothing written to standard error, no widgets."""
     notebook = notebook.copy()
     notebook.cells = [_without_noise(cell) for cell in notebook.cells]
     notebook.metadata.pop("widgets", None)
@@ -118,7 +121,7 @@ def _without_noise(cell: NotebookNode) -> NotebookNode:
     shown = [
         output for output in cell.outputs if output.get("name") != "stderr" and WIDGET not in output.get("data", {})
     ]
-    return NotebookNode(cell, outputs=shown)
+    return with_code(NotebookNode(cell, outputs=shown))
 
 
 def sanitize(html: str) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from envtune.evaluation.mistakes import Mistake
+from envtune.workbook.figures import PAGE
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,7 +23,7 @@ def mistakes_figure(frame: pd.DataFrame) -> Figure:
 
     shares = frame.drop(columns="turns").div(frame.turns, axis=0)
     shares = shares.loc[:, shares.any()]
-    fig, ax = pyplot.subplots(figsize=(8.6, 1.2 + 0.45 * len(frame)))
+    fig, ax = pyplot.subplots(figsize=(PAGE, 1.2 + 0.45 * len(frame)))
     colours = dict(zip(Mistake, pyplot.get_cmap("tab10").colors, strict=False))  # type: ignore[attr-defined]
     left = 0.0 * frame.turns
     for name in (mistake for mistake in Mistake if mistake in shares):

@@ -134,7 +134,7 @@ def test_a_table_is_written_in_full_and_shown_formatted(nb, shown):
     nb.table(frame, "scores", caption="Scores & more", formats={"share": ".1%", "n": "{:,} tasks"})
     html = shown[-1]
     for part in (
-        "<caption>Scores &amp; more</caption>",
+        "<figcaption>Scores &amp; more</figcaption>",
         '<th scope="col" class="num">share</th>',
         '<td class="txt">&lt;a&gt;</td>',
         '<td class="num">33.3%</td>',

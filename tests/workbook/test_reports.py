@@ -73,14 +73,15 @@ def run_dir(tmp_path):
     return folder
 
 
-def test_code_standard_error_and_widgets_are_left_out():
+def test_code_is_folded_and_standard_error_and_widgets_are_left_out():
     streams = [new_output("stream", name="stderr", text="Warning: x"), new_output("stream", name="stdout", text="said")]
     widget = new_output(
         "display_data", data={report.WIDGET: {"model_id": "1"}, "text/plain": "HBox(children=...)"}, metadata={}
     )
     html = body(notebook(new_code_cell("secret_source()", outputs=[*streams, widget])))
     assert "said" in html
-    for hidden in ("secret_source", "Warning", "HBox", "<script", "In&nbsp;["):
+    assert html.index('<details class="wb-code"><summary>Code</summary>') < html.index("secret_source")
+    for hidden in ("Warning", "HBox", "<script", "In&nbsp;["):
         assert hidden not in html
 
 

@@ -1,0 +1,13 @@
+"""How Jupyter shows the records: HTML tables, everything escaped, no script, in light and dark themes.
+
+A record's class names the function that makes its `View` (`shown`). In IPython its plain text is one line. Lists and
+tuples of such records become a table with a line each. Tables read well without a style sheet, for example on GitHub.
+"""
+
+from envtune.display.lists import register
+from envtune.display.messages import episode_html, task_html
+from envtune.display.view import View, folded, grid, row, shown, style
+
+__all__ = ["View", "episode_html", "folded", "grid", "row", "shown", "style", "task_html"]
+
+register()
