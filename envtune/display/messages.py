@@ -118,15 +118,15 @@ def _message(message: Message) -> str:
     return row(who, f"<code>{said}</code>" if who == "tool" else said)
 
 
-def _turn_rows(turn: Turn, number: int | None = None, n_turns: int = 0) -> Iterator[str]:
+def _turn_rows(turn: Turn, number: int = 0, n_turns: int = 0) -> Iterator[str]:
     yield row("user", text(turn.user))
     for step in turn.steps:
         yield from _step_rows(step)
-    marks = [f"turn {number}"] * bool(number)
-    marks += [f"state {_mark(turn.state_ok)}", f"responses {_mark(turn.response_ok)}"]
+    marks = [f"state {_mark(turn.state_ok)}", f"responses {_mark(turn.response_ok)}"]
     if turn.abstained is not None:
         marks.append(f"abstained {_mark(turn.abstained)}")
-    marks += [f"progress +{turn.correct / n_turns:.2f}"] * bool(n_turns)
+    if number:
+        marks = [f"turn {number}", *marks, f"progress +{turn.correct / n_turns:.2f}"]
     yield row("verdict", " · ".join(marks))
 
 

@@ -63,15 +63,17 @@ def shown(view: Callable[[Any], View]) -> Callable[[Record], Record]:
     return decorate
 
 
-def folded(label: str, *records: Any) -> View:
+def folded(label: str, *records: Any, unfolded: bool = False) -> View:
     """Records behind a label that opens on a click.
 
     Args:
         label: plain text, always visible.
         records: of classes that have a view.
+        unfolded: show them until the reader folds them.
     """
     inside = "".join(record._view_().html for record in records)
-    return View([escape(label)], f"<details><summary>{escape(label)}</summary>{inside}</details>")
+    opening = "<details open>" if unfolded else "<details>"
+    return View([escape(label)], f"{opening}<summary>{escape(label)}</summary>{inside}</details>")
 
 
 @cache

@@ -54,7 +54,7 @@ from envtune.training.curriculum import Stage
 from envtune.training.engine import Generate, TurnEngine
 from envtune.training.machine import Machine, accumulation, launched, lora, save_merged, sharding
 from envtune.training.rollout import Backend, Clock, Rollout, rollout
-from envtune.types import JSON, Task
+from envtune.types import JSON, Episode, Task
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -211,6 +211,8 @@ class Trainer(GRPOTrainer):
             plugin.mixed_precision_policy = MixedPrecisionPolicy(torch.bfloat16, reduce_dtype=full, output_dtype=full)
 
     _buffered_inputs: Any
+    episode: Episode
+    """The first episode of the last step."""
 
     @property
     def step(self) -> int:
@@ -301,6 +303,7 @@ class Trainer(GRPOTrainer):
         self._live = spread if self.stage.drop_zero_spread else torch.ones_like(spread)
         self._sampled = pad_sequence([torch.tensor(r.env_mask, dtype=torch.bool) for r in played], batch_first=True)
         self._played = time.perf_counter()
+        self.episode = played[0].episode
         self._keep(played)
         environment = clock.seconds["environment"]
         self._step_numbers = {

@@ -51,7 +51,7 @@ from envtune.training.launch import FAILED, LAUNCHED, fits, launch
 from envtune.training.machine import load_model, require, world
 from envtune.training.plan import Plan, TrainResult
 from envtune.training.ppo import PPOTrainer
-from envtune.types import JSON, Task
+from envtune.types import JSON, Episode, Task
 
 SCORE = "score.json"
 """Next to the best weights: the step at which they were validated, and their validation numbers."""
@@ -62,6 +62,7 @@ def train(
     out: str | Path,
     *,
     on_step: Callable[[JSON], None] | None = None,
+    on_episode: Callable[[Episode], None] | None = None,
     tasks: Mapping[str, Sequence[Task]] | None = None,
     progress: bool = True,
 ) -> TrainResult:
@@ -71,6 +72,7 @@ def train(
         plan: what to train.
         out: the run's folder.
         on_step: called with every line of `metrics.jsonl`, for live curves.
+        on_episode: called before it with the first episode of the step. In this process only.
         tasks: by stage name, tasks to use instead of those the stage loads, and `val` for validation. In this process
             only.
         progress: show a bar.
@@ -87,7 +89,7 @@ def train(
         return launch(plan, Path(out).resolve(), on_step, progress)
     set_threads(plan.threads)
     entering = str(folder_of(plan.policy))
-    run = _Run(Path(out), plan, tasks or {}, on_step)
+    run = _Run(Path(out), plan, tasks or {}, on_step, on_episode)
     if run.is_main:
         run.claim()
     transformers_logging.disable_progress_bar()
@@ -106,6 +108,7 @@ class _Run:
     plan: Plan
     tasks: Mapping[str, Sequence[Task]]
     on_step: Callable[[JSON], None] | None
+    on_episode: Callable[[Episode], None] | None
 
     @property
     def is_main(self) -> bool:
@@ -145,7 +148,8 @@ class _Run:
         if done.exists():
             return folder / str(json.loads(done.read_text())["policy"])
         worker = _StageRun(self, number, folder, entering)
-        with tqdm(total=stage.steps, initial=worker.step, desc=f"stage {stage.name}", disable=not progress) as bar:
+        desc = f"stage {number + 1} of {len(self.plan.stages)}, {stage.name}"
+        with tqdm(total=stage.steps, initial=worker.step, desc=desc, disable=not progress) as bar:
             kept = worker.train(bar)
         worker.release()
         world().wait_for_everyone()
@@ -217,6 +221,8 @@ class _StageRun:
 
     def _on_step(self, numbers: JSON) -> JSON:
         extra = self._validate(int(numbers["step"]))
+        if self.run.on_episode and self.run.is_main:
+            self.run.on_episode(self.trainer.episode)
         self._record({**numbers, **extra})
         self._stop_early()
         self.bar.update()

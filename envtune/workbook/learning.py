@@ -1,20 +1,14 @@
-"""Figures of learning: curves during training, and scores before and after it."""
+"""Figures of learning: the curves of a training, and scores before and after it."""
 
 from __future__ import annotations
 
-import io
-import time
 from collections.abc import Mapping, Sequence
-from contextlib import redirect_stdout
-from importlib.util import find_spec
 from itertools import groupby
-from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from envtune.evaluation.seeds import seed_mean
-from envtune.training import metrics
-from envtune.workbook.figures import PAGE, figure_files, figure_html
+from envtune.workbook.figures import PAGE
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,8 +28,6 @@ SHARES = frozenset(FEEDBACK) - {"execution"}
 """Columns between 0 and 1."""
 COURSE = {name: title for name, title in FEEDBACK.items() if name != "turn_accuracy"} | {"progress": "progress"}
 """Column of `curves.csv` -> title."""
-REDRAW = 30.0
-"""Seconds between two drawings of a live figure. One takes about a quarter of a second."""
 WINDOW = 5
 """Steps behind each point of a strong line."""
 CURVES: Mapping[str, tuple[str, str, dict[str, Any]]] = {
@@ -64,67 +56,6 @@ STEPS = {
     "seconds/step": "seconds",
 }
 """Key of a line of `metrics.jsonl` -> row of `first_and_last`."""
-
-
-class Live:
-    """Curves of a running training, updated below the notebook's cell, and in trackio if it is installed.
-
-        with Live(nb.path("metrics.jsonl")) as live:
-            train(..., on_step=live)
-
-    Args:
-        path: the run's `metrics.jsonl`. A resumed run also shows its earlier lines.
-        track: name of the run in the local trackio project `envtune`, which needs no account. None: no trackio.
-        every: seconds between two drawings.
-    """
-
-    def __init__(self, path: Path, track: str | None = None, every: float = REDRAW) -> None:
-        self.path, self.every = path, every
-        self._track = track if find_spec("trackio") else None
-        self._handle: Any = None
-        self._drawn = 0.0
-
-    def __enter__(self) -> Live:
-        from IPython.display import HTML, display
-
-        self._handle = display(HTML("<p>Training begins.</p>"), display_id=True)
-        if self._track:
-            import trackio
-
-            with redirect_stdout(io.StringIO()):
-                trackio.init(project="envtune", name=self._track, resume="allow", auto_log_cpu=False, embed=False)
-        return self
-
-    def __call__(self, line: Mapping[str, Any]) -> None:
-        """Take a line of numbers and draw, unless the last drawing is too recent."""
-        lines = metrics.read(self.path)
-        if self._track:
-            import trackio
-
-            numbers = {key: value for key, value in line.items() if value is not None and key != "step"}
-            trackio.log(numbers, step=along(lines)[0][-1][0])
-        if self._handle is None or len(lines) < 2 or time.monotonic() - self._drawn < self.every:
-            return
-        from IPython.display import HTML
-        from matplotlib import pyplot
-
-        fig = curves(lines)
-        alt = f"Curves of training so far: stage {line['name']}, step {line['step']}."
-        self._handle.update(HTML(figure_html(figure_files(fig, ["png"])["png"], alt, "")))
-        pyplot.close(fig)
-        self._drawn = time.monotonic()
-
-    def __exit__(self, *_: object) -> None:
-        """Remove the figure. The notebook draws the final one."""
-        from IPython.display import HTML
-
-        if self._track:
-            import trackio
-
-            with redirect_stdout(io.StringIO()):
-                trackio.finish()
-        if self._handle is not None:
-            self._handle.update(HTML(""))
 
 
 def curves(lines: Sequence[Mapping[str, Any]]) -> Figure:

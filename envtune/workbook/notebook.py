@@ -26,6 +26,8 @@ from envtune.policy import set_threads
 from envtune.workbook import figures, provenance
 from envtune.workbook.errors import ParamsError
 from envtune.workbook.findings import COLUMNS, Finding, cells
+from envtune.workbook.frontend import calm_interrupts, interactive
+from envtune.workbook.injected import injected_names
 from envtune.workbook.params import Chapter, Common, Training, chapter, explain, validate
 from envtune.workbook.paths import (
     MANIFEST,
@@ -35,6 +37,7 @@ from envtune.workbook.paths import (
     kernel_lock,
     notebook_name,
     partial_dir,
+    published_folder,
     report_name,
 )
 
@@ -43,6 +46,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from envtune.training.plan import Plan
+    from envtune.workbook.live import Live
 
 STEP_DIR = "ENVTUNE_STEP_DIR"
 WIDGET_METHODS = {"__init__", "__iter__", "clear", "close", "colour", "display", "reset", "status_printer", "update"}
@@ -61,14 +65,16 @@ def begin(name: str | Chapter, **parameters: Any) -> Workbook:
         ParamsError: a parameter that the chapter's model does not know, or of another type. One line per problem.
     """
     found = name if isinstance(name, Chapter) else chapter(name)
+    typed = {name: None for name in injected_names() if name not in found.model.model_fields}  # papermill only warns
     try:
-        params = validate(found.model, parameters)
+        params = validate(found.model, {**typed, **parameters})
     except ValidationError as error:
         known = list(found.model.model_fields)
         raise ParamsError("\n".join(explain(line, known) for line in error.errors())) from None
     folder = _output_folder(found, params)
     (folder / MANIFEST).unlink(missing_ok=True)  # until `finish`, this folder holds no result
     _quiet()
+    calm_interrupts()
     if isinstance(params, Training):
         set_threads(params.threads)  # also for evaluations before and after training
     random.seed(params.seed)
@@ -120,6 +126,14 @@ class Workbook:
     def note(self) -> str:
         """The end of captions: a note on laptop numbers, or nothing."""
         return " Laptop numbers." if self.laptop else ""
+
+    def live(self, plan: Plan) -> Live:
+        """What to show while the plan is trained in this folder, see `workbook.live`."""
+        from envtune.workbook.live import Live, published_lines
+
+        published = published_folder(find_root(), self.params.run) / self.name
+        expected = published_lines(published, self.params.model_dump())
+        return Live(plan, self.folder, f"{self.params.run}/{self.name}" if self.params.trackio else None, expected)
 
     def path(self, name: str) -> Path:
         """A path in this notebook's output folder. Makes the folders above it.
@@ -306,10 +320,11 @@ def _check_answer(headline: str, detail: str) -> None:
 
 
 def _quiet() -> None:
-    """Progress as plain text, as reports cannot show widgets. Only errors from noisy libraries."""
+    """Progress as plain text if papermill runs, as reports cannot show widgets. Only errors from noisy libraries."""
     from tqdm.auto import tqdm
 
-    for widget in (kind for kind in tqdm.__mro__ if kind.__module__ == "tqdm.notebook"):
+    widgets = [] if interactive() else [kind for kind in tqdm.__mro__ if kind.__module__ == "tqdm.notebook"]
+    for widget in widgets:
         for name in WIDGET_METHODS & set(vars(widget)):
             delattr(widget, name)  # the plain bar remains, also for code that has already imported the class
     for noisy in ("matplotlib", "transformers", "datasets", "fsspec"):

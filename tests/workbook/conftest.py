@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from pages import find_browser, open_browser, problems
+from playwright.sync_api import Browser
 from stub_project import ALPHA_WORK, HERE, ROOT, Project
 
 from envtune.workbook import provenance
@@ -26,13 +27,19 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
 
 
 @pytest.fixture(scope="session")
-def page_problems() -> Iterator[Callable[..., list[str]]]:
-    """`problems(page)` in the installed browser; skips without one, unless ENVTUNE_REQUIRE_BROWSER says it must be."""
+def browser() -> Iterator[Browser]:
+    """The installed browser; skips without one, unless ENVTUNE_REQUIRE_BROWSER says it must be."""
     executable = find_browser()
     if executable is None:
         reason = "no Chromium found; `apt-get install chromium` provides one"
         if os.environ.get("ENVTUNE_REQUIRE_BROWSER") == "1":
             pytest.fail(reason)
         pytest.skip(reason)
-    with open_browser(executable) as browser:
-        yield lambda page, width=1280: problems(browser, page, width)
+    with open_browser(executable) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def page_problems(browser: Browser) -> Callable[..., list[str]]:
+    """`problems(page)` in the installed browser."""
+    return lambda page, width=1280: problems(browser, page, width)

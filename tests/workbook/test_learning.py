@@ -20,7 +20,6 @@ from envtune.workbook.errors import ParamsError, SeriesError
 from envtune.workbook.experiment import CURVES, load, run_arms
 from envtune.workbook.learning import (
     COURSE,
-    Live,
     along,
     arms_figure,
     curves,
@@ -29,6 +28,7 @@ from envtune.workbook.learning import (
     gains_figure,
     scores_figure,
 )
+from envtune.workbook.live import Live
 
 LINES = [
     {"stage": 0, "name": "a", "step": 0, "val/progress": 0.1, "val/task_accuracy": 0.0},
