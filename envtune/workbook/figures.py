@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 DPI = 150
-PAGE = 8.4
+PAGE = 8.2
 """Inches: the widest figure that a report shows without scaling it down."""
 # Okabe and Ito's colours: distinct for any colour vision, and by lightness when printed in grey.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")

@@ -7,7 +7,6 @@ and swaps the two when the notebook is complete.
 
 from __future__ import annotations
 
-import logging
 import os
 import random
 import re
@@ -26,7 +25,7 @@ from envtune.policy import set_threads
 from envtune.workbook import figures, provenance
 from envtune.workbook.errors import ParamsError
 from envtune.workbook.findings import COLUMNS, Finding, cells
-from envtune.workbook.frontend import calm_interrupts, interactive
+from envtune.workbook.frontend import calm_interrupts, quiet
 from envtune.workbook.injected import injected_names
 from envtune.workbook.params import Chapter, Common, Training, chapter, explain, validate
 from envtune.workbook.paths import (
@@ -49,7 +48,6 @@ if TYPE_CHECKING:
     from envtune.workbook.live import Live
 
 STEP_DIR = "ENVTUNE_STEP_DIR"
-WIDGET_METHODS = {"__init__", "__iter__", "clear", "close", "colour", "display", "reset", "status_printer", "update"}
 HEADLINE_WORDS = 25
 PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
@@ -73,7 +71,7 @@ def begin(name: str | Chapter, **parameters: Any) -> Workbook:
         raise ParamsError("\n".join(explain(line, known) for line in error.errors())) from None
     folder = _output_folder(found, params)
     (folder / MANIFEST).unlink(missing_ok=True)  # until `finish`, this folder holds no result
-    _quiet()
+    quiet()
     calm_interrupts()
     if isinstance(params, Training):
         set_threads(params.threads)  # also for evaluations before and after training
@@ -317,20 +315,6 @@ def _check_answer(headline: str, detail: str) -> None:
         raise ValueError(
             f"the headline has {words} words, at most {HEADLINE_WORDS} are allowed. Move the rest to the detail"
         )
-
-
-def _quiet() -> None:
-    """Progress as plain text if papermill runs, as reports cannot show widgets. Only errors from noisy libraries."""
-    from tqdm.auto import tqdm
-
-    widgets = [] if interactive() else [kind for kind in tqdm.__mro__ if kind.__module__ == "tqdm.notebook"]
-    for widget in widgets:
-        for name in WIDGET_METHODS & set(vars(widget)):
-            delattr(widget, name)  # the plain bar remains, also for code that has already imported the class
-    for noisy in ("matplotlib", "transformers", "datasets", "fsspec"):
-        logging.getLogger(noisy).setLevel(logging.ERROR)
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 
 def _seed_numpy(seed: int) -> None:

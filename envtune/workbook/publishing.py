@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from envtune.workbook import folders, overview, provenance
+from envtune.workbook import folders, overview, provenance, report
 from envtune.workbook.errors import SeriesError
 from envtune.workbook.manifest import Manifest, finished, read_experiment
 from envtune.workbook.params import CHAPTERS, Chapter
@@ -66,6 +66,7 @@ def publish(run_dir: Path, root: Path, *, allow_dirty: bool = False, chapters: S
             (new / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(run_dir / name, new / name)
         if not of_arms:
+            report.refresh(new, names)  # links to sources start from here
             overview.write_index(new, names, run=final.name)
         folders.swap(new, final)
     return final

@@ -54,9 +54,9 @@ def policy(tmp_path_factory):
 
 def run(policy, out, stages=None, **options):
     tasks = {stage.name: TASKS for stage in stages or [STAGE]} | {"val": TASKS[:2]}
-    on_step = options.pop("on_step", None)
+    told = {name: options.pop(name, None) for name in ("on_step", "on_episode")}
     plan = Plan(tuple(stages or [STAGE]), str(policy), **{"machine": MACHINE, "schedule": PLAN, "seed": 1} | options)
-    return train(plan, out, tasks=tasks, on_step=on_step, progress=False)
+    return train(plan, out, tasks=tasks, progress=False, **told)
 
 
 def numbers(result):
@@ -94,8 +94,8 @@ def test_bfloat16_trains_on_a_cpu_too(policy, tmp_path):
 
 def test_a_run_repeats_and_leaves_its_numbers(policy, tmp_path):
     stages = [STAGE, replace(STAGE, name="more", entropy=0.01, beta=0.05, drop_zero_spread=True)]
-    seen = []
-    first = run(policy, tmp_path / "a", stages, on_step=seen.append)
+    seen, fresh = [], []
+    first = run(policy, tmp_path / "a", stages, on_step=seen.append, on_episode=fresh.append)
     second = run(policy, tmp_path / "b", stages)
     assert numbers(first) == numbers(second)
     assert same_weights(first.policy, second.policy)
@@ -104,6 +104,7 @@ def test_a_run_repeats_and_leaves_its_numbers(policy, tmp_path):
     assert [(line["name"], line["step"]) for line in lines] == [(s.name, i) for s in stages for i in range(5)]
     assert [line["step"] for line in lines if "val/progress" in line] == [0, 2, 4] * 2
     assert seen == lines
+    assert len(fresh) == sum(line["step"] > 0 for line in lines) and {e.task_id for e in fresh} <= {t.id for t in TASKS}
     wanted = {
         "reward",
         "progress",

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import replace
 
 import pandas as pd
 import pytest
 import yaml
 from filelock import FileLock
-from matplotlib import pyplot
+from matplotlib import pyplot, rc_context
 from stub_project import ROOT
 
+from envtune.evaluation.mistakes import Mistake
 from envtune.evaluation.seeds import base_gains
 from envtune.policy.checkpoint import fingerprint, folder_of
 from envtune.training import metrics
+from envtune.training.plan import Plan, Schedule
+from envtune.training.recipes import stages_of
 from envtune.types import Category
-from envtune.workbook import provenance
+from envtune.workbook import figures, provenance
 from envtune.workbook.errors import ParamsError, SeriesError
 from envtune.workbook.experiment import CURVES, load, run_arms
+from envtune.workbook.figures import figure_files
 from envtune.workbook.learning import (
     COURSE,
     along,
@@ -28,7 +34,8 @@ from envtune.workbook.learning import (
     gains_figure,
     scores_figure,
 )
-from envtune.workbook.live import Live
+from envtune.workbook.live import Live, published_lines
+from envtune.workbook.scoring import mistakes_figure
 
 LINES = [
     {"stage": 0, "name": "a", "step": 0, "val/progress": 0.1, "val/task_accuracy": 0.0},
@@ -59,13 +66,48 @@ def test_curves_of_any_length(n):
     pyplot.close(fig)
 
 
+def stages(*steps: int) -> Plan:
+    """A plan of stages `a`, `b` with so many steps."""
+    first = stages_of("laptop", [], {})[0]
+    made = [replace(first, name=name, steps=n) for name, n in zip("abc", steps, strict=False)]
+    return Plan(tuple(made), "tiny", schedule=Schedule(validate_every=5))
+
+
 def test_live_curves_outside_of_a_notebook_do_nothing(tmp_path):
-    path, before = tmp_path / "metrics.jsonl", pyplot.get_fignums()
-    with Live(path) as live:
+    before = pyplot.get_fignums()
+    with Live(stages(2, 4), tmp_path) as live:
         for line in LINES:
-            metrics.append(path, line)
+            metrics.append(tmp_path / "metrics.jsonl", line)
             live(line)
     assert pyplot.get_fignums() == before
+    with pytest.raises(KeyboardInterrupt, match=r"^$"), Live(stages(2, 4), tmp_path):
+        raise KeyboardInterrupt
+
+
+def test_live_says_where_it_is_and_what_to_expect(tmp_path):
+    live = Live(stages(2, 4), tmp_path)
+    assert "stage 1 of 2, a: step 0 of 2" in live._page()
+    assert "should rise slowly. Validation without hints comes every 5 steps" in live._page()
+    metrics.write(tmp_path / "metrics.jsonl", LINES[:3])
+    assert "stage 2 of 2, b: step 0 of 4" in live._page(), "the first stage has taken its steps"
+    metrics.write(tmp_path / "metrics.jsonl", LINES)
+    assert "stage 2 of 2, b: step 1 of 4 · reward 0.50, at first 0.50" in strip(live._page())
+    live._times = [2.0] * 3
+    assert f"about {2 * 3 * live.plan.stages[1].episodes / 60:.0f} min left" in live._page()
+    (tmp_path / "2_b/checkpoint-1").mkdir(parents=True)
+    (tmp_path / "2_b/checkpoint-1/trainer_state.json").touch()
+    said = "Stopped at step 1 of 4 in stage b: run this cell again to go on from step 1, the last that was saved."
+    assert live._stopped() == said
+    told = Live(stages(2, 4), tmp_path, expected=[line | {"seconds/step": 3.0} for line in LINES if line["step"]])
+    assert "went from 0.50 to 0.50 in this stage, in 3 s" in told._page()
+
+
+def test_what_to_expect_is_of_the_same_training():
+    folder = ROOT / "results/published/tiny/04_stage1_training"
+    same = json.loads((folder / "manifest.json").read_text())["parameters"]
+    assert len(published_lines(folder, same)) > 10
+    assert published_lines(folder, same | {"override": {"steps": 9}}) == []
+    assert published_lines(folder.parent / "none", same) == []
 
 
 def test_a_run_is_tracked_without_what_trackio_would_rename(tmp_path, monkeypatch):
@@ -73,16 +115,36 @@ def test_a_run_is_tracked_without_what_trackio_would_rename(tmp_path, monkeypatc
     logged: list[tuple[dict, int]] = []
     log = trackio.log
     monkeypatch.setattr(trackio, "log", lambda numbers, step: (logged.append((numbers, step)), log(numbers, step=step)))
-    path = tmp_path / "metrics.jsonl"
-    with Live(path, "a/run") as live:
+    with Live(stages(2, 4), tmp_path, "a/run") as live:
         for line in LINES:
-            metrics.append(path, line)
+            metrics.append(tmp_path / "metrics.jsonl", line)
             live(line)
     assert [step for _, step in logged] == [0, 1, 2, 2, 3]
     assert logged[3][0] == {"stage": 1, "name": "b", "val/progress": 0.4}
 
 
-def test_the_other_figures():
+def test_the_strong_line_is_the_mean_of_a_stage(tmp_path):
+    lines = [
+        {"stage": stage, "name": name, "step": step, "reward": reward}
+        for stage, (name, rewards) in enumerate({"a": [0.0, 1.0], "b": [4.0, 6.0, 8.0, 2.0, 0.0, 1.0]}.items())
+        for step, reward in enumerate(rewards, 1)
+    ]
+    fig = curves(lines)
+    thin, strong = [line for line in fig.axes[0].lines if line.get_color() == "C1"]
+    assert list(thin.get_ydata()) == [4.0, 6.0, 8.0, 2.0, 0.0, 1.0]
+    assert list(strong.get_ydata()) == [4.0, 5.0, 6.0, 5.0, 4.0, 3.4]
+    assert strong.get_linewidth() > 2 * thin.get_linewidth() and strong.get_alpha() is None
+    pyplot.close(fig)
+
+
+@pytest.fixture
+def styled():
+    with rc_context():
+        figures.set_style()
+        yield
+
+
+def test_the_figures_fit_the_page(styled):
     columns = ["n", "before", "before_low", "before_high", "after", "after_low", "after_high"]
     gains = pd.DataFrame([[4, 0.1, 0, 0.2, 0.5, 0.4, 0.6]] * 2, index=["cd_cat", "all"], columns=columns)
     arms = pd.DataFrame(
@@ -100,9 +162,24 @@ def test_the_other_figures():
     feedback = arms.assign(**dict.fromkeys(COURSE, arms.progress))
     compared = arms_figure(arms, {"faded": [0.5] * 20, "none": [0.0] * 20})
     assert len(compared.axes[0].lines) == 2 * 2 + 1, "two arms, broken where the second stage begins, and its mark"
-    for fig in (gains_figure(gains), compared, scores_figure(scores), feedback_figure(feedback)):
-        fig.canvas.draw()
+    course = curves(metrics.read(ROOT / "results/published/tiny/05_stage2_training/metrics.jsonl"))
+    mistakes = mistakes_figure(pd.DataFrame({"turns": 9} | dict.fromkeys(Mistake, 1), index=["base", "all"]))
+    for fig in (course, gains_figure(gains), compared, scores_figure(scores), feedback_figure(feedback), mistakes):
+        width = figure_width(figure_files(fig, ["png"])["png"])
+        assert width <= COLUMN, "no report scales it down"
         pyplot.close(fig)
+
+
+COLUMN = 50 * 17 - 2.5 * 17
+"""CSS pixels: the width of a report's text (page.css)."""
+
+
+def figure_width(png: bytes) -> float:
+    return int.from_bytes(png[16:20], "big") * 96 / 150
+
+
+def strip(html: str) -> str:
+    return re.sub(r"<[^>]+>", "", html)
 
 
 @pytest.fixture

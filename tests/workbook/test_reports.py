@@ -11,12 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from pages import hard_to_read
 from stub_project import ALPHA_WORK, ROOT
 
 from envtune.workbook import Finding, report
 from envtune.workbook.manifest import read_manifest
 from envtune.workbook.mathtext import typeset
 from envtune.workbook.overview import BEGIN, END, at_a_glance, update_readme, update_tables, write_index
+from envtune.workbook.reading import with_guides
 from envtune.workbook.report import body, label, refresh, sanitize, title_and_question
 
 PIXEL = (
@@ -124,6 +126,26 @@ def test_sanitizing_twice_is_sanitizing_once(text):
     once = sanitize(text)
     assert sanitize(once) == once
     assert "<script" not in once
+
+
+def test_a_report_has_contents_and_links(tmp_path):
+    folder = tmp_path / "results/tiny/01_alpha"
+    for path in (folder, tmp_path / "notebooks", tmp_path / "params", tmp_path / "envtune/training"):
+        path.mkdir(parents=True)
+    (tmp_path / "envtune/training/recipes.py").touch()
+    text = "# A?\n\nSee arXiv 2510.10197 and `training/recipes.py`, not `none.py`.\n\n## One & two\n\n### One & two\n"
+    answer = shown(text_html='<div class="wb-answer" id="answer">x</div>')
+    html = body(notebook(new_markdown_cell(text), answer))
+    page = with_guides(html, "01_alpha", folder)
+    order = ["<h1", '<nav aria-label="Contents" class="contents">', '<a href="#one-two">One &amp; two</a>']
+    order += ['class="h3"><a href="#one-two-2">', '<a href="#answer">Answer</a>', '<a href="01_alpha.ipynb">']
+    order += ['<a href="../../../notebooks/01_alpha.ipynb">', '<a href="../../../envtune">']
+    order += ['<a href="https://arxiv.org/abs/2510.10197">arXiv 2510.10197</a>']
+    order += ['<a href="../../../envtune/training/recipes.py"><code>training/recipes.py</code></a>']
+    order += ["<code>none.py</code>", 'id="one-two">', 'id="one-two-2">']
+    places = [page.find(part) for part in order]
+    assert -1 not in places and places == sorted(places), dict(zip(order, places, strict=True))
+    assert with_guides(page.partition("</nav>")[2], "01_alpha").count("../../..") == 1, "no project, no new links"
 
 
 def test_what_notebooks_show_stays_readable():
@@ -299,7 +321,7 @@ display(pd.DataFrame({f"column {i}": ["x" * 40] for i in range(12)}))
 
 @pytest.mark.slow
 @pytest.mark.browser
-def test_pages_in_a_browser(project, page_problems):
+def test_pages_in_a_browser(project, page_problems, browser):
     project.alpha(
         "#md\n## Formula\n$R = \\frac{1}{T}\\sum_t r_t$\n\n$$" + "a + " * 80 + "b$$\n\n```\n" + "code " * 90 + "\n```",
         ALPHA_WORK,
@@ -315,6 +337,19 @@ def test_pages_in_a_browser(project, page_problems):
     for page in pages:
         for width in (1280, 400):
             assert page_problems(page, width) == [], f"{page.name} at {width} px"
+    for width, scale in ((1280, 0.75), (390, 0.6)):
+        page = browser.new_page(viewport={"width": width, "height": 900})
+        page.goto(pages[0].as_uri())
+        assert hard_to_read(page, ".wb-figure, .wb-table, .wb-answer, .contents") == []
+        assert page.locator(".wb-scroll figcaption, .wb-scroll caption").count() == 0, "captions do not scroll away"
+        scrolls = "boxes => boxes.map(box => box.scrollWidth > box.clientWidth)"
+        assert page.locator(".wb-table .wb-scroll").evaluate_all(scrolls).count(True) >= 1
+        page.goto(pages[-1].as_uri())
+        drawn = page.locator(".card img").evaluate_all(
+            "all => all.map(i => i.clientWidth / (i.naturalWidth * 96 / 150))"
+        )
+        assert min(drawn) >= scale, "letters of 14 pixels stay readable"
+        page.close()
 
 
 @pytest.mark.browser
