@@ -52,6 +52,6 @@ def calm_interrupts() -> None:
 
 def _say(running: Any, kind: type, error: BaseException, trace: Any, tb_offset: Any = None) -> None:
     if interactive():
-        print(error or GO_ON)
+        print(str(error) or GO_ON)
     else:
         running.showtraceback((kind, error, trace), tb_offset=tb_offset)
