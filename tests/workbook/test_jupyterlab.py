@@ -69,8 +69,10 @@ def test_jupyterlab_shows_what_the_reports_show(browser, project, subtests):
                 set_theme(page, theme)
                 assert hard_to_read(page, OURS) == []
                 assert len(hard_to_read(page, ".control")) == 2, "JupyterLab's own rules and a pale colour are seen"
-        shown = page.locator(".wb-live").inner_text()
-        for words in ("stage 1 of 2, syntax: step 2 of 4", "a minute left", "What to expect", "no_such_tool"):
+        live = page.locator(".wb-live", has_text="stage 1 of 2, syntax: step 2 of 4")
+        live.wait_for()
+        shown = live.inner_text()
+        for words in ("a minute left", "What to expect", "no_such_tool"):
             assert words in shown
         page.evaluate(f"{KERNEL}.interrupt()")
         *before, stopped, following = finish(page)
