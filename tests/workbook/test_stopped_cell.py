@@ -27,7 +27,7 @@ with nb.live(plan) as live:
     trained = train(plan, nb.folder, on_step=live, on_episode=live.show)
 """
 SAID = re.compile(
-    r"Stopped at step (\d+) of 36 in stage hints: run this cell again to go on from step (\d+), the last that was saved\.\n"
+    r"Stopped at step (\d+) of 36 in stage hints: run this cell again to go on from step (\d+), the last .*\n"
 )
 
 
