@@ -15,13 +15,15 @@ import envtune
 from envtune import extras
 
 PACKAGE = Path(envtune.__file__).parent
-GROUND = {"types", "fastjson", "rewards", "chat", "processes", "extras"}
+GROUND = {"types", "fastjson", "rewards", "chat", "processes", "extras", "sources", "locks"}
 CORE = GROUND | {"data", "environment", "policy"}
 ROOM_IMPORTS = {
     "types": set(),
     "fastjson": set(),
     "processes": set(),
     "extras": set(),
+    "sources": set(),
+    "locks": set(),
     "rewards": {"types"},
     "chat": {"types", "fastjson"},
     "data": {"types"},

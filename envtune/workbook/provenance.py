@@ -21,6 +21,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from envtune import sources
+
 PACKAGE = Path(__file__).resolve().parents[1]
 CPUINFO = Path("/proc/cpuinfo")
 VECTORS = {"AVX512": {"avx512dq", "avx512bw", "avx512vl", "fma"}, "AVX2": {"avx2", "fma"}}
@@ -100,10 +102,9 @@ def hash_folder(folder: Path, skip: Collection[str] = ()) -> dict[str, str]:
     }
 
 
-def source_hash(package: Path = PACKAGE) -> str:
-    """One hash over all files of the package, names included: sources, tables, templates, the shipped weights."""
-    sources = sorted(path for path in package.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
-    return sha256_json({path.relative_to(package).as_posix(): sha256_file(path) for path in sources})
+def source_hash(package: Path | None = None) -> str:
+    """`sources.source_hash` of a package. Default: this one, as it was when this process began."""
+    return sources.source_hash(package) if package else sources.running()
 
 
 def git_state(folder: Path = PACKAGE) -> dict[str, Any]:
@@ -119,7 +120,7 @@ def git_state(folder: Path = PACKAGE) -> dict[str, Any]:
 
 
 def code() -> dict[str, Any]:
-    """The running code: `revision` and `dirty` of `git_state`, and `source_hash`."""
+    """The running code: `revision` and `dirty` of `git_state`, and the `source_hash` of what makes numbers."""
     return git_state() | {"source_hash": source_hash()}
 
 
