@@ -20,6 +20,7 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
+from envtune import sources
 from envtune.data.bfcl import data_version
 from envtune.environment import Observation, ToolUseEnv
 from envtune.environment.rules import Rules, rules_of
@@ -133,6 +134,7 @@ def _config(policy: Policy, tasks: Sequence[Task], rules: Rules) -> JSON:
         "settings": policy.settings,
         "protocol": rules.record,
         "data": data_version(),
+        "code": sources.running(sources.EPISODES),
         "tasks": {"n": len(tasks), "sha256": records.task_digest(tasks)},
     }
 

@@ -164,6 +164,14 @@ def test_another_run_in_the_same_folder_is_refused(policy, tmp_path):
         run(policy, tmp_path, [replace(STAGE, steps=1)], schedule=Schedule(validate_every=0), seed=2)
 
 
+@pytest.mark.parametrize("value", [math.nan, math.inf, None, "1"])
+def test_a_reward_that_is_no_number_ends_the_run(policy, tmp_path, monkeypatch, value):
+    monkeypatch.setitem(REWARDS, "letters", lambda episode: value)
+    expected = f"reward 'letters' gives {value!r} for task {TASKS[0].id[:-1]}"
+    with pytest.raises(ValueError, match=expected + r"\d\. A reward is a finite number"):
+        run(policy, tmp_path, [replace(STAGE, steps=1)], schedule=Schedule(validate_every=0))
+
+
 def test_a_run_that_was_moved_with_its_policy_goes_on(policy, tmp_path):
     stages, plan = [replace(STAGE, steps=1)], Schedule(validate_every=0)
     shutil.copytree(policy, tmp_path / "here/policy")
