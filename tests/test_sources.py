@@ -14,7 +14,18 @@ from envtune.sources import EPISODES, PACKAGE, SHOWS, TRAINING, source_hash
 FOLDERS = ("cli", "cold_start", "training", "workbook")
 """Rooms with files of both kinds, or with none that counts."""
 IN = {
-    "training": {"__init__", "arms", "batches", "curriculum", "engine", "fields", "grpo", "launch", "machine"}
+    "training": {
+        "__init__",
+        "arms",
+        "batches",
+        "curriculum",
+        "engine",
+        "fields",
+        "grpo",
+        "identity",
+        "launch",
+        "machine",
+    }
     | {"metrics", "plan", "ppo", "recipes", "rollout", "train", "watch"},
     "workbook": {"__init__", "experiment", "kernel", "learning", "notebook", "params", "plan"},
 }

@@ -14,7 +14,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
@@ -25,7 +25,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from envtune import locks, rewards
 from envtune.chat import unusable
-from envtune.types import JSON, Category, Episode, Task, Unusable
+from envtune.types import JSON, Category, Episode, Unusable
 
 SCHEMA = 1
 """Version of the format. It grows when a line changes its meaning."""
@@ -112,14 +112,6 @@ def make_row(episode: Episode, notes: Mapping[str, int] = MappingProxyType({})) 
         unusable={kind: kinds[kind] for kind in Unusable if kinds[kind]},
         notes=dict(sorted(notes.items())),
     )
-
-
-def task_digest(tasks: Sequence[Task]) -> str:
-    """SHA-256 over everything in `tasks` that a score depends on, in order."""
-    digest = hashlib.sha256()
-    for task in tasks:
-        digest.update(json.dumps(asdict(task), sort_keys=True).encode())
-    return digest.hexdigest()
 
 
 def read(path: Path) -> tuple[Header, list[Row]]:

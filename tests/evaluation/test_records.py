@@ -19,8 +19,8 @@ from pathlib import Path
 import pytest
 
 from envtune import locks, sources
+from envtune.data.splits import task_digest
 from envtune.evaluation import Result, evaluate, load_result
-from envtune.evaluation.records import task_digest
 from envtune.policy import Chat, Noise, NoisyOracle, Silent, load_policy
 from envtune.types import Task, Unusable
 

@@ -6,6 +6,7 @@ import json
 import math
 import re
 import shutil
+import sys
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ import small
 import torch
 from typer.testing import CliRunner
 
+from envtune import sources
 from envtune.cli import app
 from envtune.rewards import REWARDS
 from envtune.training import metrics
@@ -162,6 +164,34 @@ def test_another_run_in_the_same_folder_is_refused(policy, tmp_path):
     run(policy, tmp_path, [replace(STAGE, steps=1)], schedule=Schedule(validate_every=0))
     with pytest.raises(ValueError, match=r"holds another run: seed is 1, now 2\. Choose another folder"):
         run(policy, tmp_path, [replace(STAGE, steps=1)], schedule=Schedule(validate_every=0), seed=2)
+
+
+def test_a_run_of_other_code_weights_data_or_tasks_is_another_run(policy, tmp_path, monkeypatch):
+    """In a folder of the same path. Nothing in it is changed."""
+    stages, plan, enters, out = [replace(STAGE, steps=1)], Schedule(validate_every=0), tmp_path / "in", tmp_path / "out"
+    shutil.copytree(policy, enters)
+    before = numbers(run(enters, out, stages, schedule=plan))
+    files = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
+
+    def refused(message: str, stages=stages) -> None:
+        with pytest.raises(ValueError, match=rf"out holds another run: {message}\. Choose another folder \(in"):
+            run(enters, out, stages, schedule=plan)
+        assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == files
+
+    refused(r"stages\[0\]\.steps is 1, now 2", [replace(STAGE, steps=2)])
+    with monkeypatch.context() as patch:
+        patch.setattr(sources, "running", lambda only: "f" * 64)
+        refused(r"code is [0-9a-f]{64}, now f{64}")
+    with monkeypatch.context() as patch:
+        patch.setattr("envtune.training.identity.data_version", lambda: {"bfcl-eval": "1"})
+        refused(r"data\.bfcl-eval is .*, now 1")
+    with monkeypatch.context() as patch:
+        patch.setattr(sys.modules[__name__], "TASKS", TASKS[1:])
+        refused(r"tasks\.letters is [0-9a-f]{64}, now [0-9a-f]{64}")
+    assert numbers(run(enters, out, stages, schedule=plan)) == before
+    files = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
+    small.model(seed=1).save_pretrained(enters)
+    refused("weights is [0-9a-f]{16}, now [0-9a-f]{16}")
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, None, "1"])
