@@ -164,8 +164,8 @@ def _check_code(folder: Path) -> None:
     code = json.loads(record.read_text())["code"]
     if code["source_hash"] != provenance.source_hash():
         raise SeriesError(
-            f"the runs in {record.parent} began with other code (revision {code['revision']}). Use that code, or "
-            "delete the folder to start again"
+            f"the runs in {record.parent} began with other code (revision {code['revision']}). Use that code, "
+            "or move the folder away to start again"
         )
 
 

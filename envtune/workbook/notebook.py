@@ -22,7 +22,7 @@ from filelock import FileLock
 from pydantic import ValidationError
 
 from envtune.policy import set_threads
-from envtune.workbook import figures, provenance
+from envtune.workbook import figures, provenance, work
 from envtune.workbook.errors import ParamsError
 from envtune.workbook.findings import COLUMNS, Finding, cells
 from envtune.workbook.params import Chapter, Common, Training, chapter, explain, validate
@@ -58,6 +58,8 @@ def begin(name: str | Chapter, **parameters: Any) -> Workbook:
 
     Raises:
         ParamsError: a parameter that the chapter's model does not know, or of another type. One line per problem.
+        FileNotFoundError: an earlier chapter that this one needs has not run.
+        SeriesError: it has run with other parameters, code or data.
     """
     found = name if isinstance(name, Chapter) else chapter(name)
     try:
@@ -65,8 +67,10 @@ def begin(name: str | Chapter, **parameters: Any) -> Workbook:
     except ValidationError as error:
         known = list(found.model.model_fields)
         raise ParamsError("\n".join(explain(line, known) for line in error.errors())) from None
-    folder = _output_folder(found, params)
-    (folder / MANIFEST).unlink(missing_ok=True)  # until `finish`, this folder holds no result
+    workbook = Workbook(found, params, _output_folder(found, params))
+    if not os.environ.get(STEP_DIR):
+        _claim(found, params, workbook.folder)
+    (workbook.folder / MANIFEST).unlink(missing_ok=True)  # until `finish`, this folder holds no result
     _quiet()
     if isinstance(params, Training):
         set_threads(params.threads)  # also for evaluations before and after training
@@ -74,7 +78,7 @@ def begin(name: str | Chapter, **parameters: Any) -> Workbook:
     _seed_numpy(params.seed)
     figures.set_style()
     _show(f"<style>{(figures.HERE / 'content.css').read_text()}</style>")
-    return Workbook(found, params, folder)
+    return workbook
 
 
 class Workbook:
@@ -274,6 +278,14 @@ def _output_folder(of: Chapter, params: Common) -> Path:
     if given:
         _hold(FileLock(kernel_lock(folder.parent)))
     return folder
+
+
+def _claim(of: Chapter, params: Common, folder: Path) -> None:
+    """What the series does before it starts a notebook: check what it needs, set aside what cannot go on."""
+    code = provenance.source_hash()
+    for need in of.needs:
+        work.check_need(of.name, folder.parent / need, params, code)
+    work.claim(folder, work.identity(of, params, folder.parent, code), print)
 
 
 def _hold(lock: FileLock) -> None:
