@@ -13,7 +13,7 @@ import ast
 import decimal
 import importlib
 import threading
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Iterable
 from functools import cache
 from types import FunctionType, MethodType, SimpleNamespace
 from typing import Any
@@ -66,11 +66,15 @@ class _Given(dict[str, None]):
     """A set in the order in which it was given."""
 
     def __sub__(self, other: Container[str]) -> _Given:
-        return _Given.fromkeys(name for name in self if name not in other)
+        return _given(name for name in self if name not in other)
+
+
+def _given(names: Iterable[str]) -> _Given:
+    return _Given(dict.fromkeys(names))
 
 
 def _fields_as_given(method: MethodType) -> MethodType:
-    return _with_globals(method, set=_Given.fromkeys)
+    return _with_globals(method, set=_given)
 
 
 @cache

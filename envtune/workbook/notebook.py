@@ -18,9 +18,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock
+from filelock import BaseFileLock
 from pydantic import ValidationError
 
+from envtune.locks import lock
 from envtune.policy import set_threads
 from envtune.workbook import figures, provenance, work
 from envtune.workbook.errors import ParamsError
@@ -276,7 +277,7 @@ def _output_folder(of: Chapter, params: Common) -> Path:
         raise ParamsError(f"begin('{of.name}') in a notebook that the series runs as '{folder.name}': names must agree")
     folder.mkdir(parents=True, exist_ok=True)
     if given:
-        _hold(FileLock(kernel_lock(folder.parent)))
+        _hold(lock(kernel_lock(folder.parent), timeout=-1))
     return folder
 
 
@@ -288,14 +289,14 @@ def _claim(of: Chapter, params: Common, folder: Path) -> None:
     work.claim(folder, work.identity(of, params, folder.parent, code), print)
 
 
-def _hold(lock: FileLock) -> None:
+def _hold(held: BaseFileLock) -> None:
     """Keep a lock until this process ends, so that the series knows when its kernel has stopped writing."""
     if not _held:
-        lock.acquire()
-        _held.append(lock)
+        held.acquire()
+        _held.append(held)
 
 
-_held: list[FileLock] = []
+_held: list[BaseFileLock] = []
 
 
 def _check_name(name: str) -> None:

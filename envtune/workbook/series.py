@@ -19,8 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
+from envtune.locks import lock
 from envtune.workbook import folders, provenance, work
 from envtune.workbook.errors import ParamsError, SeriesError
 from envtune.workbook.manifest import is_current, read_manifest
@@ -171,8 +172,8 @@ def alone(run_dir: Path) -> Iterator[None]:
     """Make a run's folder and hold its lock. The system releases it when the process ends, however it ends."""
     run_dir.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(run_dir.with_name(f".{run_dir.name}.lock"), timeout=0):
-            with FileLock(kernel_lock(run_dir), timeout=ORPHAN_TIMEOUT):
+        with lock(run_dir.with_name(f".{run_dir.name}.lock")):
+            with lock(kernel_lock(run_dir), timeout=ORPHAN_TIMEOUT):
                 pass  # the kernel of a killed series has ended and writes no more
             yield
     except Timeout:
