@@ -25,6 +25,7 @@ SHOWS = (
     "locks.py",
     "processes.py",
     "py.typed",
+    "system.py",
     *(f"training/{name}.py" for name in ("bench", "bench_step", "check", "cost")),
     *(f"workbook/{name}.py" for name in ("card", "conversation", "doctor", "errors", "figures", "findings", "folders")),
     *(f"workbook/{name}.py" for name in ("manifest", "mathtext", "measured", "overview", "paths", "provenance")),

@@ -15,7 +15,7 @@ import envtune
 from envtune import extras
 
 PACKAGE = Path(envtune.__file__).parent
-GROUND = {"types", "fastjson", "rewards", "chat", "processes", "extras", "sources", "locks"}
+GROUND = {"types", "fastjson", "rewards", "chat", "processes", "extras", "sources", "locks", "system"}
 CORE = GROUND | {"data", "environment", "policy"}
 ROOM_IMPORTS = {
     "types": set(),
@@ -24,6 +24,7 @@ ROOM_IMPORTS = {
     "extras": set(),
     "sources": set(),
     "locks": set(),
+    "system": set(),
     "rewards": {"types"},
     "chat": {"types", "fastjson"},
     "data": {"types"},

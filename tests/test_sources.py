@@ -29,8 +29,8 @@ IN = {
     | {"metrics", "plan", "ppo", "recipes", "rollout", "train", "watch"},
     "workbook": {"__init__", "experiment", "kernel", "learning", "notebook", "params", "plan"},
 }
-OUT = {"cli", "display", "extras", "locks", "processes", "__main__"}
-SHARED = {"envtune.display", "envtune.extras", "envtune.locks", "envtune.processes"}
+OUT = {"cli", "display", "extras", "locks", "processes", "system", "__main__"}
+SHARED = {f"envtune.{name}" for name in OUT - {"cli", "__main__"}}
 """Modules without numbers that those with numbers may import outside of the workbook."""
 
 

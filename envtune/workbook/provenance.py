@@ -9,7 +9,6 @@ import math
 import os
 import platform
 import re
-import resource
 import subprocess
 import sys
 from collections.abc import Collection, Mapping, Sequence
@@ -21,7 +20,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from envtune import sources
+from envtune import processes, sources
 
 PACKAGE = Path(__file__).resolve().parents[1]
 CPUINFO = Path("/proc/cpuinfo")
@@ -196,13 +195,7 @@ def by_laptop(manifest: Mapping[str, Any]) -> bool:
 
 def peak_memory_mb() -> float:
     """Largest resident size of this process so far, in MB."""
-    status = Path("/proc/self/status")
-    if status.exists():  # unlike ru_maxrss, it does not start at the parent's size
-        found = re.search(r"^VmHWM:\s+(\d+) kB", status.read_text(), re.MULTILINE)
-        if found:
-            return round(int(found[1]) * 1024 / 1e6, 1)
-    largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round(largest * (1 if sys.platform == "darwin" else 1024) / 1e6, 1)
+    return round(processes.peak_memory() / 1e6, 1)
 
 
 def _cpu_model() -> str:
