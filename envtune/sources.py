@@ -18,7 +18,6 @@ PACKAGE = Path(__file__).resolve().parent
 SHOWS = (
     "__main__.py",
     "cli",
-    "cli.py",
     "cold_start",  # made the shipped weights, which are files of `policy` and count
     "display.py",
     "extras.py",

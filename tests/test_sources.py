@@ -46,6 +46,7 @@ def test_what_is_in_and_what_is_out():
     assert {path.stem for path in PACKAGE.glob("*.py")} - {path.stem for path in counted if len(path.parts) == 1} <= OUT
     assert "policy/tiny/weights/model.safetensors" in map(str, counted)
     assert not [path for path in counted if path.suffix in sources.SHOWN]
+    assert not [name for name in (*SHOWS, *EPISODES, *TRAINING) if not (PACKAGE / name).exists()]
 
 
 def test_what_makes_numbers_imports_nothing_that_does_not_count():
