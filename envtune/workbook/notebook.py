@@ -70,7 +70,7 @@ def begin(name: str | Chapter, **parameters: Any) -> Workbook:
         raise ParamsError("\n".join(explain(line, known) for line in error.errors())) from None
     workbook = Workbook(found, params, _output_folder(found, params))
     if not os.environ.get(STEP_DIR):
-        _claim(found, params, workbook.folder)
+        work.alone(found, params, workbook.folder)
     (workbook.folder / MANIFEST).unlink(missing_ok=True)  # until `finish`, this folder holds no result
     _quiet()
     if isinstance(params, Training):
@@ -277,16 +277,9 @@ def _output_folder(of: Chapter, params: Common) -> Path:
         raise ParamsError(f"begin('{of.name}') in a notebook that the series runs as '{folder.name}': names must agree")
     folder.mkdir(parents=True, exist_ok=True)
     if given:
+        work.check_code(of.name)
         _hold(lock(kernel_lock(folder.parent), timeout=-1))
     return folder
-
-
-def _claim(of: Chapter, params: Common, folder: Path) -> None:
-    """What the series does before it starts a notebook: check what it needs, set aside what cannot go on."""
-    code = provenance.source_hash()
-    for need in of.needs:
-        work.check_need(of.name, folder.parent / need, params, code)
-    work.claim(folder, work.identity(of, params, folder.parent, code), print)
 
 
 def _hold(held: BaseFileLock) -> None:

@@ -21,6 +21,7 @@ from typing import Any
 
 from filelock import Timeout
 
+from envtune import sources
 from envtune.locks import lock
 from envtune.workbook import folders, provenance, work
 from envtune.workbook.errors import ParamsError, SeriesError
@@ -201,7 +202,7 @@ def _run_step(series: _Series, step: _Step, force: bool, echo: Callable[[str], N
         step.notebook,
         partial / notebook_name(name),
         step.given,
-        environment={STEP_DIR: str(partial)},
+        environment={STEP_DIR: str(partial), work.SERIES_CODE: sources.running()},
         cwd=step.notebook.parent,
     )
     _complete(series, step, partial, key)

@@ -12,17 +12,21 @@ line of its file) check for themselves what a cell gave them.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from envtune import sources
 from envtune.policy.checkpoint import fingerprint, local_folder
 from envtune.workbook import provenance
 from envtune.workbook.errors import SeriesError
 from envtune.workbook.params import Chapter, Common
 from envtune.workbook.paths import MANIFEST, relative
 
+SERIES_CODE = "ENVTUNE_SERIES_CODE"
+"""Environment variable of the kernels of a series: the hash of its code."""
 RECORD = ".work.json"
 """File with the identity of a folder's work, and the machines that it was made on."""
 SHOWN = {".csv", ".html", ".ipynb", ".png", ".svg"}
@@ -59,6 +63,32 @@ def weights(policy: str) -> str | None:
     by name."""
     folder = local_folder(policy) if policy else None
     return fingerprint(folder) if folder else None
+
+
+def alone(of: Chapter, params: Common, folder: Path) -> None:
+    """What the series does before it starts a notebook, for one that runs without it.
+
+    Raises:
+        SeriesError: see `check_need`.
+    """
+    code = provenance.source_hash()
+    for need in of.needs:
+        check_need(of.name, folder.parent / need, params, code)
+    claim(folder, identity(of, params, folder.parent, code), print)
+
+
+def check_code(of: str) -> None:
+    """Refuse to run a notebook with other code than the series that started it, under whose name the results will be.
+
+    Raises:
+        SeriesError: the package was edited since the series began, or the kernel imports another installation.
+    """
+    expected = os.environ.get(SERIES_CODE)
+    if expected and expected != sources.running():
+        raise SeriesError(
+            f"{of} runs the code in {sources.PACKAGE}, which is not the code that the series began with: the package "
+            "was edited, or another envtune is installed. Run the series again, with one code"
+        )
 
 
 def same_work(one: Path, other: Path) -> bool:

@@ -345,7 +345,7 @@ def test_a_folder_is_replaced_wherever_it_is_killed(tmp_path, monkeypatch, renam
 
 
 @pytest.mark.slow
-def test_the_command_trains_a_recipe_and_says_with_what(tmp_path):
+def test_the_command_trains_a_recipe_and_says_with_what(tmp_path, monkeypatch):
     values = {"run": "whole", "results": str(tmp_path), "threads": 1}
     values |= {"schedule": {"validate_tasks": 2}, "machine": {"micro_batch": 4}}
     values["override"] = {"steps": 1, "prompts_per_step": 2, "num_generations": 2, "tasks": 4}
@@ -360,3 +360,11 @@ def test_the_command_trains_a_recipe_and_says_with_what(tmp_path):
     manifest = json.loads((folder / "manifest.json").read_text())
     assert (manifest["parameters"], manifest["code"]["source_hash"]) == (values, source_hash())
     assert torch.get_num_threads() == 1
+    before = (folder / "manifest.json").stat().st_mtime_ns
+    assert CliRunner().invoke(app, ["train", str(params)]).exit_code == 0
+    assert (folder / "manifest.json").stat().st_mtime_ns == before, "nothing was trained, so nothing is stamped"
+    monkeypatch.setattr(sources, "running", lambda only=("",): "f" * 64)
+    refused = CliRunner().invoke(app, ["train", str(params)])
+    assert refused.exit_code == 1
+    assert f"envtune: error: {folder} holds another run: code is " in refused.stderr
+    assert (folder / "manifest.json").stat().st_mtime_ns == before

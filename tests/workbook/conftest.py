@@ -10,6 +10,7 @@ import pytest
 from pages import find_browser, open_browser, problems
 from stub_project import ALPHA_WORK, HERE, ROOT, Project
 
+from envtune import sources
 from envtune.workbook import provenance
 
 
@@ -19,6 +20,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
         (tmp_path / name).mkdir()
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(HERE), str(ROOT)]))
     monkeypatch.setattr(provenance, "source_hash", lambda: "as it is")  # sources may be edited while tests run
+    monkeypatch.setattr(sources, "running", lambda *_: "")
     project = Project(tmp_path)
     project.alpha(ALPHA_WORK)
     project.set(n=3)

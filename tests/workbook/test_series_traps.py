@@ -12,6 +12,7 @@ from filelock import FileLock
 from stub_chapters import CHAPTERS
 from stub_project import ALPHA_FINISH, ALPHA_PARAMETERS, ALPHA_WORK
 
+from envtune import sources
 from envtune.policy.tiny import WEIGHTS
 from envtune.workbook import folders, kernel, provenance, series, work
 from envtune.workbook.errors import ParamsError, SeriesError
@@ -191,7 +192,8 @@ def test_the_kernel_is_this_interpreter_whatever_is_registered(project, tmp_path
     (tmp_path / "startup.py").write_text("surprise = 1")
     monkeypatch.setenv("PYTHONSTARTUP", str(tmp_path / "startup.py"))
     monkeypatch.setenv("MPLBACKEND", "TkAgg")
-    names = "HF_HUB_DISABLE_TELEMETRY DO_NOT_TRACK MPLBACKEND PYTHONHASHSEED"
+    names = "HF_HUB_DISABLE_TELEMETRY DO_NOT_TRACK MPLBACKEND PYTHONHASHSEED OMP_WAIT_POLICY"
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
     told = f"told = {{name: os.environ[name] for name in '{names}'.split()}}"
     finish = "nb.finish(headline='x', detail='y', exe=sys.executable, env=told, s='surprise' in globals())"
     project.alpha("import os, sys", told, finish=finish)
@@ -203,8 +205,18 @@ def test_the_kernel_is_this_interpreter_whatever_is_registered(project, tmp_path
         "DO_NOT_TRACK": "1",
         "MPLBACKEND": "module://matplotlib_inline.backend_inline",
         "PYTHONHASHSEED": "0",
+        "OMP_WAIT_POLICY": "PASSIVE",
     }
     assert answer["s"] is False
+
+
+@slow
+def test_a_kernel_with_other_code_than_the_series_is_refused(project, monkeypatch):
+    """The package was edited while the series ran, or the kernel imports another installation."""
+    monkeypatch.setattr(sources, "running", lambda *_: "another")
+    with pytest.raises(SeriesError, match=r"cell 3 .* 01_alpha runs the code in .*envtune, which is not the code that"):
+        project.run()
+    assert not (project.run_dir / "01_alpha").exists()
 
 
 @slow
