@@ -12,6 +12,7 @@ The rooms are named after the notebooks: `data`, `environment`, `rewards`, `poli
 
 from typing import TYPE_CHECKING, Any
 
+import envtune.system  # noqa: F401  it comes first, because it prepares the process
 from envtune import display, rewards
 from envtune.data import load_tasks
 from envtune.environment import PROTOCOLS, Rules, ToolUseEnv, replay

@@ -13,7 +13,6 @@ from importlib.util import find_spec
 TRAIN = (
     "accelerate",
     "datasets",
-    "filelock",
     "huggingface_hub",
     "jinja2",
     "nbformat",

@@ -17,8 +17,11 @@ an empty turn.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from enum import Enum
+from numbers import Real
+from typing import Any
 
 from envtune.types import Episode, FormatErrorKind, Step, StepKind
 
@@ -103,3 +106,21 @@ REWARDS: dict[str, Callable[[Episode], float]] = {
 }
 """Every reward by name, for stages, displays and tables. A new reward is a function above and a row here. Only
 `execution` is also given step by step, which PPO needs."""
+
+
+def scores(episode: Episode) -> dict[str, float]:
+    """Every reward of `REWARDS`, by name.
+
+    Raises:
+        ValueError: a reward is not a finite number. The message names the reward and the task.
+    """
+    return {name: _checked(name, reward(episode), episode) for name, reward in REWARDS.items()}
+
+
+def _checked(name: str, value: Any, episode: Episode) -> float:
+    if isinstance(value, Real) and math.isfinite(value):
+        return float(value)
+    raise ValueError(
+        f"reward {name!r} gives {value!r} for task {episode.task_id}. A reward is a finite number: mend its function, "
+        "or remove it from envtune.rewards.REWARDS"
+    )

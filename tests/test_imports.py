@@ -15,13 +15,16 @@ import envtune
 from envtune import extras
 
 PACKAGE = Path(envtune.__file__).parent
-GROUND = {"types", "fastjson", "rewards", "chat", "processes", "extras"}
+GROUND = {"types", "fastjson", "rewards", "chat", "processes", "extras", "sources", "locks", "system"}
 CORE = GROUND | {"display", "data", "environment", "policy"}
 ROOM_IMPORTS = {
     "types": set(),
     "fastjson": set(),
     "processes": set(),
     "extras": set(),
+    "sources": set(),
+    "locks": set(),
+    "system": set(),
     "rewards": {"types"},
     "chat": {"types", "fastjson"},
     "display": {"types", "rewards", "chat"},

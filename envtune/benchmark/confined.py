@@ -238,8 +238,7 @@ def _confine(memory_mb: int) -> None:
     os.chdir("/")
     os.environ.clear()
     os.environ.update(ENVIRONMENT)
-    limit = _address_space() + memory_mb * 2**20
-    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    processes.limit_memory(_address_space() + memory_mb * 2**20)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     sys.addaudithook(_deny)

@@ -61,7 +61,8 @@ def train(
     made_with = {"parameters": load_params(params), **provenance.where_from()}
     with alone(run_dir):
         trained = run_plan(plan, folder)
-    provenance.write_json(folder / MANIFEST, made_with)
+    if not (folder / MANIFEST).exists():  # a finished run is not trained again, so it keeps its manifest
+        provenance.write_json(folder / MANIFEST, made_with)
     typer.echo(f"policy {trained.policy}")
 
 

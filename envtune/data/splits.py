@@ -8,8 +8,11 @@ seed 42 -> 100 train, 25 validation, 75 test. "400 unseen" is validation + test.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import random
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from enum import StrEnum
 
 from envtune.types import Task
@@ -96,3 +99,11 @@ def leak(seen: Iterable[Task], unseen: Sequence[Task]) -> float:
 
 def _answer(task: Task) -> str:
     return repr([turn for turn in task.ground_truth if turn])
+
+
+def task_digest(tasks: Sequence[Task]) -> str:
+    """SHA-256 over everything in `tasks` that a score depends on, in order."""
+    digest = hashlib.sha256()
+    for task in tasks:
+        digest.update(json.dumps(asdict(task), sort_keys=True).encode())
+    return digest.hexdigest()

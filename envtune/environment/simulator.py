@@ -15,6 +15,8 @@ Named departures, each because of a defect of the official executor:
   unknown tool.
 - *shared defaults*: `post_tweet` has list defaults that `mention` then extends, for every later episode of the process.
   Here every call gets fresh lists.
+- *order of a set*: two messages list texts in the order of a Python set, which changes from process to process. Here
+  it is always the same one (`environment.isolation`).
 - *guarded calls*: a call that would hang, exhaust or change the process is stopped or isolated (`environment.guards`,
   `environment.isolation`).
 

@@ -20,7 +20,9 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
+from envtune import sources
 from envtune.data.bfcl import data_version
+from envtune.data.splits import task_digest
 from envtune.environment import Observation, ToolUseEnv
 from envtune.environment.rules import Rules, rules_of
 from envtune.evaluation import records
@@ -133,7 +135,8 @@ def _config(policy: Policy, tasks: Sequence[Task], rules: Rules) -> JSON:
         "settings": policy.settings,
         "protocol": rules.record,
         "data": data_version(),
-        "tasks": {"n": len(tasks), "sha256": records.task_digest(tasks)},
+        "code": sources.running(sources.EPISODES),
+        "tasks": {"n": len(tasks), "sha256": task_digest(tasks)},
     }
 
 

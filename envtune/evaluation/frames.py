@@ -56,7 +56,7 @@ def reward_frame(episodes: Iterable[Episode]) -> pd.DataFrame:
             "category": str(episode.category),
             "success": episode.success,
             "strict_success": episode.strict_success,
-            **{name: reward(episode) for name, reward in rewards.REWARDS.items()},
+            **rewards.scores(episode),
         }
         for episode in episodes
     ]

@@ -8,24 +8,24 @@ a line is accepted only if it is, byte for byte, what this version writes for it
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, BinaryIO
 
+from filelock import Timeout
 from pydantic import Field, TypeAdapter, ValidationError
 
-from envtune import rewards
+from envtune import locks, rewards
 from envtune.chat import unusable
-from envtune.types import JSON, Category, Episode, Task, Unusable
+from envtune.types import JSON, Category, Episode, Unusable
 
 SCHEMA = 1
 """Version of the format. It grows when a line changes its meaning."""
@@ -37,7 +37,7 @@ class Header:
 
     schema_version: int
     config: JSON
-    """Policy name and settings, protocol, data version, number and hash of the tasks."""
+    """Policy name and settings, protocol, versions of data and code, number and hash of the tasks."""
     config_hash: str
     """SHA-256 of `config`."""
 
@@ -114,14 +114,6 @@ def make_row(episode: Episode, notes: Mapping[str, int] = MappingProxyType({})) 
     )
 
 
-def task_digest(tasks: Sequence[Task]) -> str:
-    """SHA-256 over everything in `tasks` that a score depends on, in order."""
-    digest = hashlib.sha256()
-    for task in tasks:
-        digest.update(json.dumps(asdict(task), sort_keys=True).encode())
-    return digest.hexdigest()
-
-
 def read(path: Path) -> tuple[Header, list[Row]]:
     """A finished or unfinished file.
 
@@ -146,10 +138,10 @@ def writer(path: Path, header: Header, task_ids: Sequence[str]) -> Iterator[Writ
         ValueError: the file belongs to another evaluation or another process, or holds a line that does not belong.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+b") as file:
+    with path.open("a+b") as file, ExitStack() as stack:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            stack.enter_context(locks.alone_with(path, file.fileno()))
+        except Timeout:
             raise ValueError(f"{path} is being written by another process. Wait for it, or give another path") from None
         yield Writer(path, file, header, task_ids)
 
@@ -250,8 +242,10 @@ def _check_header(path: Path, found: Header, wanted: Header) -> None:
     differences = [
         f"{key} is {found.config.get(key)!r} there and {wanted.config.get(key)!r} here"
         for key in sorted(found.config.keys() | wanted.config.keys())
-        if found.config.get(key) != wanted.config.get(key)
+        if key != "code" and found.config.get(key) != wanted.config.get(key)
     ]
+    if (made := str(found.config.get("code"))) != (now := str(wanted.config.get("code"))):
+        differences.append(f"made by other code ({made[:10]}, now {now[:10]})")
     raise ValueError(f"{path} holds another evaluation: {'; '.join(differences)}. {_WAY_OUT}")
 
 

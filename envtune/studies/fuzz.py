@@ -13,6 +13,7 @@ import json
 import multiprocessing
 import random
 import resource
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from typing import Any
 from envtune.data.bfcl import load
 from envtune.environment.guards import ExceededError, measure
 from envtune.environment.simulator import Simulators
+from envtune.processes import limit_memory
 from envtune.studies.hostile import Writer, all_simulators
 from envtune.types import JSON, Task, ToolCall
 
@@ -31,7 +33,7 @@ MAX_CALLS = 400
 CHUNK = 20_000
 """Calls of one child process."""
 ADDRESS_SPACE = 3 << 30
-"""Bytes that a child process may map."""
+"""Bytes that a child process may map (Linux)."""
 
 
 @dataclass
@@ -121,7 +123,7 @@ def _in_child(tasks: Sequence[Task], calls: int, seed: int) -> Fuzzed:
 
 
 def _limited(tasks: Sequence[Task], calls: int, seed: int, sender: Any) -> None:
-    resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE, ADDRESS_SPACE))
+    limit_memory(ADDRESS_SPACE)
     sender.send(search(tasks, calls, seed))
     sender.close()
 
@@ -164,7 +166,7 @@ def _try(simulators: Simulators, call: ToolCall, report: Fuzzed) -> str:
 
 def _peak() -> float:
     """Largest memory of this process so far, in MB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 1024)
 
 
 def _short(call: ToolCall) -> str:

@@ -11,7 +11,6 @@ first difference on.
 from __future__ import annotations
 
 import gc
-import resource
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -21,6 +20,7 @@ import pandas as pd
 from envtune.benchmark import official
 from envtune.environment import replay
 from envtune.policy.noise import Noise, perturb
+from envtune.processes import peak_memory, resident_memory
 from envtune.types import Category, Task
 
 Trajectory = tuple[Task, official.Calls]
@@ -94,14 +94,13 @@ def memory_growth(tasks: Sequence[Task], episodes: int = 100_000, warm_up: int =
         task = tasks[i % len(tasks)]
         replay(task, perturb(task, Noise.level(NOISE), seed=i) if i // len(tasks) % 2 else _ground_truth(task))
     gc.collect()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    peak = peak_memory() / 2**20
     return {"episodes": float(episodes), "growth": _resident() - before, "resident": _resident(), "peak": peak}
 
 
 def _resident() -> float:
     """Memory of this process, in MB."""
-    with open("/proc/self/statm") as file:  # noqa: PTH123
-        return int(file.read().split()[1]) * resource.getpagesize() / 2**20
+    return resident_memory() / 2**20
 
 
 def _ground_truth(task: Task) -> official.Calls:

@@ -11,7 +11,6 @@ of a large matrix product here in the same precision.
 from __future__ import annotations
 
 import json
-import resource
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -23,6 +22,7 @@ import torch
 from envtune.environment import ToolUseEnv
 from envtune.policy import set_threads
 from envtune.policy.checkpoint import TINY, folder_of, load_tokenizer, local_folder
+from envtune.processes import peak_memory
 from envtune.training import cost
 from envtune.training.batches import Batch
 from envtune.training.check import shortest
@@ -183,7 +183,7 @@ def _summary(length: int, stage: Stage, lines: Sequence[JSON], peak: float) -> S
     if torch.cuda.is_available():
         memory = torch.cuda.max_memory_allocated() / 1e9
     else:
-        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+        memory = peak_memory() / 1e9
     return StepBench(
         length or int(trained / rows),
         trained / rows,

@@ -28,7 +28,7 @@ from envtune.environment.rules import Rules
 from envtune.policy.generate import Row, Sampler
 from envtune.policy.language import stop_ids_of
 from envtune.policy.tokens import ChatTokens
-from envtune.rewards import REWARDS
+from envtune.rewards import scores
 from envtune.training.curriculum import Limits
 from envtune.types import Episode, StopReason, Task
 
@@ -74,7 +74,7 @@ class Rollout:
     """Log-probability of every sampled token at the time of sampling. 0 elsewhere."""
     episode: Episode
     rewards: dict[str, float]
-    """Every reward of `REWARDS`."""
+    """Every reward of `rewards.REWARDS`."""
     cut_messages: int
     """Messages cut off by a length limit."""
     out_of_room: bool
@@ -123,7 +123,7 @@ class _Playing:
             self.mask,
             self.logprobs,
             episode,
-            {name: reward(episode) for name, reward in REWARDS.items()},
+            scores(episode),
             self.cut_messages,
             episode.stop is StopReason.ABORTED,
         )
@@ -153,7 +153,7 @@ def rollout(
         clock: adds the seconds spent in the `environment`.
 
     Raises:
-        ValueError: the prompt of a task does not fit into the model.
+        ValueError: the prompt of a task does not fit into the model, or a reward is not a finite number.
     """
     player = _Player(backend, tokens, rules, limits, clock or Clock())
     waiting = iter(zip(range(len(tasks)), tasks, seeds, strict=True))

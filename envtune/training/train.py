@@ -2,8 +2,8 @@
 
 In: a plan and a folder. Out: the trained policy in `<out>/policy`. The folder:
 
-    run.json              what the run is: seed, policy (a folder: relative to this one), stages, machine, schedule,
-                          processes. Another run in the same folder is refused
+    run.json              what the run is: seed, policy (a folder: relative to this one), weights, stages, machine,
+                          schedule, processes, code, data. Another run in the same folder is refused
     metrics.jsonl         one line per step. Step 0 of a stage holds the validation before it
     rollouts/             episodes of every n-th step, if the machine says so
     <n>_<stage>/          checkpoint-<step>/, best/, last/, done.json
@@ -41,12 +41,13 @@ from transformers import AutoTokenizer, TrainerCallback
 from transformers.utils import logging as transformers_logging
 
 from envtune.policy import set_threads
-from envtune.policy.checkpoint import folder_of, local_folder
+from envtune.policy.checkpoint import folder_of
 from envtune.policy.portable import make_portable
 from envtune.processes import end_with_parent
 from envtune.training import metrics, watch
 from envtune.training.curriculum import PPOStage
 from envtune.training.grpo import Trainer, grpo_config
+from envtune.training.identity import claim, write_json
 from envtune.training.launch import FAILED, LAUNCHED, fits, launch
 from envtune.training.machine import load_model, require, world
 from envtune.training.plan import Plan, TrainResult
@@ -91,7 +92,7 @@ def train(
     entering = str(folder_of(plan.policy))
     run = _Run(Path(out), plan, tasks or {}, on_step, on_episode)
     if run.is_main:
-        run.claim()
+        claim(run.out, plan, run.tasks)
     transformers_logging.disable_progress_bar()
     for number in range(len(plan.stages)):
         entering = str(run.stage(number, entering, progress and run.is_main))
@@ -119,26 +120,6 @@ class _Run:
     def metrics_path(self) -> Path:
         return self.out / "metrics.jsonl"
 
-    def claim(self) -> None:
-        """Write `run.json`, or check that it says the same."""
-        local, told = local_folder(self.plan.policy), self.plan.to_json()
-        told["policy"] = os.path.relpath(local, self.out) if local else self.plan.policy
-        told["machine"] = {k: v for k, v in told["machine"].items() if k not in self.plan.machine.free}
-        told["processes"] = world().num_processes
-        del told["launch"], told["threads"]  # how it is started, which may change
-        told = json.loads(json.dumps(told))  # so that what is compared has the same types
-        record = self.out / "run.json"
-        if record.exists():
-            found = json.loads(record.read_text())
-            if differing := [key for key in told if told[key] != found.get(key)]:
-                raise ValueError(
-                    f"{self.out} holds another run: {differing[0]} is {found.get(differing[0])}, now "
-                    f"{told[differing[0]]}. Choose another folder or delete this one"
-                )
-            return
-        self.out.mkdir(parents=True, exist_ok=True)
-        _write_json(record, told)
-
     def stage(self, number: int, entering: str, progress: bool) -> Path:
         """Run one stage, or the rest of it. Returns the folder of the weights that it hands on."""
         stage = self.plan.stages[number]
@@ -154,7 +135,7 @@ class _Run:
         worker.release()
         world().wait_for_everyone()
         if self.is_main:
-            _write_json(done, {"policy": kept})
+            write_json(done, {"policy": kept})
             for checkpoint in folder.glob("checkpoint-*"):
                 shutil.rmtree(checkpoint)
         world().wait_for_everyone()
@@ -293,7 +274,7 @@ class _StageRun:
             make_portable(temporary)
             (temporary / "training_args.bin").unlink(missing_ok=True)
             if note:
-                _write_json(temporary / SCORE, note)
+                write_json(temporary / SCORE, note)
             _move_folder(temporary, self.folder / name)
 
 
@@ -319,12 +300,6 @@ def _is_json(path: Path) -> bool:
     except (FileNotFoundError, json.JSONDecodeError):
         return False
     return True
-
-
-def _write_json(path: Path, value: JSON) -> None:
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
-    temporary.replace(path)
 
 
 def _replace_folder(source: Path, target: Path) -> None:

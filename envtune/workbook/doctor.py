@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import shutil
 import sys
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -13,6 +12,7 @@ from importlib import metadata
 from pathlib import Path
 
 from envtune import extras
+from envtune.locks import has_flock
 from envtune.workbook import provenance
 from envtune.workbook.paths import find_root
 
@@ -110,10 +110,13 @@ def _disk(root: Path) -> Finding:
 def _results(folder: Path) -> Finding:
     try:
         folder.mkdir(exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=folder, prefix="."):
-            return Finding("results", Verdict.OK, "results/ is writable")
+        locks = has_flock(folder)
     except OSError as error:
         return Finding("results", Verdict.FAIL, f"results/ is not writable: {error.strerror}")
+    if not locks:
+        text = "results/ is writable; its file system has no locks (flock), so start no run twice from two machines"
+        return Finding("results", Verdict.WARN, text)
+    return Finding("results", Verdict.OK, "results/ is writable and has locks")
 
 
 def _browser() -> Finding:

@@ -30,12 +30,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import pandas as pd
-from filelock import FileLock, Timeout
+from filelock import Timeout
 from pydantic import AfterValidator, Field, ValidationError, field_validator
 
 from envtune.evaluation import load_result
 from envtune.evaluation.frames import feedback_rates
 from envtune.evaluation.gains import CHAIN, turn_frame
+from envtune.locks import lock
 from envtune.workbook import provenance
 from envtune.workbook.errors import ParamsError, SeriesError
 from envtune.workbook.params import Count, Plain, Results, RunName, Trains, explain, load_params
@@ -132,7 +133,7 @@ def run_arms(path: Path | str, echo: Callable[[str], None] = print) -> Path:
     folder = params.folder
     folder.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(folder.with_name(f".{folder.name}.lock"), timeout=0), ThreadPoolExecutor(params.jobs) as pool:
+        with lock(folder.with_name(f".{folder.name}.lock")), ThreadPoolExecutor(params.jobs) as pool:
             began = time.monotonic()
             _check_code(folder)
             codes = {name: pool.submit(_start, path, folder, *name, params.threads, echo) for name in _names(params)}
@@ -164,8 +165,8 @@ def _check_code(folder: Path) -> None:
     code = json.loads(record.read_text())["code"]
     if code["source_hash"] != provenance.source_hash():
         raise SeriesError(
-            f"the runs in {record.parent} began with other code (revision {code['revision']}). Use that code, or "
-            "delete the folder to start again"
+            f"the runs in {record.parent} began with other code (revision {code['revision']}). Use that code, "
+            "or move the folder away to start again"
         )
 
 

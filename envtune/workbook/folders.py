@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
+PutAway = Callable[[Path], object]
+"""What happens to the old folder."""
 
-def swap(new: Path, final: Path) -> None:
+
+def swap(new: Path, final: Path, put_away: PutAway = shutil.rmtree) -> None:
     """Put `new` in the place of `final`. After a kill in between, `recover` finishes."""
     old = _old(final)
     if final.exists():
         final.rename(old)
     new.rename(final)
     if old.exists():
-        shutil.rmtree(old)
+        put_away(old)
 
 
-def recover(final: Path) -> None:
+def recover(final: Path, put_away: PutAway = shutil.rmtree) -> None:
     """Finish after a kill in the middle of `swap`: restore the old folder if the new one is missing."""
     old = _old(final)
     if not old.exists():
         return
     if final.exists():
-        shutil.rmtree(old)
+        put_away(old)
     else:
         old.rename(final)
 

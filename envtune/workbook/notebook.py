@@ -17,12 +17,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock
+from filelock import BaseFileLock
 from pydantic import ValidationError
 
 from envtune import display
+from envtune.locks import lock
 from envtune.policy import set_threads
-from envtune.workbook import figures, provenance
+from envtune.workbook import figures, provenance, work
 from envtune.workbook.errors import ParamsError
 from envtune.workbook.findings import COLUMNS, Finding, cells
 from envtune.workbook.frontend import calm_interrupts, quiet
@@ -61,6 +62,8 @@ def begin(name: str | Chapter, **parameters: Any) -> Workbook:
 
     Raises:
         ParamsError: a parameter that the chapter's model does not know, or of another type. One line per problem.
+        FileNotFoundError: an earlier chapter that this one needs has not run.
+        SeriesError: it has run with other parameters, code or data.
     """
     found = name if isinstance(name, Chapter) else chapter(name)
     typed = {name: None for name in injected_names() if name not in found.model.model_fields}  # papermill only warns
@@ -69,8 +72,10 @@ def begin(name: str | Chapter, **parameters: Any) -> Workbook:
     except ValidationError as error:
         known = list(found.model.model_fields)
         raise ParamsError("\n".join(explain(line, known) for line in error.errors())) from None
-    folder = _output_folder(found, params)
-    (folder / MANIFEST).unlink(missing_ok=True)  # until `finish`, this folder holds no result
+    workbook = Workbook(found, params, _output_folder(found, params))
+    if not os.environ.get(STEP_DIR):
+        work.alone(found, params, workbook.folder)
+    (workbook.folder / MANIFEST).unlink(missing_ok=True)  # until `finish`, this folder holds no result
     quiet()
     calm_interrupts()
     if isinstance(params, Training):
@@ -79,7 +84,7 @@ def begin(name: str | Chapter, **parameters: Any) -> Workbook:
     _seed_numpy(params.seed)
     figures.set_style()
     _show(f"{display.style()}<style>{(figures.HERE / 'content.css').read_text()}</style>")
-    return Workbook(found, params, folder)
+    return workbook
 
 
 class Workbook:
@@ -285,18 +290,19 @@ def _output_folder(of: Chapter, params: Common) -> Path:
         raise ParamsError(f"begin('{of.name}') in a notebook that the series runs as '{folder.name}': names must agree")
     folder.mkdir(parents=True, exist_ok=True)
     if given:
-        _hold(FileLock(kernel_lock(folder.parent)))
+        work.check_code(of.name)
+        _hold(lock(kernel_lock(folder.parent), timeout=-1))
     return folder
 
 
-def _hold(lock: FileLock) -> None:
+def _hold(held: BaseFileLock) -> None:
     """Keep a lock until this process ends, so that the series knows when its kernel has stopped writing."""
     if not _held:
-        lock.acquire()
-        _held.append(lock)
+        held.acquire()
+        _held.append(held)
 
 
-_held: list[FileLock] = []
+_held: list[BaseFileLock] = []
 
 
 def _check_name(name: str) -> None:

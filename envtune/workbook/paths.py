@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 MANIFEST = "manifest.json"
@@ -58,6 +59,12 @@ def file_of_run(root: Path, results: Path, name: str) -> Path | None:
     own, published = results / name, published_folder(root, name)
     first, second = (own, published) if own.with_name(MANIFEST).is_file() else (published, own)
     return next((path for path in (first, second) if path.is_file()), None)
+
+
+def relative(path: Path) -> str:
+    """A path as the user would write it here."""
+    here = Path.cwd()
+    return os.path.relpath(path, here) if path.is_relative_to(here) else str(path)
 
 
 def partial_dir(run_dir: Path, chapter: str) -> Path:

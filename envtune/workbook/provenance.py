@@ -9,7 +9,6 @@ import math
 import os
 import platform
 import re
-import resource
 import subprocess
 import sys
 from collections.abc import Collection, Mapping, Sequence
@@ -20,6 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
+
+from envtune import processes, sources
 
 PACKAGE = Path(__file__).resolve().parents[1]
 CPUINFO = Path("/proc/cpuinfo")
@@ -100,10 +101,9 @@ def hash_folder(folder: Path, skip: Collection[str] = ()) -> dict[str, str]:
     }
 
 
-def source_hash(package: Path = PACKAGE) -> str:
-    """One hash over all files of the package, names included: sources, tables, templates, the shipped weights."""
-    sources = sorted(path for path in package.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
-    return sha256_json({path.relative_to(package).as_posix(): sha256_file(path) for path in sources})
+def source_hash(package: Path | None = None) -> str:
+    """`sources.source_hash` of a package. Default: this one, as it was when this process began."""
+    return sources.source_hash(package) if package else sources.running()
 
 
 def git_state(folder: Path = PACKAGE) -> dict[str, Any]:
@@ -119,7 +119,7 @@ def git_state(folder: Path = PACKAGE) -> dict[str, Any]:
 
 
 def code() -> dict[str, Any]:
-    """The running code: `revision` and `dirty` of `git_state`, and `source_hash`."""
+    """The running code: `revision` and `dirty` of `git_state`, and the `source_hash` of what makes numbers."""
     return git_state() | {"source_hash": source_hash()}
 
 
@@ -195,13 +195,7 @@ def by_laptop(manifest: Mapping[str, Any]) -> bool:
 
 def peak_memory_mb() -> float:
     """Largest resident size of this process so far, in MB."""
-    status = Path("/proc/self/status")
-    if status.exists():  # unlike ru_maxrss, it does not start at the parent's size
-        found = re.search(r"^VmHWM:\s+(\d+) kB", status.read_text(), re.MULTILINE)
-        if found:
-            return round(int(found[1]) * 1024 / 1e6, 1)
-    largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round(largest * (1 if sys.platform == "darwin" else 1024) / 1e6, 1)
+    return round(processes.peak_memory() / 1e6, 1)
 
 
 def _cpu_model() -> str:

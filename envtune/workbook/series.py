@@ -2,15 +2,15 @@
 
 In: a parameter file. Out: `results/<run>/NN_name/` per chapter, and `results/<run>/index.html`. A chapter runs in a
 hidden folder next to its final one and replaces it when complete, so a reader sees the old results or the new. It is
-skipped only if its parameters, its cells, the package's sources, the data and the answers it builds on are those of the
-manifest, and the files recorded there are unchanged. The series ends with a comparison with the published run of its
-name, if there is one (`reproduction`). After a kill, the next run goes on: finished chapters are skipped, and the one
-that was running finds its files in its folder.
+skipped only if its parameters, its cells, the code that makes numbers, the data and the answers it builds on are those
+of the manifest, and the files recorded there are unchanged. The series ends with a comparison with the published run of
+its name, if there is one (`reproduction`). After a kill, the next run goes on, also on another computer: finished
+chapters are skipped, and the one that was running finds its files in its folder. Weights and episodes that cannot go on
+are set aside (`work`).
 """
 
 from __future__ import annotations
 
-import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,10 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
-from envtune.policy.checkpoint import fingerprint, local_folder
-from envtune.workbook import folders, provenance
+from envtune import sources
+from envtune.locks import lock
+from envtune.workbook import folders, provenance, work
 from envtune.workbook.errors import ParamsError, SeriesError
 from envtune.workbook.manifest import is_current, read_manifest
 from envtune.workbook.notebook import STEP_DIR
@@ -34,11 +35,11 @@ from envtune.workbook.paths import (
     kernel_lock,
     notebook_name,
     partial_dir,
+    relative,
     report_name,
 )
 from envtune.workbook.reproduction import against_published
 
-KEY = ".key"
 ORPHAN_TIMEOUT = 30.0  # seconds. A kernel whose series was killed ends within two
 
 
@@ -111,14 +112,16 @@ def run_series(
     names = [step.chapter.name for step in steps]
     with alone(run_dir):
         for name in names:
-            folders.recover(run_dir / name)
+            folders.recover(run_dir / name, _replaced(echo))
         try:
+            if only is not None:
+                _check_needs(series, selected[0], steps)
             return [_run_step(series, step, force, echo) for step in selected]
         finally:
             report.refresh(run_dir, names)
             compared = against_published(run_dir, root)
             overview.write_index(run_dir, names, compared)
-            echo(f"{'report':<20} {_relative(run_dir / 'index.html')}")
+            echo(f"{'report':<20} {relative(run_dir / 'index.html')}")
             if compared:
                 echo(f"{'published run':<20} {compared.sentence()}")
 
@@ -170,8 +173,8 @@ def alone(run_dir: Path) -> Iterator[None]:
     """Make a run's folder and hold its lock. The system releases it when the process ends, however it ends."""
     run_dir.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(run_dir.with_name(f".{run_dir.name}.lock"), timeout=0):
-            with FileLock(kernel_lock(run_dir), timeout=ORPHAN_TIMEOUT):
+        with lock(run_dir.with_name(f".{run_dir.name}.lock")):
+            with lock(kernel_lock(run_dir), timeout=ORPHAN_TIMEOUT):
                 pass  # the kernel of a killed series has ended and writes no more
             yield
     except Timeout:
@@ -187,21 +190,23 @@ def _run_step(series: _Series, step: _Step, force: bool, echo: Callable[[str], N
     key = _key(series, step)
     final, partial = series.run_dir / name, partial_dir(series.run_dir, name)
     if not force and is_current(partial, key):  # complete, but killed before the swap
-        folders.swap(partial, final)
+        _swap(partial, final, echo)
     if not force and is_current(final, key):
         echo(f"{name:<20} up to date")
         return Outcome(name, None)
     started = time.monotonic()
-    _prepare(partial, key, keep=not force)
+    mine = work.identity(step.chapter, step.params, series.run_dir, series.code)
+    work.claim(partial, mine, echo, keep=not force, clean=True)
+    (partial / MANIFEST).unlink(missing_ok=True)  # the manifest proves that this execution reached its end
     kernel.execute(
         step.notebook,
         partial / notebook_name(name),
         step.given,
-        environment={STEP_DIR: str(partial)},
+        environment={STEP_DIR: str(partial), work.SERIES_CODE: sources.running()},
         cwd=step.notebook.parent,
     )
     _complete(series, step, partial, key)
-    folders.swap(partial, final)
+    _swap(partial, final, echo)
     seconds = time.monotonic() - started
     answer = read_manifest(final)["answer"]["headline"]
     echo(f"{name:<20} {seconds:.1f} s  {answer}")
@@ -209,10 +214,7 @@ def _run_step(series: _Series, step: _Step, force: bool, echo: Callable[[str], N
 
 
 def _key(series: _Series, step: _Step) -> str:
-    """What a chapter's result depends on, and where it was made, so results copied from elsewhere are made again.
-
-    `run` and `results`, which only say where it is written, are not part of it.
-    """
+    """What a chapter's result depends on. That is neither where it is written (`run`, `results`) nor the computer."""
     import nbformat
 
     cells = nbformat.read(step.notebook, as_version=4).cells
@@ -228,7 +230,7 @@ def _key(series: _Series, step: _Step) -> str:
         {
             "chapter": step.chapter.name,
             "parameters": step.params.model_dump(exclude={"run", "results"}),
-            "weights": _weights(getattr(step.params, "policy", "")),
+            "weights": work.weights(getattr(step.params, "policy", "")),
             "cells": [[cell.cell_type, cell.source, cell.metadata.get("tags", [])] for cell in cells],
             "code": series.code,
             "data": series.data,
@@ -238,26 +240,34 @@ def _key(series: _Series, step: _Step) -> str:
                 for name in step.chapter.reads
                 if (path := file_of_run(series.root, results, name))
             },
-            "made": [str(series.root), provenance.machine()],
         }
     )
 
 
-def _weights(policy: str) -> str | None:
-    """The hash of the weights in a folder. The weights of `tiny` are part of the code, and those on the hub are known
-    by name."""
-    folder = local_folder(policy) if policy else None
-    return fingerprint(folder) if folder else None
+def _check_needs(series: _Series, step: _Step, steps: Sequence[_Step]) -> None:
+    """Refuse to run one chapter on results that are not those of the parameters, the code and the cells of now.
+
+    Raises:
+        SeriesError: they are not, or they are missing.
+    """
+    _key(series, step)  # they are there
+    for its in (other for other in steps if other.chapter.name in step.chapter.needs):
+        folder = series.run_dir / its.chapter.name
+        if not is_current(folder, _key(series, its)):
+            work.check_need(step.chapter.name, folder, its.params, series.code, free=frozenset({"run", "results"}))
+            raise SeriesError(
+                f"{step.chapter.name} builds on {its.chapter.name}, whose cells, inputs or files have changed since. "
+                f"Run {its.chapter.name} again first, or leave out --only"
+            )
 
 
-def _prepare(partial: Path, key: str, keep: bool) -> None:
-    """An empty folder, or the files of a killed run with the same key, so that evaluation and training can go on."""
-    same = keep and (partial / KEY).is_file() and (partial / KEY).read_text() == key
-    if partial.exists() and not same:
-        shutil.rmtree(partial)
-    partial.mkdir(exist_ok=True)
-    provenance.write_atomic(partial / KEY, key)
-    (partial / MANIFEST).unlink(missing_ok=True)  # the manifest proves that this execution reached its end
+def _swap(partial: Path, final: Path, echo: Callable[[str], None]) -> None:
+    """Put a complete chapter in its place. An earlier one with the same work is deleted, another one is set aside."""
+    folders.swap(partial, final, shutil.rmtree if work.same_work(partial, final) else _replaced(echo))
+
+
+def _replaced(echo: Callable[[str], None]) -> Callable[[Path], None]:
+    return lambda folder: work.put_away(folder, echo, "new results take its place")
 
 
 def _complete(series: _Series, step: _Step, partial: Path, key: str) -> None:
@@ -276,13 +286,8 @@ def _complete(series: _Series, step: _Step, partial: Path, key: str) -> None:
     report.clean_executed(executed, series.root)
     title, question = report.title_and_question(nbformat.read(executed, as_version=4))
     outputs = provenance.hash_folder(partial, skip={MANIFEST, report_name(name)})
-    manifest |= {"title": title, "question": question, "outputs": outputs, "key": key}
+    manifest |= {"title": title, "question": question, "outputs": outputs, "key": key, "work": work.record(partial)}
     report.write_report(partial, manifest)
     provenance.write_json(partial / MANIFEST, manifest)
-    for helper in (KEY, kernel.KERNEL_LOG):
+    for helper in (work.RECORD, kernel.KERNEL_LOG):
         (partial / helper).unlink(missing_ok=True)
-
-
-def _relative(path: Path) -> str:
-    here = Path.cwd()
-    return os.path.relpath(path, here) if path.is_relative_to(here) else str(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import multiprocessing
@@ -9,14 +10,17 @@ import os
 import random
 import re
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
+from envtune import locks, sources
+from envtune.data.splits import task_digest
 from envtune.evaluation import Result, evaluate, load_result
-from envtune.evaluation.records import task_digest
 from envtune.policy import Chat, Noise, NoisyOracle, Silent, load_policy
 from envtune.types import Task, Unusable
 
@@ -152,6 +156,20 @@ def test_what_failed_before_its_first_task_does_not_bar_the_corrected_command(
     assert path.read_bytes() == whole
 
 
+def test_rows_of_two_codes_do_not_meet_in_one_file(
+    some: list[Task], path: Path, whole: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = whole[: len(whole) // 2]
+    for content in (begun, whole):
+        path.write_bytes(content)
+        with monkeypatch.context() as patch:
+            patch.setattr(sources, "running", lambda only: "other code")
+            refused(some, path, r"holds another evaluation: made by other code \([0-9a-f]{10}, now other code\)\. Give")
+    path.write_bytes(begun)
+    run(some, path)
+    assert path.read_bytes() == whole
+
+
 def edit(path: Path, line: int, old: str, new: str) -> None:
     lines = path.read_text().split("\n")
     assert old in lines[line - 1]
@@ -216,6 +234,36 @@ def test_two_processes_cannot_write_the_same_file(some: list[Task], path: Path) 
         fcntl.flock(file, fcntl.LOCK_EX)
         with pytest.raises(ValueError, match="is being written by another process"):
             run(some, path)
+
+
+def test_a_file_system_without_flock_has_another_lock(
+    some: list[Task], path: Path, whole: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    path.write_bytes(whole[:-9])
+    with pytest.warns(locks.NoLockWarning, match=r"has no locks \(flock\)\. A marker file replaces them"):
+        run(some, path)
+    assert path.read_bytes() == whole
+    with path.open("a+b") as file, pytest.warns(locks.NoLockWarning), locks.alone_with(path, file.fileno()):
+        done = subprocess.run([sys.executable, "-c", SECOND, str(path)], capture_output=True, text=True, check=True)
+    assert "is being written by another process" in done.stdout
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+SECOND = """
+import fcntl, sys
+def refuse(*_):
+    raise OSError(38, "Function not implemented")
+fcntl.flock = refuse
+from envtune import evaluate, load_policy, load_tasks
+try:
+    evaluate(load_policy("silent"), load_tasks("synth", n=1), sys.argv[1], progress=False)
+except ValueError as error:
+    print(error)
+"""
 
 
 def test_lines_are_plain_json_and_hold_no_time_or_place(whole: bytes) -> None:

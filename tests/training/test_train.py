@@ -6,6 +6,7 @@ import json
 import math
 import re
 import shutil
+import sys
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ import small
 import torch
 from typer.testing import CliRunner
 
+from envtune import sources
 from envtune.cli import app
 from envtune.rewards import REWARDS
 from envtune.training import metrics
@@ -165,6 +167,42 @@ def test_another_run_in_the_same_folder_is_refused(policy, tmp_path):
         run(policy, tmp_path, [replace(STAGE, steps=1)], schedule=Schedule(validate_every=0), seed=2)
 
 
+def test_a_run_of_other_code_weights_data_or_tasks_is_another_run(policy, tmp_path, monkeypatch):
+    """In a folder of the same path. Nothing in it is changed."""
+    stages, plan, enters, out = [replace(STAGE, steps=1)], Schedule(validate_every=0), tmp_path / "in", tmp_path / "out"
+    shutil.copytree(policy, enters)
+    before = numbers(run(enters, out, stages, schedule=plan))
+    files = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
+
+    def refused(message: str, stages=stages) -> None:
+        with pytest.raises(ValueError, match=rf"out holds another run: {message}\. Choose another folder \(in"):
+            run(enters, out, stages, schedule=plan)
+        assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == files
+
+    refused(r"stages\[0\]\.steps is 1, now 2", [replace(STAGE, steps=2)])
+    with monkeypatch.context() as patch:
+        patch.setattr(sources, "running", lambda only: "f" * 64)
+        refused(r"code is [0-9a-f]{64}, now f{64}")
+    with monkeypatch.context() as patch:
+        patch.setattr("envtune.training.identity.data_version", lambda: {"bfcl-eval": "1"})
+        refused(r"data\.bfcl-eval is .*, now 1")
+    with monkeypatch.context() as patch:
+        patch.setattr(sys.modules[__name__], "TASKS", TASKS[1:])
+        refused(r"tasks\.letters is [0-9a-f]{64}, now [0-9a-f]{64}")
+    assert numbers(run(enters, out, stages, schedule=plan)) == before
+    files = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
+    small.model(seed=1).save_pretrained(enters)
+    refused("weights is [0-9a-f]{16}, now [0-9a-f]{16}")
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, None, "1"])
+def test_a_reward_that_is_no_number_ends_the_run(policy, tmp_path, monkeypatch, value):
+    monkeypatch.setitem(REWARDS, "letters", lambda episode: value)
+    expected = f"reward 'letters' gives {value!r} for task {TASKS[0].id[:-1]}"
+    with pytest.raises(ValueError, match=expected + r"\d\. A reward is a finite number"):
+        run(policy, tmp_path, [replace(STAGE, steps=1)], schedule=Schedule(validate_every=0))
+
+
 def test_a_run_that_was_moved_with_its_policy_goes_on(policy, tmp_path):
     stages, plan = [replace(STAGE, steps=1)], Schedule(validate_every=0)
     shutil.copytree(policy, tmp_path / "here/policy")
@@ -308,7 +346,7 @@ def test_a_folder_is_replaced_wherever_it_is_killed(tmp_path, monkeypatch, renam
 
 
 @pytest.mark.slow
-def test_the_command_trains_a_recipe_and_says_with_what(tmp_path):
+def test_the_command_trains_a_recipe_and_says_with_what(tmp_path, monkeypatch):
     values = {"run": "whole", "results": str(tmp_path), "threads": 1}
     values |= {"schedule": {"validate_tasks": 2}, "machine": {"micro_batch": 4}}
     values["override"] = {"steps": 1, "prompts_per_step": 2, "num_generations": 2, "tasks": 4}
@@ -323,3 +361,11 @@ def test_the_command_trains_a_recipe_and_says_with_what(tmp_path):
     manifest = json.loads((folder / "manifest.json").read_text())
     assert (manifest["parameters"], manifest["code"]["source_hash"]) == (values, source_hash())
     assert torch.get_num_threads() == 1
+    before = (folder / "manifest.json").stat().st_mtime_ns
+    assert CliRunner().invoke(app, ["train", str(params)]).exit_code == 0
+    assert (folder / "manifest.json").stat().st_mtime_ns == before, "nothing was trained, so nothing is stamped"
+    monkeypatch.setattr(sources, "running", lambda only=("",): "f" * 64)
+    refused = CliRunner().invoke(app, ["train", str(params)])
+    assert refused.exit_code == 1
+    assert f"envtune: error: {folder} holds another run: code is " in refused.stderr
+    assert (folder / "manifest.json").stat().st_mtime_ns == before

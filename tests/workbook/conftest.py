@@ -11,6 +11,7 @@ from pages import find_browser, open_browser, problems
 from playwright.sync_api import Browser
 from stub_project import ALPHA_WORK, HERE, ROOT, Project
 
+from envtune import sources
 from envtune.workbook import provenance
 
 
@@ -20,6 +21,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
         (tmp_path / name).mkdir()
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(HERE), str(ROOT)]))
     monkeypatch.setattr(provenance, "source_hash", lambda: "as it is")  # sources may be edited while tests run
+    monkeypatch.setattr(sources, "running", lambda *_: "")
     project = Project(tmp_path)
     project.alpha(ALPHA_WORK)
     project.set(n=3)

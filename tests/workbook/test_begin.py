@@ -16,7 +16,7 @@ from stub_project import ROOT
 
 from envtune.training.machine import Machine
 from envtune.workbook import Finding, begin, figures, provenance
-from envtune.workbook.errors import ParamsError
+from envtune.workbook.errors import ParamsError, SeriesError
 from envtune.workbook.notebook import STEP_DIR, Workbook
 from envtune.workbook.params import notebook_defaults
 
@@ -94,6 +94,50 @@ def test_an_unfinished_notebook_has_no_manifest(nb, lab):
     assert "key" not in json.loads(manifest.read_text()), "the series does not take it for its own"
     begin(ALPHA, **PARAMETERS)
     assert not manifest.exists()
+
+
+def test_a_notebook_run_again_without_the_series_goes_on_with_its_own_work_only(nb, lab, shown, monkeypatch, capsys):
+    """As papermill and JupyterLab run it: what other code or parameters made is set aside, not stamped anew."""
+    folder, aside = lab / "results/lab/01_alpha", lab / "results/lab/.01_alpha.set-aside-"
+    nb.path("1_stage/checkpoint-2/model.safetensors").write_text("weights of hours")
+    nb.finish(headline="Done.", detail="At once.")
+    for _ in range(2):
+        begin(ALPHA, **PARAMETERS)
+        assert (folder / "1_stage/checkpoint-2/model.safetensors").exists(), "the same code and parameters go on"
+    assert capsys.readouterr().out == ""
+
+    monkeypatch.setattr(provenance, "source_hash", lambda: "other")
+    assert begin(ALPHA, **PARAMETERS).folder == folder
+    name = f"set aside: 01_alpha is now {aside}1"
+    assert capsys.readouterr().out == f"{name} (other code made it). Delete it when it is no longer needed\n"
+    assert [path.name for path in folder.iterdir()] == [".work.json"]
+    assert (lab / f"{aside}1/1_stage/checkpoint-2/model.safetensors").read_text() == "weights of hours"
+
+    (folder / "before.jsonl").write_text("an episode")
+    begin(ALPHA, **PARAMETERS | {"n": 3})
+    assert f"{aside}2 (n was 2, now 3)." in capsys.readouterr().out
+    (folder / "before.jsonl").write_text("an episode")
+    (folder / ".work.json").unlink()
+    begin(ALPHA, **PARAMETERS | {"n": 3})
+    assert f"{aside}3 (it does not say what made it)." in capsys.readouterr().out
+    (folder / "table.csv").write_text("1")
+    begin(ALPHA, **PARAMETERS)
+    assert capsys.readouterr().out == "", "tables and figures are made again in seconds"
+
+
+def test_a_notebook_builds_on_no_other_run(nb, lab, shown, monkeypatch):
+    nb.finish(headline="Done.", detail="At once.")
+    shared = {"run": "lab", "results": "results", "note": ""}
+    begin(BETA, **shared, seed=7)
+    with pytest.raises(SeriesError, match=r"^02_beta builds on 01_alpha, which is .* run: seed was 7, now 0\. R"):
+        begin(BETA, **shared, seed=0)
+    for name, value, why in [
+        ("source_hash", "other", "other code"),
+        ("data_version", {"x": "0"}, "made with other data"),
+    ]:
+        with monkeypatch.context() as patch, pytest.raises(SeriesError, match=why):
+            patch.setattr(provenance, name, lambda value=value: value)
+            begin(BETA, **shared, seed=7)
 
 
 def test_outside_of_a_project_the_error_says_where_to_go(tmp_path, monkeypatch, shown):
@@ -208,10 +252,10 @@ def test_finish_writes_nothing_that_is_not_json(nb):
 
 def test_inputs_are_recorded_and_must_be_there(nb, lab):
     with pytest.raises(FileNotFoundError, match=r"'manifest\.json' of 01_alpha is missing\. Run that chapter first"):
-        begin(BETA, run="lab", results="results", seed=0, note="")
+        begin(BETA, run="lab", results="results", seed=7, note="")
     nb.path("policy/weights.bin").write_bytes(b"w")
     nb.finish(headline="x", detail="y")
-    later = begin(BETA, run="lab", results="results", seed=0, note="")
+    later = begin(BETA, run="lab", results="results", seed=7, note="")
     assert later.input("01_alpha", "policy") == nb.folder / "policy"
     later.finish(headline="x", detail="y")
     inputs = json.loads((later.folder / "manifest.json").read_text())["inputs"]
@@ -226,7 +270,7 @@ def test_the_users_own_run_is_read_before_the_published_one(lab, shown):
         path.write_text(f"{path.parent.parent.name}\n")
 
     def read() -> tuple[Path, set[str]]:
-        nb = begin(BETA, run="lab", results="results", seed=0, note="x")
+        nb = begin(BETA, run="lab", results="results", seed=7, note="x")
         path = nb.read("other/table.csv")
         nb.finish(headline="Done.", detail="At once.")
         return path, set(json.loads((nb.folder / "manifest.json").read_text())["inputs"]) - {"01_alpha/manifest.json"}
@@ -241,7 +285,7 @@ def test_the_users_own_run_is_read_before_the_published_one(lab, shown):
 def test_files_of_other_runs_are_read_if_listed_and_there(lab, shown):
     alpha = begin(ALPHA, **PARAMETERS)
     alpha.finish(headline="Done.", detail="At once.")
-    nb = begin(BETA, run="lab", results="results", seed=0, note="x")
+    nb = begin(BETA, run="lab", results="results", seed=7, note="x")
     assert nb.read("other/table.csv") is None
     table = lab / "results/other/table.csv"
     table.parent.mkdir()

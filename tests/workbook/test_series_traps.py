@@ -12,8 +12,9 @@ from filelock import FileLock
 from stub_chapters import CHAPTERS
 from stub_project import ALPHA_FINISH, ALPHA_PARAMETERS, ALPHA_WORK
 
+from envtune import sources
 from envtune.policy.tiny import WEIGHTS
-from envtune.workbook import folders, kernel, provenance, series
+from envtune.workbook import folders, kernel, provenance, series, work
 from envtune.workbook.errors import ParamsError, SeriesError
 
 slow = pytest.mark.slow
@@ -104,12 +105,12 @@ def test_whatever_a_result_depends_on_makes_it_run_again(project, monkeypatch):
 def test_other_weights_in_a_folder_are_another_result(tmp_path):
     """A part of every chapter's key."""
     copy = shutil.copytree(WEIGHTS, tmp_path / "policy")
-    before = series._weights(str(copy))
-    assert before == series._weights(str(copy))
+    before = work.weights(str(copy))
+    assert before == work.weights(str(copy))
     file = copy / "model.safetensors"
     file.write_bytes(file.read_bytes()[:-1] + b"x")
-    assert series._weights(str(copy)) not in (None, before)
-    assert series._weights("tiny") is None, "the shipped weights are a part of the code"
+    assert work.weights(str(copy)) not in (None, before)
+    assert work.weights("tiny") is None, "the shipped weights are a part of the code"
 
 
 @slow
@@ -191,7 +192,8 @@ def test_the_kernel_is_this_interpreter_whatever_is_registered(project, tmp_path
     (tmp_path / "startup.py").write_text("surprise = 1")
     monkeypatch.setenv("PYTHONSTARTUP", str(tmp_path / "startup.py"))
     monkeypatch.setenv("MPLBACKEND", "TkAgg")
-    names = "HF_HUB_DISABLE_TELEMETRY DO_NOT_TRACK MPLBACKEND PYTHONHASHSEED"
+    names = "HF_HUB_DISABLE_TELEMETRY DO_NOT_TRACK MPLBACKEND PYTHONHASHSEED OMP_WAIT_POLICY"
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
     told = f"told = {{name: os.environ[name] for name in '{names}'.split()}}"
     finish = "nb.finish(headline='x', detail='y', exe=sys.executable, env=told, s='surprise' in globals())"
     project.alpha("import os, sys", told, finish=finish)
@@ -203,8 +205,18 @@ def test_the_kernel_is_this_interpreter_whatever_is_registered(project, tmp_path
         "DO_NOT_TRACK": "1",
         "MPLBACKEND": "module://matplotlib_inline.backend_inline",
         "PYTHONHASHSEED": "0",
+        "OMP_WAIT_POLICY": "PASSIVE",
     }
     assert answer["s"] is False
+
+
+@slow
+def test_a_kernel_with_other_code_than_the_series_is_refused(project, monkeypatch):
+    """The package was edited while the series ran, or the kernel imports another installation."""
+    monkeypatch.setattr(sources, "running", lambda *_: "another")
+    with pytest.raises(SeriesError, match=r"cell 3 .* 01_alpha runs the code in .*envtune, which is not the code that"):
+        project.run()
+    assert not (project.run_dir / "01_alpha").exists()
 
 
 @slow
@@ -256,6 +268,32 @@ def test_only_wants_the_results_it_builds_on(project):
         project.run(only="02")
 
 
+@slow
+def test_only_refuses_results_of_other_parameters_code_or_cells(project, monkeypatch):
+    project.beta()
+    assert project.ran() == ["01_alpha", "02_beta"]
+    assert project.ran(only="02") == []
+    project.set(n=4)
+
+    def refused(why: str) -> None:
+        with pytest.raises(SeriesError, match=rf"^02_beta builds on 01_alpha, {why}\. Run 01_alpha again first"):
+            project.run(only="02")
+
+    refused("which is of another run: n was 3, now 4")
+    assert project.manifest("02_beta")["answer"]["length"] == 1
+    project.set(n=3)
+    made = project.manifest("01_alpha")["code"]["source_hash"]
+    with monkeypatch.context() as patch:
+        patch.setattr(provenance, "source_hash", lambda: "other")
+        refused("which is of another run: other code made it")
+        patch.setattr(provenance, "source_hash", lambda: made)
+        patch.setattr(provenance, "data_version", lambda: {"bfcl-eval": "0"})
+        refused("which is of another run: made with other data")
+        patch.undo()
+    monkeypatch.setattr(provenance, "source_hash", lambda: made)
+    refused("whose cells, inputs or files have changed since")
+
+
 def test_no_notebooks(project):
     (project.root / "notebooks/01_alpha.ipynb").unlink()
     with pytest.raises(FileNotFoundError, match="no notebook of the series"):
@@ -300,7 +338,9 @@ def test_a_kill_between_the_renames_loses_nothing(project, monkeypatch):
     monkeypatch.setattr(kernel, "execute", fail_if_run)
     assert project.ran() == [], "complete, it only had to take its place"
     assert project.manifest("01_alpha")["answer"]["double"] == 16
-    assert sorted(path.name for path in project.run_dir.iterdir()) == ["01_alpha", "index.html"]
+    aside = project.run_dir / ".01_alpha.set-aside-1"
+    assert sorted(project.run_dir.iterdir()) == [aside, final, project.run_dir / "index.html"]
+    assert (aside / "data.txt").read_text() == "6", "what another parameter made is kept"
 
 
 def test_chapters_are_listed_only_when_their_notebook_exists(project, monkeypatch):
