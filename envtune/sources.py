@@ -28,7 +28,7 @@ SHOWS = (
     *(f"training/{name}.py" for name in ("bench", "bench_step", "check", "cost")),
     *(f"workbook/{name}.py" for name in ("card", "conversation", "doctor", "errors", "figures", "findings", "folders")),
     *(f"workbook/{name}.py" for name in ("frontend", "injected", "live", "manifest", "mathtext", "measured")),
-    *(f"workbook/{name}.py" for name in ("overview", "paths", "provenance")),
+    *(f"workbook/{name}.py" for name in ("overview", "paths", "provenance", "reading")),
     *(f"workbook/{name}.py" for name in ("publishing", "report", "reproduction", "scoring", "series", "trained")),
     "workbook/work.py",
 )

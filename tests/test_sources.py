@@ -11,7 +11,7 @@ import pytest
 from envtune import sources
 from envtune.sources import EPISODES, PACKAGE, SHOWS, TRAINING, source_hash
 
-FOLDERS = ("cli", "cold_start", "training", "workbook")
+FOLDERS = ("cli", "cold_start", "display", "training", "workbook")
 """Rooms with files of both kinds, or with none that counts."""
 IN = {
     "training": {
@@ -74,7 +74,7 @@ def test_the_hash_changes_with_the_code_that_makes_numbers_and_with_no_other(pac
             file.write("\n# changed\n")
         return {scope for scope, only in scopes.items() if source_hash(package, only) != before[scope]}
 
-    for shown in ("workbook/page.css", "workbook/report.py", "workbook/card.md", "display.py", "training/bench.py"):
+    for shown in ("workbook/page.css", "workbook/report.py", "workbook/card.md", "display/view.py", "training/bench.py"):
         assert changed(shown) == set(), shown
     for everything in ("environment/hints.py", "rewards.py", "policy/tiny/weights/config.json", "data/bfcl.py"):
         assert changed(everything) == {"all", "episodes", "training"}, everything
