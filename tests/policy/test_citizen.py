@@ -19,7 +19,7 @@ from envtune.cold_start.words import words
 from envtune.data import synth
 from envtune.policy import load_policy
 from envtune.policy.base import Chat
-from envtune.policy.checkpoint import load_tokenizer
+from envtune.policy.checkpoint import load_checkpoint, load_tokenizer
 from envtune.policy.miniature import miniature_tokenizer
 from envtune.policy.portable import OLDEST, make_portable
 from envtune.policy.tiny import WEIGHTS
@@ -95,6 +95,37 @@ def test_trl_takes_the_templates_and_reads_calls_back():
         assert found["content"] == said
         functions = [call["function"] for call in found.get("tool_calls", [])]
         assert [ToolCall(f["name"], f["arguments"]) for f in functions] == asked
+
+
+def mkdir(dir_name: str) -> dict[str, Any]:
+    """Create a directory.
+
+    Args:
+        dir_name: its name.
+    """
+    return {"created": dir_name}
+
+
+def test_trl_trains_it_with_tools(tmp_path):
+    from datasets import Dataset
+    from trl import GRPOConfig, GRPOTrainer
+
+    model, tokens, _ = load_checkpoint("tiny")
+    data = Dataset.from_list([{"prompt": [{"role": "user", "content": "i want the new folder club1"}]}])
+    batch: dict[str, Any] = {"per_device_train_batch_size": 2, "num_generations": 2, "max_completion_length": 80}
+    place: dict[str, Any] = {"use_cpu": True, "save_strategy": "no", "report_to": [], "disable_tqdm": True}
+    config = GRPOConfig(str(tmp_path), max_steps=1, temperature=0.01, **batch, **place)
+    seen: list[Any] = []
+
+    def reward(completions: list[Any], **_: Any) -> list[float]:
+        seen.extend(completions)
+        return [1.0] * len(completions)
+
+    GRPOTrainer(model, reward, config, data, processing_class=tokens, tools=[mkdir]).train()
+    for completion in seen:
+        call, result, answer = completion
+        assert call["tool_calls"][0]["function"] == {"name": "mkdir", "arguments": {"dir_name": "club1"}}
+        assert (result["role"], answer["content"]) == ("tool", "Done.")
 
 
 def test_the_pipeline_calls_tools_and_reads_its_own_calls():
