@@ -1,8 +1,9 @@
-"""A real server, `transformers serve`, with a small model that the test builds: same replies, and it may be killed."""
+"""A real server, `transformers serve`, with the tiny policy: same replies as here, and it may be killed."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -17,13 +18,17 @@ import pytest
 import small
 
 import envtune
+from envtune.data import synth
 from envtune.evaluation import evaluate
+from envtune.policy import load_policy
 from envtune.policy.base import Chat
+from envtune.policy.checkpoint import load_checkpoint
 from envtune.policy.endpoint import Endpoint, EndpointError
 from envtune.policy.language import LanguagePolicy
+from envtune.policy.tiny import WEIGHTS
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("served")]
-TOKENS = 12
+TOKENS = 40
 START = 600
 """Seconds that the server may take to start."""
 
@@ -62,15 +67,13 @@ class Served:
         self.process.wait()
 
     def policy(self, **options: object) -> Endpoint:
-        return Endpoint(self.url, str(self.folder), message_tokens=TOKENS, patience=START, **options)  # type: ignore[arg-type]
+        options = {"message_tokens": TOKENS, "patience": START, **options}
+        return Endpoint(self.url, str(self.folder), **options)  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    folder = tmp_path_factory.mktemp("served")
-    small.model().save_pretrained(folder)
-    small.tokenizer().save_pretrained(folder)
-    served = Served(folder)
+    served = Served(shutil.copytree(WEIGHTS, tmp_path_factory.mktemp("served") / "policy"))
     served.start()
     try:
         served.wait()
@@ -84,15 +87,26 @@ def chats(n: int = 3) -> list[Chat]:
     return [Chat(task, list(envtune.ToolUseEnv(task).reset().messages), task.tools) for task in tasks]
 
 
-@pytest.mark.parametrize("mode", ["completions", "chat"])
-def test_the_served_model_says_what_the_model_says_here(server: Served, mode: str):
-    agent = server.policy(tokenizer=str(server.folder) if mode == "completions" else None)
-    here = LanguagePolicy(small.model(), small.tokenizer(), message_tokens=TOKENS)
+@pytest.mark.parametrize(("mode", "tokens"), [("completions", TOKENS), ("completions", 4), ("chat", TOKENS)])
+def test_the_served_model_says_what_the_model_says_here(server: Served, mode: str, tokens: int):
+    agent = server.policy(tokenizer=str(server.folder) if mode == "completions" else None, message_tokens=tokens)
+    here = LanguagePolicy(*load_checkpoint("tiny")[:2], message_tokens=tokens)
     assert agent.settings["mode"] == mode
     said, expected = agent.reply(chats()), here.reply(chats())
     if mode == "chat":  # the server trims white space
         said, expected = (["".join(text.split()) for text in texts] for texts in (said, expected))
     assert said == expected
+
+
+def test_served_over_the_chat_api_it_plays_40_of_40_tasks_as_here(server: Served):
+    """The server renders: the conversation holds calls as structures and null contents, as chat clients send them."""
+    tasks, here = synth.load(40, "test", 0), load_policy("tiny")
+    agent = Endpoint(server.url, str(server.folder), message_tokens=here.settings["message_tokens"])
+    assert agent.settings["mode"] == "chat"
+    served, expected = (evaluate(policy, tasks, progress=False).episodes for policy in (agent, here))
+    played = [[(step.calls, step.kind, step.results) for step in episode.steps] for episode in served]
+    assert played == [[(step.calls, step.kind, step.results) for step in episode.steps] for episode in expected]
+    assert sum(bool(calls) for steps in played for calls, _, _ in steps) > 60
 
 
 def test_an_evaluation_survives_a_killed_server(server: Served, tmp_path: Path):

@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from functools import cache
+from itertools import groupby
 
 import pytest
 from hypothesis import given, settings
@@ -15,6 +16,7 @@ import envtune
 from envtune.data import load_tasks, synth
 from envtune.environment.env import HANDOVER
 from envtune.policy import load_policy
+from envtune.policy.base import Chat
 from envtune.policy.checkpoint import CheckpointError, folder_of, load_checkpoint, local_folder
 from envtune.policy.tiny import WEIGHTS
 from envtune.policy.tiny.tokenizer import make_tokenizer
@@ -101,6 +103,42 @@ def test_tools_are_rendered_as_signatures_at_the_head_and_when_handed_over():
         message = {"role": "user", "content": f"{json.dumps(tool)}\n{HANDOVER}"}
         handed_over = ChatTokens(tokenizer())._render([message])
         assert handed_over == f"<|im_start|>user\n{signature(tool)}{HANDOVER}<|im_end|>\n"
+
+
+def line(text):
+    """A line of a user message: a tool that is handed over becomes its signature."""
+    handed_over = text.startswith('{"type": "function"') and '"properties": {' in text
+    return signature(json.loads(text)).removesuffix("\n") if handed_over else text
+
+
+def prompt(messages, tools):
+    """What the policy was trained to read, written independently of the template."""
+    text = f"<|im_start|>system\n{''.join(map(signature, tools))}<|im_end|>\n" if tools else ""
+    for role, group in groupby(messages, lambda message: message["role"]):
+        said = [message["content"] for message in group]
+        if role == "tool":
+            role, said = "user", ["\n".join(f"<tool_response>\n{result}\n</tool_response>" for result in said)]
+        elif role == "user":
+            said = ["\n".join(map(line, content.split("\n"))) for content in said]
+        text += "".join(f"<|im_start|>{role}\n{content}<|im_end|>\n" for content in said)
+    return f"{text}<|im_start|>assistant\n"
+
+
+def test_a_conversation_is_read_as_in_training_byte_for_byte():
+    tokens, tasks = ChatTokens(tokenizer()), [*load_tasks("bfcl")[::16], *synth.load(40, "train", 0)]
+    results = 0
+    for task in tasks:
+        env, agent = envtune.ToolUseEnv(task, hints=True, max_steps_per_turn=4), load_policy("noisy:0.3")
+        seen = env.reset()
+        chat = Chat(task, list(seen.messages), seen.tools)
+        while not env.done:
+            said = agent.reply([chat])[0]
+            chat.messages += [{"role": "assistant", "content": said}, *env.step(said).messages]
+            chat.step = chat.step + 1 if env.turn == chat.turn else 0
+            chat.turn = env.turn
+        assert tokens._render(chat.messages, chat.tools, True) == prompt(chat.messages, chat.tools)
+        results += sum(message["role"] == "tool" for message in chat.messages)
+    assert results > 200
 
 
 def test_a_withheld_tool_is_absent_until_it_is_handed_over():

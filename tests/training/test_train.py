@@ -102,6 +102,7 @@ def test_a_run_repeats_and_leaves_its_numbers(policy, tmp_path):
     assert numbers(first) == numbers(second)
     assert same_weights(first.policy, second.policy)
     assert not same_weights(first.policy, policy)
+    assert "rope_theta" in json.loads((first.policy / "config.json").read_text()), "transformers 4.57 reads it"
     lines = first.lines()
     assert [(line["name"], line["step"]) for line in lines] == [(s.name, i) for s in stages for i in range(5)]
     assert [line["step"] for line in lines if "val/progress" in line] == [0, 2, 4] * 2

@@ -97,7 +97,15 @@ def test_read_back_by_the_hubs_library(run_dir: Path) -> None:
         "3 minutes",
     ):
         assert expected in text
-    for expected in ("vllm serve", "sglang", "from_pretrained", "@inproceedings", "2510.10197", "| all | 100 |"):
+    for expected in (
+        "vllm serve",
+        "transformers 4.57 or newer",
+        "sglang",
+        "from_pretrained",
+        "@inproceedings",
+        "2510.10197",
+        "| all | 100 |",
+    ):
         assert expected in text
     assert "Training tasks: instances of the benchmark's train split and procedural tasks" in text
     assert "Val, 20 steps a turn, greedy. Scored" in text
