@@ -116,6 +116,7 @@ def http_app(server: Server[Any], limits: Limits | None = None, access: Access |
     """
     limits = limits or Limits()
     app = server.streamable_http_app(
+        json_response=True,  # a client that has the answer then has all of the response, and its session is idle
         max_sessions=None,
         session_idle_timeout=limits.idle_seconds,
         max_request_body_size=limits.body_bytes,

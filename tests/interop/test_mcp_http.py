@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
 import time
@@ -131,7 +132,10 @@ def test_clients_that_never_say_goodbye(by_id):
 
 
 @pytest.mark.slow
-def test_memory_is_flat_over_2000_clients_that_never_say_goodbye():
+def test_memory_is_flat_over_clients_that_never_say_goodbye():
+    """`ENVTUNE_SOAK=2000` is the measurement in docs/mcp.md."""
+    clients = int(os.environ.get("ENVTUNE_SOAK", "400"))
+
     def talk(client: httpx.Client, address: str) -> None:
         session = session_of(client.post(address, json=INITIALIZE, headers=ACCEPT))
         assert client.post(address, json=call_message(1, "ls"), headers=session).status_code == 200
@@ -142,10 +146,10 @@ def test_memory_is_flat_over_2000_clients_that_never_say_goodbye():
         )
         memory = []
         for _ in range(4):
-            for _ in range(500):
+            for _ in range(clients // 4):
                 talk(client, address)
             memory.append(psutil.Process(server).memory_info().rss / 2**20)
-        print("MiB after each 500:", [round(value, 1) for value in memory])
+        print(f"MiB after each {clients // 4} clients:", [round(value, 1) for value in memory])
         assert memory[-1] - memory[0] < 5
 
 

@@ -9,12 +9,13 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import anyio
 import jsonschema
 import pytest
 from mcp import Client, StdioServerParameters
-from mcp_clients import COMMAND, INITIALIZE, TASK, Sessions, call_message, freed, text_of, tour
+from mcp_clients import COMMAND, INITIALIZE, TASK, Sessions, call_message, freed, http_server, text_of, tour
 from typer.testing import CliRunner
 
 import envtune
@@ -180,32 +181,58 @@ def test_a_stdio_client_that_disappears_ends_the_server():
     process.stderr.close()
 
 
-INSPECTOR = "@modelcontextprotocol/inspector"
-
-
 @pytest.fixture(scope="module")
-def inspector(tmp_path_factory) -> Path:
-    """The MCP inspector from npm, in a version for the node that is here."""
+def node_modules(tmp_path_factory) -> Path:
+    """The MCP inspector from npm and the TypeScript SDK that it brings, in a version for the node that is here."""
     npm = shutil.which("npm")
     if npm is None:
         pytest.skip("npm is not installed")
     folder = tmp_path_factory.mktemp("inspector")
-    install = [npm, "install", "--no-audit", "--no-fund", "--ignore-scripts", f"{INSPECTOR}@0.14.3"]
+    install = [npm, "install", "--no-audit", "--no-fund", "--ignore-scripts", "@modelcontextprotocol/inspector@0.14.3"]
     done = subprocess.run(install, cwd=folder, capture_output=True, text=True, check=False, timeout=300)
     if done.returncode:
         pytest.skip(f"npm cannot fetch the inspector: {done.stderr.strip().splitlines()[-1]}")
-    return folder / "node_modules" / ".bin" / "mcp-inspector"
+    return folder / "node_modules"
+
+
+def run_node(*command: str) -> Any:
+    """What a program printed as JSON."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
 
 
 @pytest.mark.slow
-def test_the_inspector_lists_and_calls(inspector):
-    def inspect(*arguments: str) -> dict:
-        command = [str(inspector), "--cli", *COMMAND, "--task", TASK, *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout)
+def test_the_inspector_lists_and_calls(node_modules):
+    inspect = (str(node_modules / ".bin" / "mcp-inspector"), "--cli", *COMMAND, "--task", TASK, "--method")
+    assert len(run_node(*inspect, "tools/list")["tools"]) == 32
+    call = (*inspect, "tools/call", "--tool-name", "cd", "--tool-arg")
+    assert run_node(*call, "folder=document")["content"][0]["text"] == '{"current_working_directory": "document"}'
+    assert run_node(*call, "folder=nowhere")["isError"] is True
 
-    assert len(inspect("--method", "tools/list")["tools"]) == 32
-    call = ("--method", "tools/call", "--tool-name", "cd", "--tool-arg", "folder=document")
-    assert inspect(*call)["content"][0]["text"] == '{"current_working_directory": "document"}'
-    assert inspect(*call[:-1], "folder=nowhere")["isError"] is True
+
+TYPESCRIPT_CLIENT = """
+import { Client } from "@modelcontextprotocol/sdk/client/index.js";
+import { StreamableHTTPClientTransport } from "@modelcontextprotocol/sdk/client/streamableHttp.js";
+const answers = [];
+for (let number = 0; number < 3; number++) {
+    const client = new Client({ name: "test", version: "0" });
+    const requestInit = { headers: { Authorization: `Bearer ${process.argv[3]}` } };
+    await client.connect(new StreamableHTTPClientTransport(new URL(process.argv[2]), { requestInit }));
+    const result = await client.callTool({ name: "cd", arguments: { folder: "document" } });
+    answers.push(result.content[0].text);
+}
+console.log(JSON.stringify(answers));
+process.exit(0);
+"""
+
+
+@pytest.mark.slow
+def test_clients_of_the_typescript_sdk_never_say_goodbye_and_are_served(node_modules, monkeypatch):
+    """Three clients, a place for one."""
+    script = node_modules.parent / "client.mjs"
+    script.write_text(TYPESCRIPT_CLIENT)
+    monkeypatch.setenv("TOOLS_TOKEN", "a-token-of-many-letters")
+    with http_server("--sessions", "1", "--token-variable", "TOOLS_TOKEN") as address:
+        answers = run_node("node", str(script), address, "a-token-of-many-letters")
+    assert answers == ['{"current_working_directory": "document"}'] * 3
