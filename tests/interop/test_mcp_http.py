@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import socket
 import time
@@ -132,25 +131,21 @@ def test_clients_that_never_say_goodbye(by_id):
 
 
 @pytest.mark.slow
-def test_memory_is_flat_over_clients_that_never_say_goodbye():
-    """`ENVTUNE_SOAK=2000` is the measurement in docs/mcp.md."""
-    clients = int(os.environ.get("ENVTUNE_SOAK", "400"))
-
+def test_memory_is_flat_over_2000_clients_that_never_say_goodbye():
     def talk(client: httpx.Client, address: str) -> None:
         session = session_of(client.post(address, json=INITIALIZE, headers=ACCEPT))
         assert client.post(address, json=call_message(1, "ls"), headers=session).status_code == 200
 
     with http_server() as address, httpx.Client(timeout=60) as client:
-        (server,) = (
-            c.pid for c in psutil.net_connections("tcp") if c.laddr.port == httpx.URL(address).port and not c.raddr
-        )
+        listening = [each for each in psutil.net_connections("tcp") if each.status == psutil.CONN_LISTEN]
+        (server,) = (each.pid for each in listening if each.laddr.port == httpx.URL(address).port)
         memory = []
         for _ in range(4):
-            for _ in range(clients // 4):
+            for _ in range(500):
                 talk(client, address)
             memory.append(psutil.Process(server).memory_info().rss / 2**20)
-        print(f"MiB after each {clients // 4} clients:", [round(value, 1) for value in memory])
-        assert memory[-1] - memory[0] < 5
+    print("MiB after each 500 clients:", [round(value, 1) for value in memory])
+    assert memory[-1] - memory[1] < 3  # the first thousand fill the allocator's pools
 
 
 def test_no_request_stays_in_flight(by_id):
