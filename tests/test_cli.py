@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from envtune import evaluation
 from envtune.cli import app
 from envtune.data import bfcl
 from envtune.workbook import doctor, series
@@ -58,7 +59,7 @@ def test_an_interrupt_says_that_the_command_goes_on_only_if_it_does(monkeypatch)
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    for module, name in ((series, "run_series"), (doctor, "examine"), (evaluation, "evaluate")):
+    for module, name in ((series, "run_series"), (doctor, "examine"), (evaluation, "evaluate_samples")):
         monkeypatch.setattr(module, name, interrupt)
     for command, says in {
         "run x.yaml": "interrupted. The same command goes on from here",
