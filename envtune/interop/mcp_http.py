@@ -47,7 +47,7 @@ class Limits:
     """Limits for clients over HTTP."""
 
     sessions: int = 64
-    """Open sessions. For a further one, that which has been idle longest ends."""
+    """Open sessions. A further client ends the session that has been idle longest."""
     idle_seconds: float = 600.0
     """A session without a request for this long is closed, and its simulators are freed. Its client gets 404 and starts
     again. No request may take longer."""
