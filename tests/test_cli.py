@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from envtune import evaluation
 from envtune.cli import app
 from envtune.data import bfcl
 from envtune.workbook import doctor, series
@@ -52,6 +53,21 @@ def test_expected_errors_are_lines_not_tracebacks(monkeypatch, error, lines):
     assert result.exit_code == 1
     assert result.stdout == ""
     assert result.stderr.splitlines() == lines
+
+
+def test_an_interrupt_says_that_the_command_goes_on_only_if_it_does(monkeypatch):
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    for module, name in ((series, "run_series"), (doctor, "examine"), (evaluation, "evaluate_samples")):
+        monkeypatch.setattr(module, name, interrupt)
+    for command, says in {
+        "run x.yaml": "interrupted. The same command goes on from here",
+        "doctor": "interrupted",
+        "evaluate oracle": "interrupted. With --out, the same command goes on from here",
+    }.items():
+        result = runner.invoke(app, command.split())
+        assert (result.exit_code, result.stderr.strip()) == (130, f"envtune: error: {says}")
 
 
 def test_a_missing_parameter_file_end_to_end(tmp_path):

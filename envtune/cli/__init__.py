@@ -17,6 +17,10 @@ from envtune.workbook.errors import SeriesError
 
 EXPECTED = (ValueError, SeriesError, OSError, ModuleNotFoundError)
 """Errors that the user can mend. Only their message is shown."""
+GOES_ON = dict.fromkeys(("run", "train", "arms"), ". The same command goes on from here") | dict.fromkeys(
+    ("evaluate", "sensitivity"), ". With --out, the same command goes on from here"
+)
+"""What an interrupt of a command that keeps its work says."""
 
 
 class _Group(TyperGroup):
@@ -33,7 +37,7 @@ class _Group(TyperGroup):
                 typer.echo(f"envtune: error: {line}", err=True)
             raise typer.Exit(1) from None
         except KeyboardInterrupt:
-            typer.echo("\nenvtune: error: interrupted. The same command goes on from here", err=True)
+            typer.echo(f"\nenvtune: error: interrupted{GOES_ON.get(ctx.invoked_subcommand or '', '')}", err=True)
             raise typer.Exit(130) from None
 
 

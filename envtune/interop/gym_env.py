@@ -1,10 +1,12 @@
 """Tool use over MCP as a gymnasium environment: `gymnasium.make("envtune/MCP-v0")` once this module is imported.
 
-In: the agent's message, a text as `chat` reads it. Out: the next text that the agent reads, the step's execution reward
-(qwen-tool's five rows, `rewards.ExecutionReward`), and whether the episode has ended. The turn loop and the verdict are
-those of `ToolUseEnv`. Its calls go through an MCP client session to the environment's own server, one session per
-episode, so the agent's texts have passed through the protocol. The same task and actions give the same results and
-verdict as without MCP (tested).
+In: the agent's message, a text as `chat` reads it. Out: the next text that the agent reads, a reward, and whether the
+episode has ended. The turn loop and the verdict are those of `ToolUseEnv`. Its calls go through an MCP client session
+to the environment's own server, one session per episode, so the agent's texts have passed through the protocol. The
+same task and actions give the same results and verdict as without MCP (tested).
+
+The reward `execution` comes step by step (qwen-tool's five rows, `rewards.ExecutionReward`). Every other one of
+`rewards.REWARDS` comes with the last step, and earlier steps give 0. The rewards of an episode sum to `REWARDS[name]`.
 
 `info` holds `task_id`, `turn` (0-based), `success`, `calls` and `results` of the step, and, for a policy with a chat
 template, `messages` (the observation as chat messages) and `tools` (schemas now available). Vectorise with
@@ -13,28 +15,21 @@ template, `messages` (the observation as chat messages) and `tools` (schemas now
 
 from __future__ import annotations
 
-import atexit
 import copy
 import string
 from collections.abc import Sequence
-from concurrent.futures import Future
-from threading import Thread
 from typing import Any, cast
-
-import anyio
-from anyio.from_thread import BlockingPortal
 
 from envtune.data import load_tasks
 from envtune.environment import Observation, ToolUseEnv
-from envtune.environment.simulator import Expected, RawResult
+from envtune.environment.rules import Rules, rules_of
 from envtune.extras import naming_extra
-from envtune.interop.mcp_server import ToolSession, from_mcp, tool_server
-from envtune.rewards import execution_steps
-from envtune.types import JSON, StopReason, Task, ToolCall
+from envtune.interop.mcp_tools import MCPTools
+from envtune.rewards import REWARDS, execution_steps
+from envtune.types import JSON, Message, StopReason, Task
 
 with naming_extra():
     import gymnasium
-    from mcp import Client
 
 ENV_ID = "envtune/MCP-v0"
 MAX_ACTION, MAX_OBSERVATION = 1_000_000, 20_000_000
@@ -70,68 +65,23 @@ class AnyText(gymnasium.Space[str]):
         return f"AnyText({self.max_length})"
 
 
-class LoopThread:
-    """An event loop in its own thread. Blocking code calls into it through `portal`.
-
-    anyio's `start_blocking_portal` waits for its thread when it is collected. At the end of a program that is too late:
-    the thread no longer runs, so a program that forgot to close it would never exit.
-    """
-
-    def __init__(self) -> None:
-        ready: Future[BlockingPortal] = Future()
-
-        async def main() -> None:
-            async with BlockingPortal() as portal:
-                ready.set_result(portal)
-                await portal.sleep_until_stopped()
-
-        self._thread = Thread(target=anyio.run, args=(main,), daemon=True)
-        self._thread.start()
-        self.portal = ready.result()
-
-    def close(self) -> None:
-        """Stop the loop and wait for its thread."""
-        self.portal.call(self.portal.stop, True)
-        self._thread.join()
-
-
-class MCPTools:
-    """The tools of one episode behind an MCP client session (`environment.env.Tools`).
-
-    The verdict reads the server's simulators directly. The agent's calls go through the protocol.
-    """
-
-    def __init__(self, portal: BlockingPortal, task: Task) -> None:
-        self._session = session = ToolSession(task)
-        self._portal = portal
-        self._connection = portal.wrap_async_context_manager(Client(tool_server(task, lambda: session), mode="legacy"))
-        self._client = self._connection.__enter__()
-
-    def call(self, call: ToolCall) -> RawResult:
-        """Run one call through the protocol."""
-        result = from_mcp(self._portal.call(self._client.call_tool, call.name, call.arguments))
-        return RawResult(result.text, result.error, result.guarded, result.unknown_tool)
-
-    def reached(self, expected: Expected) -> bool:
-        """Whether the state is the one that the ground truth leaves behind."""
-        return self._session.reached(expected)
-
-    def close(self) -> None:
-        """End the session."""
-        self._connection.__exit__(None, None, None)
-
-
 class MCPGymEnv(gymnasium.Env[str, str]):
     """One task per episode: that of `reset(options={"task_id": ...})`, or one drawn at random.
 
     Args:
         tasks: the tasks to draw from. Default: `load_tasks(source, split=split)`.
         source, split: see `load_tasks`.
-        max_steps_per_turn: tool steps allowed in one turn. A longer episode is truncated.
-        settings: others of `ToolUseEnv`, such as `hints`.
+        reward: a name of `rewards.REWARDS`.
+        rules, seed, changes: as in `ToolUseEnv`, such as `hints=True`. A longer episode than the rules allow is
+            truncated.
+        render_mode: "ansi", the conversation so far as text, or None.
+
+    Raises:
+        ValueError: no tasks, an unknown source, split, reward or render mode, or a rule out of its range.
+        TypeError: there is no such rule.
     """
 
-    metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012  gymnasium's own declaration
+    metadata: dict[str, Any] = {"render_modes": ["ansi"], "render_fps": 1}  # noqa: RUF012  gymnasium's own declaration
 
     def __init__(
         self,
@@ -139,17 +89,29 @@ class MCPGymEnv(gymnasium.Env[str, str]):
         *,
         source: str = "bfcl",
         split: str = "train",
-        max_steps_per_turn: int = 20,
-        **settings: Any,
+        reward: str = "execution",
+        rules: Rules | str | None = None,
+        seed: int = 0,
+        render_mode: str | None = None,
+        **changes: Any,
     ) -> None:
+        if reward not in REWARDS:
+            raise ValueError(f"unknown reward {reward!r}. Known: {', '.join(REWARDS)}")
+        if render_mode not in (None, *self.metadata["render_modes"]):
+            raise ValueError(f"unknown render mode {render_mode!r}. Known: 'ansi', the conversation as text")
         self._tasks = list(load_tasks(source, split=split) if tasks is None else tasks)
+        if not self._tasks:
+            raise ValueError("there are no tasks to draw from. Give at least one")
         self._by_id = {task.id: task for task in self._tasks}
-        self._settings = {"max_steps_per_turn": max_steps_per_turn, **settings}
+        self._reward = reward
+        self._rules = rules_of(rules, **changes)
+        self._seed = seed
+        self.render_mode = render_mode
         self.action_space = AnyText(MAX_ACTION)
         self.observation_space = AnyText(MAX_OBSERVATION)
-        self._loop: LoopThread | None = None
-        self._tools: MCPTools | None = None
+        self._tools: list[MCPTools] = []
         self._env: ToolUseEnv | None = None
+        self._messages: list[Message] = []
 
     @property
     def env(self) -> ToolUseEnv:
@@ -170,26 +132,42 @@ class MCPGymEnv(gymnasium.Env[str, str]):
         """
         super().reset(seed=seed)
         task = self._choose(options or {})
-        if self._loop is None:
-            self._loop = LoopThread()
-            atexit.register(self.close)
-        self._env = ToolUseEnv(task, simulators=self._open, **self._settings)
+        self.close()
+        self._tools = tools = []
+
+        def simulators(task: Task) -> MCPTools:  # must not hold `self`, which then only the cycle collector could free
+            tools.append(MCPTools(task))
+            return tools[-1]
+
+        self._env = ToolUseEnv(task, self._rules, seed=self._seed, simulators=simulators)
+        self._messages = []
         return self._seen(self._env.reset())
 
     def step(self, action: str) -> tuple[str, float, bool, bool, JSON]:
-        """Play one assistant message: observation, reward of this step, terminated, truncated, `info`."""
-        observation, info = self._seen(self.env.step(action))
-        episode = self.env.episode
-        truncated = episode.stop is StopReason.STEP_LIMIT
-        return observation, float(execution_steps(episode)[-1]), self.env.done and not truncated, truncated, info
+        """Play one assistant message: observation, reward, terminated, truncated, `info`."""
+        after = self.env.step(action)
+        self._messages.append({"role": "assistant", "content": action})
+        observation, info = self._seen(after)
+        truncated = self.env.episode.stop is StopReason.STEP_LIMIT
+        return observation, self._earned(), self.env.done and not truncated, truncated, info
+
+    def render(self) -> str | None:
+        """The conversation so far as text. None without `render_mode="ansi"`."""
+        if self.render_mode is None:
+            return None
+        return "\n".join(f"{message['role']}: {message['content']}" for message in self._messages)
 
     def close(self) -> None:
-        """End the session and its thread. It happens at the end of the program if not before."""
-        loop, self._loop = self._loop, None
-        if loop is not None:
-            atexit.unregister(self.close)
-            self._end_session()
-            loop.close()
+        """End the session. It ends as well when nothing refers to the environment."""
+        for tools in self._tools:
+            tools.close()
+
+    def _earned(self) -> float:
+        """The reward of the last step."""
+        episode = self.env.episode
+        if self._reward == "execution":
+            return float(execution_steps(episode)[-1])
+        return float(REWARDS[self._reward](episode)) if self.env.done else 0.0
 
     def _choose(self, options: JSON) -> Task:
         if unknown := options.keys() - {"task_id"}:
@@ -200,19 +178,9 @@ class MCPGymEnv(gymnasium.Env[str, str]):
             raise ValueError(f"unknown task {options['task_id']!r}. This environment has {len(self._tasks)} tasks")
         return self._by_id[options["task_id"]]
 
-    def _open(self, task: Task) -> MCPTools:
-        self._end_session()
-        assert self._loop is not None
-        self._tools = MCPTools(self._loop.portal, task)
-        return self._tools
-
-    def _end_session(self) -> None:
-        if self._tools is not None:
-            self._tools.close()
-            self._tools = None
-
     def _seen(self, observation: Observation) -> tuple[str, JSON]:
-        """The observation as a text, and `info`."""
+        """The observation as a text, and `info`. Adds to what `render` shows."""
+        self._messages.extend(observation.messages)
         episode = self.env.episode
         steps = episode.steps
         step = steps[-1] if steps else None

@@ -1,4 +1,4 @@
-"""The simulators behind the Model Context Protocol, with the official `mcp` SDK, over stdio and streamable HTTP.
+"""The simulators behind the Model Context Protocol, with the official `mcp` SDK. `mcp_http` serves them over HTTP.
 
 In: a `Task`, which names the simulators and their initial states. Out: a server whose tools are those of the task's
 domains, with names, descriptions and JSON schemas from the benchmark's tool documents. A result is one text, byte for
@@ -14,11 +14,7 @@ thread. `environment.guards` bounds each call, so no timer is needed, and no two
 
 from __future__ import annotations
 
-import socket
-import sys
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -29,40 +25,20 @@ from envtune.extras import naming_extra
 from envtune.types import JSON, Task, ToolCall, ToolResult
 
 with naming_extra():
-    import anyio
     from mcp import MCPError, types
     from mcp.server import Server, ServerRequestContext
-    from mcp.server.runner import serve_loop
+    from mcp.server.connection import Connection
+    from mcp.server.runner import serve_connection
     from mcp.server.stdio import stdio_server
+    from mcp.shared.jsonrpc_dispatcher import JSONRPCDispatcher
     from mcp_types import UNSUPPORTED_PROTOCOL_VERSION
     from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
-    from starlette.responses import Response
 
 if TYPE_CHECKING:
     from mcp.server.context import CallNext, HandlerResult
-    from starlette.applications import Starlette
-    from starlette.types import ASGIApp, Receive, Scope, Send
 
 GUARDED, UNKNOWN_TOOL = "envtune/guarded", "envtune/unknown_tool"
 """Keys of a result's `_meta`."""
-LOOPBACK = "127.0.0.1"
-
-
-@dataclass(frozen=True)
-class Limits:
-    """Limits for clients over HTTP."""
-
-    sessions: int = 64
-    """Open sessions. A further client is told to come back later (503)."""
-    idle_seconds: float = 600.0
-    """A session without a request for this long is closed, and its simulators are freed. Its client gets 404 and starts
-    again. No request may take longer."""
-    body_bytes: int = 1 << 20
-    """Largest request (413 above). The guards bound the arguments of a call to 100,000 characters."""
-
-    def __post_init__(self) -> None:
-        if self.sessions < 1 or self.idle_seconds <= 0 or self.body_bytes < 1:
-            raise ValueError(f"{self}: all limits must be above 0")
 
 
 class ToolSession:
@@ -187,71 +163,26 @@ def from_mcp(result: types.CallToolResult) -> ToolResult:
     return ToolResult(text, result.is_error, None, bool(marks.get(GUARDED)), bool(marks.get(UNKNOWN_TOOL)))
 
 
+class _AllMethods(frozenset[str]):
+    """Holds every method."""
+
+    def __contains__(self, method: object) -> bool:
+        return True
+
+
 async def serve_stdio(server: Server[Any]) -> None:
-    """Serve one client on standard input and output, until it leaves."""
+    """Serve one client on standard input and output, until the input ends.
+
+    Every request is answered before the next line is read. Otherwise the SDK drops those that are still open when the
+    input ends.
+    """
     try:
         async with stdio_server() as (read, write), server.lifespan(server) as state:
-            await serve_loop(server, read, write, lifespan_state=state)
+            dispatcher: JSONRPCDispatcher[Any] = JSONRPCDispatcher(read, write, inline_methods=_AllMethods())
+            connection = Connection.for_loop(dispatcher)
+            await serve_connection(server, dispatcher, connection=connection, lifespan_state=state)
     except* BrokenPipeError:
         pass  # the client left before its answer
-
-
-def http_app(server: Server[Any], limits: Limits | None = None, host: str = LOOPBACK) -> Starlette:
-    """Serve many clients at `/mcp`, as an ASGI application.
-
-    The server never speaks first, so it has no GET stream and answers 405, as the protocol allows. Clients would keep
-    the stream open all the time, and for the SDK a session with a request in flight is not idle.
-
-    Args:
-        server: of `tool_server`.
-        limits: see `Limits`.
-        host: where it will listen. On loopback, requests that a web page sends under another name are refused.
-    """
-    limits = limits or Limits()
-    app = server.streamable_http_app(
-        max_sessions=limits.sessions,
-        session_idle_timeout=limits.idle_seconds,
-        max_request_body_size=limits.body_bytes,
-        host=host,
-    )
-    app.add_middleware(_ShortRequests, seconds=limits.idle_seconds)
-    return app
-
-
-class _ShortRequests:
-    """Lets no request stay in flight: no GET stream, no endless body, no answer that is never read."""
-
-    def __init__(self, app: ASGIApp, seconds: float) -> None:
-        self._app = app
-        self._seconds = seconds
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-        elif scope["method"] == "GET":
-            await Response(status_code=405, headers={"allow": "POST, DELETE"})(scope, receive, send)
-        else:
-            with anyio.move_on_after(self._seconds):
-                await self._app(scope, receive, send)
-
-
-def serve_http(server: Server[Any], port: int, host: str = LOOPBACK, limits: Limits | None = None) -> None:
-    """Serve at `http://host:port/mcp` until interrupted.
-
-    Raises:
-        OSError: the port is taken, or this machine has no such host.
-    """
-    import uvicorn
-
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        listener = socket.create_server((host, port), family=family)
-    except OSError as error:
-        raise OSError(f"cannot serve at {host}, port {port}: {error.strerror}; choose another port or host") from error
-    print(f"envtune: serving http://{host}:{port}/mcp", file=sys.stderr, flush=True)
-    config = uvicorn.Config(http_app(server, limits, host), log_level="warning", timeout_graceful_shutdown=2)
-    with listener, suppress(KeyboardInterrupt):
-        uvicorn.Server(config).run(sockets=[listener])
 
 
 def _version() -> str:

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import multiprocessing
+import os
+import resource
 import subprocess
 import sys
+import threading
+import time
+import tracemalloc  # noqa: F401  pytest imports it where no file may be opened
+import weakref
 
 import gymnasium
+import psutil
 import pytest
 from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode
 
 import envtune
 from envtune.chat import render_calls
+from envtune.interop import mcp_tools
 from envtune.interop.gym_env import ENV_ID, MCPGymEnv
 from envtune.policy import Chat
-from envtune.rewards import ExecutionReward, execution
+from envtune.rewards import REWARDS, ExecutionReward, execution
 from envtune.types import ToolCall
 
 TASK = "multi_turn_base_0"
@@ -39,8 +49,8 @@ def written(task) -> list[str]:
 
 
 def test_gymnasium_accepts_it():
-    env = gymnasium.make(ENV_ID).unwrapped
-    check_env(env)
+    env = gymnasium.make(ENV_ID, render_mode="ansi").unwrapped
+    check_env(env, skip_render_check=False)
     env.close()
 
 
@@ -89,6 +99,109 @@ def test_a_program_exits_without_close(last, code):
     )
     done = subprocess.run([sys.executable, "-c", f"{make}; {last}"], capture_output=True, text=True, timeout=300)
     assert (done.returncode, done.stderr) == (code, "")
+
+
+def test_environments_dropped_without_close_are_freed(by_id):
+    """No thread and no file each, and no reference that keeps a session."""
+    MCPGymEnv([by_id[TASK]]).reset()  # the first one starts the thread that all share
+    sessions, before = [], (threading.active_count(), psutil.Process().num_fds())
+    for _ in range(30):
+        env = gymnasium.make(ENV_ID, tasks=[by_id[TASK]])
+        env.reset()
+        env.step(say("ls"))
+        sessions.append(weakref.ref(env.unwrapped._tools[0]._session))
+    assert (threading.active_count(), psutil.Process().num_fds()) == before
+    assert sessions[-1]() is not None
+    del env
+    end = time.monotonic() + 60
+    while any(session() for session in sessions) and time.monotonic() < end:
+        gc.collect()
+        time.sleep(0.01)  # the loop's thread ends them
+    assert not any(session() for session in sessions)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # asyncio collects half a loop
+def test_no_more_files_is_an_error(by_id, monkeypatch):
+    monkeypatch.setattr(mcp_tools, "loop_thread", mcp_tools.LoopThread)  # as in a program without one yet
+    env = MCPGymEnv([by_id[TASK]])
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))
+    try:
+        with pytest.raises(OSError, match="Too many open files"):
+            env.reset()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+def fork(work) -> int:
+    """Run a function in a forked process. Its exit status, after at most a minute."""
+    process = multiprocessing.get_context("fork").Process(target=work)
+    process.start()
+    process.join(60)
+    process.kill()
+    return process.exitcode
+
+
+def test_a_forked_process_makes_its_own_and_is_refused_its_parents(env, by_id):
+    env.reset(options={"task_id": TASK})
+
+    def use_the_parents():
+        with pytest.raises(RuntimeError, match="another process"):
+            env.step(say("ls"))
+        os._exit(11)
+
+    def make_one():
+        own = MCPGymEnv([by_id[TASK]])
+        own.reset()
+        assert own.step(say("ls"))[1] == ExecutionReward.EXECUTED
+        os._exit(12)
+
+    assert [fork(use_the_parents), fork(make_one)] == [11, 12]
+    assert env.step(say("ls"))[1] == ExecutionReward.EXECUTED
+
+
+@pytest.mark.filterwarnings("ignore:.*render_mode='human'")
+def test_wrong_settings_are_refused_by_make():
+    wrong = [
+        ({"render_mode": "human"}, ValueError, "unknown render mode 'human'. Known: 'ansi'"),
+        ({"reward": "sparse"}, ValueError, "unknown reward 'sparse'. Known: syntax, progress"),
+        ({"hint": True}, TypeError, "there is no rule 'hint'. Known: hints, "),
+        ({"max_steps_per_turn": -1}, ValueError, "max_steps_per_turn"),
+        ({"rules": "nosuch"}, ValueError, "unknown protocol 'nosuch'"),
+        ({"split": "nosuch"}, ValueError, "nosuch"),
+        ({"tasks": []}, ValueError, "no tasks to draw from"),
+    ]
+    for settings, error, says in wrong:
+        with pytest.raises(error, match=says):
+            gymnasium.make(ENV_ID, **settings)
+
+
+def test_render_shows_the_conversation(by_id):
+    env = gymnasium.make(ENV_ID, tasks=[by_id[TASK]], render_mode="ansi")
+    env.reset()
+    assert env.render() == f"user: {by_id[TASK].user_turns[0]}"
+    _, _, _, _, info = env.step(say("pwd"))
+    assert env.render().splitlines()[-4:] == [
+        "assistant: <tool_call>",
+        '{"name": "pwd", "arguments": {}}',
+        "</tool_call>",
+        f"tool: {info['results'][0].text}",
+    ]
+    env.reset()
+    assert env.render().count("user: ") == 1
+    assert MCPGymEnv([by_id[TASK]]).render() is None
+
+
+def test_other_rewards_come_with_the_last_step(by_id):
+    solved = written(by_id[TASK])
+    for name, reward in REWARDS.items():
+        env = MCPGymEnv([by_id[TASK]], reward=name)
+        for texts in (solved, ["I cannot do that."] * by_id[TASK].n_turns):
+            env.reset()
+            earned = [env.step(text)[1] for text in texts]
+            assert sum(earned) == reward(env.env.episode)
+            assert name == "execution" or not any(earned[:-1])
+        env.close()
 
 
 def test_unicode_survives(env):

@@ -1,149 +1,48 @@
-"""The tools behind MCP: the official client on three transports, the inspector's command line, and the limits."""
+"""The tools behind MCP: the official client in memory and over stdio, and the inspector's command line."""
 
 from __future__ import annotations
 
-import gc
 import json
-import os
+import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
-import time
-import weakref
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from threading import Event, Thread
+from typing import Any
 
 import anyio
-import httpx
 import jsonschema
 import pytest
-import uvicorn
-from mcp import Client, MCPError, StdioServerParameters
-from mcp_types import TextContent
+from mcp import Client, StdioServerParameters
+from mcp_clients import COMMAND, INITIALIZE, TASK, Sessions, call_message, freed, http_server, text_of, tour
+from typer.testing import CliRunner
 
-from envtune.data.bfcl import TOOL_DOCS, tool_documents
+import envtune
+from envtune.cli import app
+from envtune.data.bfcl import TOOL_DOCS
 from envtune.environment.env import replay
 from envtune.interop import mcp_server
-from envtune.interop.mcp_server import LOOPBACK, Limits, ToolSession, domains_task, from_mcp, to_mcp, tool_server
+from envtune.interop.mcp_server import ToolSession, domains_task, from_mcp, to_mcp, tool_server
 from envtune.types import ToolCall, ToolResult
 
-TASK = "multi_turn_base_0"
-COMMAND = [sys.executable, "-c", "from envtune.cli import main; main()", "mcp"]
-INITIALIZE = {
-    "jsonrpc": "2.0",
-    "id": 0,
-    "method": "initialize",
-    "params": {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "test", "version": "0"}},
-}
-ACCEPT = {"accept": "application/json, text/event-stream"}
-
-
-def text_of(result) -> str:
-    (part,) = result.content
-    assert isinstance(part, TextContent)
-    return part.text
-
-
-@contextmanager
-def http_server(*options: str) -> Iterator[str]:
-    """A server process on a free port; its address."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    process = subprocess.Popen([*COMMAND, "--task", TASK, "--http", str(port), *options], stderr=subprocess.PIPE)
-    try:
-        for _ in range(600):
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            assert process.poll() is None, process.stderr and process.stderr.read()
-            time.sleep(0.1)
-        yield f"http://127.0.0.1:{port}/mcp"
-    finally:
-        process.send_signal(signal.SIGINT)
-        process.wait(timeout=300)
-
-
-@contextmanager
-def served(server, limits: Limits | None = None) -> Iterator[str]:
-    """A server in a thread of this process; its address."""
-    config = uvicorn.Config(mcp_server.http_app(server, limits), port=0, log_level="warning")
-    runner = uvicorn.Server(config)
-    thread = Thread(target=runner.run)
-    thread.start()
-    try:
-        while not runner.started:
-            assert thread.is_alive()
-            time.sleep(0.05)
-        yield "http://{}:{}/mcp".format(*runner.servers[0].sockets[0].getsockname())
-    finally:
-        runner.should_exit = True
-        thread.join()
-
-
-class Sessions:
-    """Opens sessions and knows which are still there."""
-
-    def __init__(self, task) -> None:
-        self._task = task
-        self.open: weakref.WeakSet[ToolSession] = weakref.WeakSet()
-
-    def __call__(self) -> ToolSession:
-        session = ToolSession(self._task)
-        self.open.add(session)
-        return session
-
-    async def freed(self, seconds: float = 300) -> None:
-        """Wait until none is left."""
-        with anyio.fail_after(seconds):
-            while self.open:
-                gc.collect()
-                await anyio.sleep(0.5)
-
-
-@pytest.fixture(scope="module")
-def address() -> Iterator[str]:
-    with http_server() as found:
-        yield found
-
-
-async def tour(server, mode: str = "auto") -> None:
-    """What every transport must do."""
-    async with Client(server, mode=mode) as client:
-        tools = {tool.name: tool for tool in (await client.list_tools()).tools}
-        docs = {doc["name"]: doc for cls in ("TwitterAPI", "GorillaFileSystem") for doc in tool_documents()[cls]}
-        assert {name: tool.description for name, tool in tools.items()} == {
-            n: d["description"] for n, d in docs.items()
-        }
-        first = await client.call_tool("cd", {"folder": "document"})
-        assert (text_of(first), first.is_error) == ('{"current_working_directory": "document"}', False)
-        wrong = await client.call_tool("cd", {"folder": "nowhere"})
-        assert wrong.is_error and "nowhere" in text_of(wrong)
-        for name in ("launch", "_load_scenario", "startEngine"):  # nowhere; not a tool; another domain's
-            unknown = await client.call_tool(name, {})
-            assert unknown.is_error and from_mcp(unknown).unknown_tool
-            assert text_of(unknown) == f"Error during execution: name '{name}' is not defined"
-        await client.call_tool("touch", {"file_name": "naïve 文件 🗂.txt"})
-        assert "naïve 文件 🗂.txt" in json.loads(text_of(await client.call_tool("ls", {})))["current_directory_content"]
+DOCS = Path(__file__).parents[2] / "docs" / "mcp.md"
 
 
 def test_over_memory(by_id):
     anyio.run(tour, tool_server(by_id[TASK]), "legacy")
 
 
-def test_over_stdio():
-    anyio.run(
-        tour, StdioServerParameters(command=COMMAND[0], args=[*COMMAND[1:], "--task", TASK], env=dict(os.environ))
-    )
-
-
-def test_over_http(address):
-    anyio.run(tour, address)
-    anyio.run(tour, address, "legacy")
+def test_over_stdio_with_the_entry_that_the_documents_name(tmp_path):
+    """From a folder with modules of the same names, and without a PATH."""
+    (command,) = re.findall(r"^envtune (mcp .* --entry)", DOCS.read_text(), flags=re.MULTILINE)
+    before = signal.getsignal(signal.SIGINT)
+    entry = json.loads(CliRunner().invoke(app, command.split()).stdout)["mcpServers"]["envtune"]
+    signal.signal(signal.SIGINT, before)
+    for name in ("envtune", "mcp", "json"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('the wrong module')")
+    environment = {"PATH": "", "PYTHONPATH": str(Path(envtune.__file__).parents[1])}
+    anyio.run(tour, StdioServerParameters(**entry, cwd=tmp_path, env=environment))
 
 
 def test_every_schema_is_a_json_schema():
@@ -217,135 +116,32 @@ def test_two_clients_never_see_each_other_and_leave_nothing(by_id):
             assert "mine" in text_of(await one.call_tool("ls", {}))
             assert "mine" not in text_of(await other.call_tool("ls", {}))
             assert len(sessions.open) == 2
-        await sessions.freed()
+        await freed(sessions)
 
     anyio.run(two)
 
 
-def test_over_http_a_session_ends_with_its_client(by_id):
-    sessions = Sessions(by_id[TASK])
-
-    async def leave(address):
-        async with Client(address) as client:
-            await client.call_tool("ls", {})
-            assert len(sessions.open) == 1
-        await sessions.freed()
-
-    with served(tool_server(by_id[TASK], sessions), Limits(sessions=1)) as address:
-        anyio.run(leave, address)
-        anyio.run(leave, address)
+def test_all_answers_arrive_before_the_input_ends():
+    """A client that writes everything at once and closes its end, as a shell's pipe does."""
+    calls = [call_message(1, "cd", folder="document"), call_message(2, "pwd"), call_message(3, "nosuch")]
+    wrong = {"jsonrpc": "2.0", "id": 4, "method": "nosuch/method"}
+    lines = "".join(json.dumps(message) + "\n" for message in (INITIALIZE, *calls, wrong, call_message(5, "ls")))
+    done = subprocess.run([*COMMAND, "--task", TASK], input=lines, capture_output=True, text=True, check=False)
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [answer["id"] for answer in answers] == [0, 1, 2, 3, 4, 5]
+    assert answers[2]["result"]["content"][0]["text"] == '{"current_working_directory": "/workspace/document"}'
+    assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_over_http_a_silent_client_loses_its_session(by_id):
-    """The client stays connected, as those of the SDK do; its place and its simulators go to another."""
-    sessions = Sessions(by_id[TASK])
-
-    async def stay(address):
-        async with Client(address) as silent:
-            await silent.call_tool("ls", {})
-            assert len(sessions.open) == 1
-            await sessions.freed()
-            async with Client(address) as other:
-                assert not (await other.call_tool("ls", {})).is_error
-                with pytest.raises(MCPError, match=r"(?i)session"):
-                    await silent.call_tool("ls", {})
-
-    with served(tool_server(by_id[TASK], sessions), Limits(sessions=1, idle_seconds=3)) as address:
-        anyio.run(stay, address)
-
-
-def test_no_request_stays_in_flight(by_id):
-    with served(tool_server(by_id[TASK]), Limits(idle_seconds=2)) as address:
-        assert httpx.get(address, headers={"accept": "text/event-stream"}).status_code == 405
-        host, port = address.split("/")[2].split(":")
-        with socket.create_connection((host, int(port)), timeout=300) as slow:
-            slow.sendall(f"POST /mcp HTTP/1.1\r\nhost: {host}:{port}\r\ncontent-length: 100\r\n\r\n{{".encode())
-            assert slow.recv(100).startswith(b"HTTP/1.1 500")
-
-
-def test_over_http_every_client_has_its_own_state(address):
-    async def two():
-        async with Client(address) as one, Client(address) as other:
-            await one.call_tool("touch", {"file_name": "mine"})
-            assert "mine" in text_of(await one.call_tool("ls", {}))
-            assert "mine" not in text_of(await other.call_tool("ls", {}))
-
-    anyio.run(two)
-
-
-def test_session_limit_and_idle_time():
-    with http_server("--sessions", "2", "--idle", "5") as address:
-        opened = [httpx.post(address, json=INITIALIZE, headers=ACCEPT) for _ in range(3)]
-        assert [answer.status_code for answer in opened] == [200, 200, 503]
-        session = {"mcp-session-id": opened[0].headers["mcp-session-id"]}
-        ping = {"jsonrpc": "2.0", "id": 1, "method": "ping"}
-        assert httpx.post(address, json=ping, headers=ACCEPT | session).status_code == 200
-        end = time.monotonic() + 120
-        for _ in range(2):  # two new ones have a place once the two first have ended
-            while httpx.post(address, json=INITIALIZE, headers=ACCEPT).status_code == 503:
-                assert time.monotonic() < end, "no place became free"
-                time.sleep(0.5)
-        assert httpx.post(address, json=ping, headers=ACCEPT | session).status_code == 404
-
-
-def test_large_bodies_and_foreign_hosts_are_refused(address):
-    large = INITIALIZE | {"padding": "x" * Limits.body_bytes}
-    assert httpx.post(address, json=large, headers=ACCEPT).status_code == 413
-    assert httpx.post(address, json=INITIALIZE, headers=ACCEPT | {"host": "evil.example"}).status_code == 421
-    with pytest.raises(ValueError, match="above 0"):
-        Limits(sessions=0)
-
-
-def test_no_request_without_a_session(address):
-    call = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "ls", "arguments": {}}}
-    assert httpx.post(address, json=call, headers=ACCEPT).status_code == 400
-    version = "2026-07-28"
-    meta = {"io.modelcontextprotocol/protocolVersion": version, "io.modelcontextprotocol/clientCapabilities": {}}
-    modern = {**call, "params": call["params"] | {"_meta": meta}}
-    names = {"mcp-protocol-version": version, "mcp-method": "tools/call", "mcp-name": "ls"}
-    answer = httpx.post(address, json=modern, headers=ACCEPT | names)
-    assert answer.json()["error"]["message"].startswith("these tools keep state per session"), answer.text
-
-
-def test_a_client_that_disappears_mid_call(by_id):
-    """The socket closes while its call runs: the call ends, its session keeps its state, others see nothing of it."""
-    running, gone = Event(), Event()
-
-    class Slow(ToolSession):
-        def call(self, call: ToolCall) -> ToolResult:
-            if call.arguments == {"file_name": "late"}:
-                running.set()
-                assert gone.wait(300)
-            return super().call(call)
-
-    def message(name: str, **arguments: str) -> dict:
-        return {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": name, "arguments": arguments}}
-
-    with served(tool_server(by_id[TASK], lambda: Slow(by_id[TASK]))) as address:
-
-        def begin(file_name: str) -> dict[str, str]:
-            opened = httpx.post(address, json=INITIALIZE, headers=ACCEPT)
-            headers = ACCEPT | {"mcp-session-id": opened.headers["mcp-session-id"]}
-            assert httpx.post(address, json=message("touch", file_name=file_name), headers=headers).status_code == 200
-            return headers
-
-        mine, other = begin("before"), begin("other")
-        host, port = address.split("/")[2].split(":")
-        body = json.dumps(message("touch", file_name="late")).encode()
-        lines = {"host": f"{host}:{port}", "content-type": "application/json", "content-length": len(body)} | mine
-        head = "POST /mcp HTTP/1.1\r\n" + "".join(f"{name}: {value}\r\n" for name, value in lines.items()) + "\r\n"
-        for cut in (len(body) // 2, len(body)):
-            assert not running.is_set()
-            with socket.create_connection((host, int(port))) as client:
-                client.sendall(head.encode() + body[:cut])
-                assert cut < len(body) or running.wait(300)
-        gone.set()
-        anyio.run(tour, address)
-        seen = [httpx.post(address, json=message("ls"), headers=headers).text for headers in (mine, other)]
-        assert [[name in text for name in ("before", "late", "other")] for text in seen] == [
-            [True, True, False],
-            [False, False, True],
-        ]
+def test_ctrl_c_ends_a_server_that_waits_for_input_without_a_word():
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    process = subprocess.Popen([*COMMAND, "--task", TASK], text=True, **pipes)
+    process.stdin.write(json.dumps(INITIALIZE) + "\n")
+    process.stdin.flush()
+    assert "serverInfo" in process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=30) == -signal.SIGINT  # its input is still open
+    assert process.communicate() == ("", "")
 
 
 SLOW_STDIO = """
@@ -373,15 +169,11 @@ def test_a_stdio_client_that_disappears_ends_the_server():
         process.stdin.write(json.dumps(message).encode() + b"\n")
         process.stdin.flush()
 
-    def touch(number: int, name: str) -> dict:
-        params = {"name": "touch", "arguments": {"file_name": name}}
-        return {"jsonrpc": "2.0", "id": number, "method": "tools/call", "params": params}
-
     send(INITIALIZE)
     assert json.loads(process.stdout.readline())["result"]["serverInfo"]["name"] == "envtune"
-    send(touch(1, "before"))
+    send(call_message(1, "touch", file_name="before"))
     assert not json.loads(process.stdout.readline())["result"]["isError"]
-    send(touch(2, "late"))
+    send(call_message(2, "touch", file_name="late"))
     assert process.stderr.readline() == b"running\n"
     process.stdin.close()
     process.stdout.close()
@@ -389,56 +181,58 @@ def test_a_stdio_client_that_disappears_ends_the_server():
     process.stderr.close()
 
 
-def test_a_port_that_cannot_be_had_is_told_before_serving(by_id, capsys):
-    with socket.create_server((LOOPBACK, 0)) as taken:
-        for host, port in ((LOOPBACK, taken.getsockname()[1]), ("192.0.2.1", 8000)):
-            with pytest.raises(OSError, match=f"cannot serve at {host}, port {port}: "):
-                mcp_server.serve_http(tool_server(by_id[TASK]), port, host)
-    assert capsys.readouterr().err == ""
-
-
-@pytest.mark.parametrize(
-    ("options", "code", "says"),
-    [
-        ([], 2, "give either --task ID or --domains A,B"),
-        (["--task", "multi_turn_base_999"], 1, "unknown task 'multi_turn_base_999'"),
-        (["--domains", "Files"], 1, "unknown domains Files"),
-        (["--domains", ","], 1, "no domains given"),
-        (["--task", TASK, "--http", "99999"], 2, "65535"),
-    ],
-)
-def test_wrong_usage_is_one_line(options, code, says):
-    done = subprocess.run([*COMMAND, *options], capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
-    assert (done.returncode, done.stdout) == (code, "")
-    assert says in done.stderr
-
-
-INSPECTOR = "@modelcontextprotocol/inspector"
-
-
 @pytest.fixture(scope="module")
-def inspector(tmp_path_factory) -> Path:
-    """The MCP inspector from npm, in a version for the node that is here."""
+def node_modules(tmp_path_factory) -> Path:
+    """The MCP inspector from npm and the TypeScript SDK that it brings, in a version for the node that is here."""
     npm = shutil.which("npm")
     if npm is None:
         pytest.skip("npm is not installed")
     folder = tmp_path_factory.mktemp("inspector")
-    install = [npm, "install", "--no-audit", "--no-fund", "--ignore-scripts", f"{INSPECTOR}@0.14.3"]
+    install = [npm, "install", "--no-audit", "--no-fund", "--ignore-scripts", "@modelcontextprotocol/inspector@0.14.3"]
     done = subprocess.run(install, cwd=folder, capture_output=True, text=True, check=False, timeout=300)
     if done.returncode:
         pytest.skip(f"npm cannot fetch the inspector: {done.stderr.strip().splitlines()[-1]}")
-    return folder / "node_modules" / ".bin" / "mcp-inspector"
+    return folder / "node_modules"
+
+
+def run_node(*command: str) -> Any:
+    """What a program printed as JSON."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
 
 
 @pytest.mark.slow
-def test_the_inspector_lists_and_calls(inspector):
-    def inspect(*arguments: str) -> dict:
-        command = [str(inspector), "--cli", *COMMAND, "--task", TASK, *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout)
+def test_the_inspector_lists_and_calls(node_modules):
+    inspect = (str(node_modules / ".bin" / "mcp-inspector"), "--cli", *COMMAND, "--task", TASK, "--method")
+    assert len(run_node(*inspect, "tools/list")["tools"]) == 32
+    call = (*inspect, "tools/call", "--tool-name", "cd", "--tool-arg")
+    assert run_node(*call, "folder=document")["content"][0]["text"] == '{"current_working_directory": "document"}'
+    assert run_node(*call, "folder=nowhere")["isError"] is True
 
-    assert len(inspect("--method", "tools/list")["tools"]) == 32
-    call = ("--method", "tools/call", "--tool-name", "cd", "--tool-arg", "folder=document")
-    assert inspect(*call)["content"][0]["text"] == '{"current_working_directory": "document"}'
-    assert inspect(*call[:-1], "folder=nowhere")["isError"] is True
+
+TYPESCRIPT_CLIENT = """
+import { Client } from "@modelcontextprotocol/sdk/client/index.js";
+import { StreamableHTTPClientTransport } from "@modelcontextprotocol/sdk/client/streamableHttp.js";
+const answers = [];
+for (let number = 0; number < 3; number++) {
+    const client = new Client({ name: "test", version: "0" });
+    const requestInit = { headers: { Authorization: `Bearer ${process.argv[3]}` } };
+    await client.connect(new StreamableHTTPClientTransport(new URL(process.argv[2]), { requestInit }));
+    const result = await client.callTool({ name: "cd", arguments: { folder: "document" } });
+    answers.push(result.content[0].text);
+}
+console.log(JSON.stringify(answers));
+process.exit(0);
+"""
+
+
+@pytest.mark.slow
+def test_clients_of_the_typescript_sdk_never_say_goodbye_and_are_served(node_modules, monkeypatch):
+    """Three clients, a place for one."""
+    script = node_modules.parent / "client.mjs"
+    script.write_text(TYPESCRIPT_CLIENT)
+    monkeypatch.setenv("TOOLS_TOKEN", "a-token-of-many-letters")
+    with http_server("--sessions", "1", "--token-variable", "TOOLS_TOKEN") as address:
+        answers = run_node("node", str(script), address, "a-token-of-many-letters")
+    assert answers == ['{"current_working_directory": "document"}'] * 3
