@@ -51,7 +51,7 @@ def train(
     require("train")
     from envtune.training.train import train as run_plan
     from envtune.workbook import provenance
-    from envtune.workbook.params import load_params
+    from envtune.workbook.params_file import load_params
     from envtune.workbook.paths import MANIFEST
     from envtune.workbook.plan import training_plan
     from envtune.workbook.series import alone

@@ -39,7 +39,8 @@ from envtune.evaluation.gains import CHAIN, turn_frame
 from envtune.locks import lock
 from envtune.workbook import provenance
 from envtune.workbook.errors import ParamsError, SeriesError
-from envtune.workbook.params import Count, Plain, Results, RunName, Trains, explain, load_params
+from envtune.workbook.params import Count, Plain, Results, RunName, Trains
+from envtune.workbook.params_file import explain, load_params
 from envtune.workbook.paths import MANIFEST, find_root
 
 if TYPE_CHECKING:

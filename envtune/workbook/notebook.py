@@ -28,7 +28,8 @@ from envtune.workbook.errors import ParamsError
 from envtune.workbook.findings import COLUMNS, Finding, cells
 from envtune.workbook.frontend import calm_interrupts, quiet
 from envtune.workbook.injected import injected_names
-from envtune.workbook.params import Chapter, Common, Training, chapter, explain, validate
+from envtune.workbook.params import Chapter, Common, Training, chapter
+from envtune.workbook.params_file import explain, validate
 from envtune.workbook.paths import (
     MANIFEST,
     PUBLISHED,

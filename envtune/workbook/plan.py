@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from envtune.workbook import experiment
 from envtune.workbook.errors import ParamsError
-from envtune.workbook.params import Training, load_params
+from envtune.workbook.params import Training
+from envtune.workbook.params_file import load_params
 from envtune.workbook.series import planned
 
 if TYPE_CHECKING:

@@ -27,7 +27,8 @@ from envtune.workbook import folders, provenance, work
 from envtune.workbook.errors import ParamsError, SeriesError
 from envtune.workbook.manifest import is_current, read_manifest
 from envtune.workbook.notebook import STEP_DIR
-from envtune.workbook.params import CHAPTERS, Chapter, Common, load_params, resolve
+from envtune.workbook.params import CHAPTERS, Chapter, Common
+from envtune.workbook.params_file import load_params, resolve
 from envtune.workbook.paths import (
     MANIFEST,
     file_of_run,
@@ -85,7 +86,7 @@ def run_series(
     """Run the series, or one notebook of it.
 
     Args:
-        params_path: YAML file, see `params.load_params`.
+        params_path: YAML file, see `params_file.load_params`.
         only: run this chapter alone. Its name or the beginning of it, such as `03`.
         force: run everything from scratch, even if up to date.
         notebooks_dir: folder of the notebooks. Default: `notebooks/` of the project. Results go next to it.

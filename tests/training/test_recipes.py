@@ -14,7 +14,7 @@ from envtune.training.grpo import grpo_config
 from envtune.training.launch import config_file, launch_command, processes, sharded
 from envtune.training.plan import Plan
 from envtune.types import Category
-from envtune.workbook.params import load_params
+from envtune.workbook.params_file import load_params
 from envtune.workbook.paths import find_root
 from envtune.workbook.plan import training_plan
 

@@ -18,7 +18,7 @@ from envtune.training.machine import Machine
 from envtune.workbook import Finding, begin, figures, provenance
 from envtune.workbook.errors import ParamsError, SeriesError
 from envtune.workbook.notebook import STEP_DIR, Workbook
-from envtune.workbook.params import notebook_defaults
+from envtune.workbook.params_file import notebook_defaults
 
 PARAMETERS = {"run": "lab", "results": "results", "seed": 7, "n": 2, "rate": "1e-3"}
 

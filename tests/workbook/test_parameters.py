@@ -14,7 +14,8 @@ from stub_project import ALPHA_PARAMETERS, write_notebook
 
 from envtune.workbook import params
 from envtune.workbook.errors import ParamsError
-from envtune.workbook.params import chapter, explain, load_params, notebook_defaults, resolve
+from envtune.workbook.params import chapter
+from envtune.workbook.params_file import explain, load_params, notebook_defaults, resolve
 
 GOOD = {"run": "test", "results": "results", "seed": 0, "n": 1, "rate": 0.1}
 

@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 
 from envtune.cli import app
 from envtune.workbook import folders, publishing
-from envtune.workbook.errors import SeriesError
-from envtune.workbook.params import ParamsError, resolve
+from envtune.workbook.errors import ParamsError, SeriesError
+from envtune.workbook.params_file import resolve
 from envtune.workbook.provenance import sha256_file
 from envtune.workbook.publishing import publish
 from envtune.workbook.series import alone
