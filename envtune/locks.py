@@ -37,10 +37,10 @@ def has_flock(folder: Path) -> bool:
 
 
 def lock(path: Path, timeout: float = 0.0) -> BaseFileLock:
-    """A lock on the existing folder of `path`, which holds the lock file of that name. Acquired by `with`.
+    """A lock that `with` acquires.
 
     Args:
-        path: the lock file.
+        path: the lock file. Its folder must exist.
         timeout: seconds to wait, after which `filelock.Timeout` is raised.
     """
     if has_flock(path.parent):

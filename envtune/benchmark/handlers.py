@@ -47,7 +47,7 @@ class StandIn:
     """Anything in a package that is not loaded. Used as a decorator, it returns the function."""
 
     usable = True
-    """While the handlers are imported and made."""
+    """True while the handlers are imported and made."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -166,7 +166,8 @@ class OfficialRunner:
 def read_call(expression: str) -> tuple[ToolCall | None, bool]:
     """The call that an expression makes, and whether its arguments are the same in JSON.
 
-    None: the expression is not one call of a name with named literals. The official executor evaluates it all the same.
+    None: the expression is not a single call by a plain name with literal keyword arguments. The official executor
+    still evaluates it.
     """
     try:
         call = ast.parse(expression, mode="eval").body

@@ -4,8 +4,8 @@ In: two files of this package. Out: a `Finding` for each such instance, and a `R
 readers judged independently. An instance is *sound* if an agent that does what the user says, and may look at
 everything through the tools, reaches the verdict `success` for sure. `studies.audit` runs the proofs.
 
-What the audit does not list: instances in which a second way to the same state, about as long, fails because the
-official checker wants the responses of the first.
+The audit does not list instances in which two ways to the same state are about equally long, and the official checker
+wants the responses of one.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ def unsound() -> frozenset[str]:
 
 
 def is_sound(task_id: str) -> bool:
-    """Whether an instance of the benchmark is sound. Tasks of other sources are."""
+    """Whether an instance of the benchmark is sound. Tasks of other sources always are."""
     return task_id not in unsound()
 
 

@@ -1,11 +1,11 @@
-"""Which known tool does an unknown name mean? Rather none than a wrong one.
+"""Which known tool does an unknown name mean? No answer is better than a wrong one.
 
 In: the name that was called, its arguments, and the tools now available. Out: the names of the tools that it may mean,
 the best first. Names are compared word by word (`getOrder` and `get_order_details` share two words). A tool is left out
 
 - if a word of the one name is the opposite of a word of the other (`stopEngine`, `startEngine`), or both begin with
   verbs of different meaning (`post_tweet`, `get_tweet`);
-- if the wrong name holds a word of which neither the tool's name nor its description knows anything
+- if the unknown name holds a word that is neither in the tool's name nor in its description
   (`get_current_fuel_level`, `get_current_speed`).
 """
 
@@ -19,10 +19,10 @@ from functools import cache
 from envtune.types import JSON, ToolCall
 
 SHARED = 0.5
-"""Smallest share of common words (twice the common ones, by all of both names) of a name that is offered. A name that
-holds words which were not asked for must have a larger one."""
+"""Smallest share of common words with which a name is offered: twice the common words, divided by the words of both
+names. A name with words that were not asked for needs a larger share."""
 ALIKE = 0.8
-"""Smallest similarity of two words that differ by a slip of the pen."""
+"""Smallest similarity of two words that differ by a typing error."""
 
 _OPPOSITES = (
     "start/stop begin/end open/close lock/unlock add/remove add/delete add/subtract create/delete create/remove "
@@ -43,7 +43,7 @@ VERBS = tuple(frozenset(group.split("/")) for group in _VERBS.split())
 """Words for what a tool does, by meaning."""
 _FILLERS = "all tool function func api call do run execute now please the a an of to for from by in on with my v and"
 FILLERS = frozenset(_FILLERS.split())
-"""Words that tell no tool from another."""
+"""Words that do not distinguish tools."""
 
 
 def nearest(call: ToolCall, schemas: Mapping[str, JSON]) -> list[str]:
@@ -84,7 +84,7 @@ def _singular(word: str) -> str:
 
 
 def _score(call: ToolCall, asked: tuple[str, ...], name: str, schema: JSON) -> tuple[float, ...] | None:
-    """How near a known name is: same letters, arguments that it takes, a beginning, common words. None: not near."""
+    """How near a known name is: equal letters, arguments that fit, a common beginning, common words. None: not near."""
     known = words(name)
     arguments = len(call.arguments.keys() & schema["parameters"]["properties"].keys())
     if _letters(name) in (whole := _letters(call.name), _PREFIX.sub("", whole).removesuffix("now")):
@@ -120,7 +120,7 @@ def _compared(asked: tuple[str, ...], known: tuple[str, ...]) -> tuple[list[str]
 
 @cache
 def _same(word: str, other: str) -> bool:
-    """Whether two words mean the same, or differ by a slip."""
+    """Whether two words mean the same, or differ by a typing error."""
     if frozenset((word, other)) in OPPOSITES or word.endswith(other) or other.endswith(word):
         return False
     if any(word in group and other in group for group in VERBS):
@@ -151,7 +151,7 @@ def _reversed(asked: tuple[str, ...], known: tuple[str, ...]) -> bool:
 
 
 def _explained(left: list[str], schema: JSON) -> bool:
-    """Whether what is said about a tool holds all of these words."""
+    """Whether the descriptions of a tool and its arguments hold all of these words."""
     if not left:
         return True
     properties: dict[str, JSON] = schema["parameters"]["properties"]

@@ -46,13 +46,13 @@ class Rule:
     """Pattern in a text that the agent was shown before. `{value}` in it is the value of the argument `about`."""
     about: str = ""
     also: str = ""
-    """Further tools that it takes to do what `do` says, but that it does not name."""
+    """Further tools that `do` needs but does not name."""
     soft: bool = False
     """The result is no error for the benchmark, but the call did not do its job."""
     absent: str = ""
     """Argument whose value is missing in a result that should hold it."""
     vague: str = ""
-    """`why` for a hint that lists several tools, where `why` tells what to call the right one with."""
+    """Replaces `why` in a hint that lists several tools, if `why` says how to call the right one."""
     state: bool = False
     """The call fails whatever its arguments are, so it comes before what is wrong with them."""
 
@@ -63,7 +63,7 @@ class Rule:
 
     @property
     def needs(self) -> frozenset[str]:
-        """The tools that doing it takes, without that of `by`."""
+        """The tools that `do` needs, without that of `by`."""
         named = {name for _, name, _, _ in string.Formatter().parse(self.do) if name}
         return frozenset(named - {"call", "tool"} | set(self.also.split()))
 
@@ -574,4 +574,4 @@ _DESTRUCTIVE = (
     "set_budget_limit logout trading_logout"
 )
 DESTRUCTIVE = frozenset(_DESTRUCTIVE.split())
-"""Tools that take something away or spend money. They stand in no list in which they are not the right one."""
+"""Tools that take something away or spend money. A list names one only if it is the right tool."""

@@ -1,6 +1,6 @@
-"""What can be lost: a look at everything in the simulators that a call can take away.
+"""Everything in the simulators that a call can take away.
 
-In: simulators. Out: a `Counter` of things, so that what was there before minus what is there after is what is gone.
+In: simulators. Out: a `Counter` of things. The counter before a call minus the one after it is what the call took away.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Is what a hint says true? Each sentence that a hint can begin with, as a question to the live simulators.
+"""Is a hint's first sentence true? Each sentence that a hint can begin with, as a question to the live simulators.
 
 In: the text of a hint and the failed call's `Scene`. Out: True, False, or None if the sentence is not known. Nothing
 here is shared with the rules that write the hints: the sentences are read as text, and the answers come from the state
@@ -55,13 +55,13 @@ Claim = Callable[[Scene, re.Match[str]], bool]
 
 
 def holds(text: str, scene: Scene) -> bool | None:
-    """Whether the first sentence of a hint is true. None: nobody knows the sentence."""
+    """Whether the first sentence of a hint is true. None: the sentence is not in `CLAIMS`."""
     why = re.split(r"(?<=[.!?])\s+(?=[A-Z])", text)[0]
     for pattern, claim in CLAIMS:
         if (found := re.fullmatch(pattern, why)) is not None:
             try:
                 return bool(claim(scene, found))
-            except (KeyError, TypeError, AttributeError, ValueError):  # it speaks of what is not there
+            except (KeyError, TypeError, AttributeError, ValueError):  # the sentence names what does not exist
                 return False
     return None
 

@@ -7,7 +7,7 @@ both strengths four things are checked, none of them with the rules' own code:
 - its first sentence is true of the simulators, of the schemas or of the call (`untrue`, `studies.hint_claims`);
 - an agent that follows it literally does not meet the same failure again (`same failure`, `studies.literal`), and a
   suggested name is one that the unknown name can mean;
-- the calls that it makes on the way take nothing away (`destroyed`).
+- the other calls that the agent makes for it take nothing away (`destroyed`).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from envtune.types import Task
 
 FAULTS = ("unavailable", "untrue", "same failure", "destroyed")
 GOAL = 0.003
-"""Largest share of hints that may be untrue or useless."""
+"""Largest share of hints that may be faulty."""
 
 
 @dataclass(frozen=True)
@@ -91,11 +91,11 @@ def unavailable(found: Hint, wrong: Wrong, named: Sequence[str]) -> set[str]:
 
 
 _NO_WORDS = frozenset({"cd", "ls", "pwd", "mkdir", "rmdir", "rm", "mv", "cp", "wc", "du", "grep", "cat"})
-"""Tools without an underscore or a capital that are no words of English, either."""
+"""Tool names without an underscore or a capital that are not English words."""
 
 
 def misfits(text: str, wrong: Wrong) -> list[str]:
-    """The tools that a hint says to call with something that they do not take."""
+    """The tools that a hint says to call with arguments that they do not have."""
     found = []
     for tool, phrase in re.findall(r"[Cc]all (\w+) with ([^.]+?)(?: to | if |, | then |\.)", text):
         properties = wrong.scene.schemas.get(tool, {"parameters": {"properties": None}})["parameters"]["properties"]
@@ -113,7 +113,7 @@ def _words(text: str) -> set[str]:
 
 _EMPTY_WORDS = "the a of that thi these to and with in for it if i is name each all first receiver"
 _EMPTY = frozenset(_EMPTY_WORDS.split())
-"""A receiver is a user, for whom tools have other words."""
+"""`receiver` is among them, because schemas have other words for this user."""
 
 
 def _suggests_well(found: Hint, wrong: Wrong) -> bool:

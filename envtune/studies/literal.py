@@ -1,9 +1,9 @@
 """An agent that does what a hint says, word by word, and nothing else: the test of whether the advice works.
 
 `follow` reads the last sentence of a hint as text. Of several ways out it takes the first. It makes the calls that are
-named, and repeats the failed call as it is told. It knows what the user wants (`Wanted`): the call that was meant, and
-the other calls of the task, from which it takes names, passwords and IDs. What it does not know it takes from results.
-Where the text leaves the decision to the user, it stops. Nothing here is shared with the rules that write the hints.
+named, and repeats the failed call as the sentence says. It knows what the user wants (`Wanted`): the call that was
+meant, and the other calls of the task, from which it takes names, passwords and IDs. Everything else it takes from
+results. If the text leaves the decision to the user, it stops. Nothing here is shared with the rules that write hints.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ class _Agent:
     done: Followed
     results: list[RawResult] = field(default_factory=list)
     looked_up: dict[str, str] = field(default_factory=dict)
-    """What it looked something up for -> what it found."""
+    """What was looked up -> what was found."""
     stuck: bool = False
     """It cannot make a call, because it knows no arguments for it."""
     depth: int = 0

@@ -1,4 +1,4 @@
-"""What the literal agent calls a tool with: from the failed call, from what it found, from what the user would know.
+"""The arguments with which the literal agent calls a tool, from the failed call, from results and from the user.
 
 In: an agent and the name of a tool. Out: the arguments of the calls to make, none if the agent cannot know them.
 """
@@ -17,7 +17,7 @@ from envtune.types import ToolCall
 
 
 class Knowing(Protocol):
-    """What of an agent is looked at."""
+    """The part of an agent that is read here."""
 
     scene: Scene
     world: Simulators
@@ -49,7 +49,7 @@ def _names(agent: Knowing) -> list[str]:
 
 
 def _folders_of(agent: Knowing) -> list[str]:
-    """The way to what the failed call names: out of its own path, of what was found, or of what is there."""
+    """The folders on the way to what the failed call names, from its own path or from what was found."""
     for key in ("folder", "file_name", "dir_name", "source", "file_name1"):
         path = agent.a.get(key)
         if isinstance(path, str) and "/" in path.rstrip("/"):
@@ -74,7 +74,7 @@ def _cd(agent: Knowing) -> Iterator[dict[str, Any]]:
 
 
 def _place(agent: Knowing) -> list[str]:
-    """The folder that holds what the failed call names: the user knows it."""
+    """The way to the folder that holds what the failed call names, which the user knows."""
     for folder, names in _folders(agent.world.live(FS).root):
         wanted = set(_names(agent))
         if wanted <= names or (wanted & names and "both" not in agent.sentence):

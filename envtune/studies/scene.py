@@ -144,7 +144,7 @@ def ticket_of(s: Scene) -> Any:
 
 
 def bad_token(s: Scene) -> bool:
-    """Whether the access token is expired, missing or another one."""
+    """Whether the access token is expired, missing or wrong."""
     return s.of(TRAVEL).token_expires_in in (0, None) or s.a.get("access_token") != s.of(TRAVEL).access_token
 
 
@@ -154,7 +154,7 @@ def card_of(s: Scene) -> Any:
 
 
 def airports_of(s: Scene) -> tuple[Any, Any]:
-    """From where to where."""
+    """The airports of departure and arrival, as the call gives them."""
     return s.a.get("travel_from"), s.a.get("travel_to")
 
 
@@ -211,7 +211,7 @@ def outside(s: Scene, m: re.Match[str]) -> bool:
 
 
 def wrong_type(s: Scene, m: re.Match[str]) -> bool:
-    """Whether a value is of the one type, and not of the other, which the schema asks for."""
+    """Whether a value has the type that the hint says it has, and not the one that the schema asks for."""
     value = s.a[m["name"]]
     return not _is(m["kind"], value) and (_is(m["not"], value)) and _is_schema_type(s, m["name"], m["kind"])
 
@@ -223,12 +223,12 @@ def _is_schema_type(s: Scene, name: str, kind: str) -> bool:
 
 
 def ill_typed_items(s: Scene, m: re.Match[str]) -> bool:
-    """Whether an item of a list is of the one type, and not of the other."""
+    """Whether an item of a list has the type that the hint says it has, and not the required one."""
     return any(not _is(m["kind"], item) and _is(m["not"], item) for item in s.a[m["name"]])
 
 
 def ill_typed_key(s: Scene, m: re.Match[str]) -> bool:
-    """Whether a value inside an object is of the one type, and not of the other."""
+    """Whether a value inside an object has the type that the hint says it has, and not the required one."""
     value = s.a[m["name"]][m["key"]]
     return not _is(m["kind"], value) and _is(m["not"], value)
 
@@ -276,7 +276,7 @@ def birth_of(s: Scene) -> datetime.date:
 
 
 def at_least(born: datetime.date, years: int) -> bool:
-    """Whether somebody is at least so many years old today."""
+    """Whether somebody born on this day is at least `years` old today."""
     today = datetime.date.today()
     return (today.year - years, today.month, today.day) >= (born.year, born.month, born.day)
 

@@ -1,9 +1,9 @@
 """How far does a score move while the agent stays the same? One thing at a time is varied: protocol, step limit, tool
 order, seed.
 
-In: how to load the agent, tasks, a baseline of `Rules` and seed. Out: a `Result` per variation, each with its own JSONL
-as `evaluate` writes it, so that a killed study goes on where it stopped. Tables: `shifts` (each variation against the
-baseline, paired by task) and `detectable` (the smallest difference that shows at 95 %).
+In: a function that loads the agent, tasks, and a baseline of `Rules` and seed. Out: a `Result` per variation, each with
+its own JSONL as `evaluate` writes it, so that a killed study goes on where it stopped. Tables: `shifts` (each variation
+against the baseline, paired by task) and `detectable` (the smallest difference that shows at 95 %).
 """
 
 from __future__ import annotations
@@ -201,8 +201,8 @@ def ranges(table: pd.DataFrame) -> pd.DataFrame:
 def detectable(study: Study, metric: str = "task_accuracy", instances: int = INSTANCES) -> pd.DataFrame:
     """The smallest difference to the baseline that shows at 95 % with `instances` tasks of this kind.
 
-    The standard errors are those of the tasks played, scaled by the root of their number: `instances` tasks with as
-    many siblings per id number.
+    The standard errors of the tasks played are scaled by the root of their number to `instances` tasks, with the same
+    number of siblings per id number.
 
     Returns:
         Indexed by `comparison`: a row for two scores that are compared `unpaired`, and one per kind of variation for

@@ -1,4 +1,4 @@
-"""Calls that fail as the calls of real models fail: wrong values, arguments, names, units, order; tools that are gone.
+"""Calls that fail as those of real models do: wrong values, arguments, names, units or order, and withheld tools.
 
 In: tasks, a number and a seed. Out: that many `Wrong` calls, each with the world in which it failed. The ground truth
 of a task is played. Before each of its calls, one wrong call of every family is tried on a copy of the simulators, and
@@ -22,7 +22,7 @@ from envtune.types import JSON, Category, Task, ToolCall
 LONG_SHARE = 0.1
 """Share of the long_context tasks that is used: their worlds are large, and their calls are those of `base`."""
 AGAIN, HELPLESS = 0.15, 0.4
-"""Share of the failures that happen twice, and of those that are explained without the tools that would help."""
+"""Share of failures that happen twice, and share of those that also get a hint without the tools that would help."""
 
 
 @dataclass(frozen=True)

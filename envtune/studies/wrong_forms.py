@@ -1,4 +1,4 @@
-"""The forms of wrong calls, one function a family: what a model calls where another call is right.
+"""The forms of wrong calls, one function per family: what a model calls by mistake where another call is right.
 
 In: a `Place` in a task's ground truth. Out: a wrong call, or None where the family has none. `FAMILIES` is the table.
 """
@@ -140,7 +140,7 @@ def _any_tool(here: Place) -> ToolCall | None:
 
 
 def _later(here: Place) -> ToolCall | None:
-    """A later call of the task, before what must come first."""
+    """A later call of the task, too early."""
     calls = [call for turn in here.task.ground_truth[here.turn :] for call in turn if call.name in here.names]
     return here.rng.choice(calls) if calls else None
 
@@ -163,7 +163,7 @@ _ITEMS = ("file_name", "source", "destination", "file_name1", "dir_name")
 
 
 def _amount(here: Place) -> ToolCall | None:
-    """Liters for gallons, a full tank, an amount that no account holds; kilometres; more than there is."""
+    """Wrong amounts and units: liters for gallons, more than a tank or an account holds, unknown units."""
     tried: dict[str, JSON] = {
         "fillFuelTank": {"fuelAmount": here.rng.choice([*_liters(here), 50.0, 45, 60, 10, -5.0])},
         "imperial_si_conversion": {"value": 10, **here.rng.choice(_UNITS)},
@@ -242,7 +242,7 @@ _VERB_SWAPS = {
 
 
 def _invented(here: Place) -> ToolCall | None:
-    """A name of which no tool has the like, or the opposite."""
+    """A name that is like no tool's, or the opposite of one."""
     names = [name for name in INVENTED if name not in here.names]
     return ToolCall(here.rng.choice(names), here.right.arguments)
 
@@ -272,7 +272,7 @@ INVENTED: dict[str, str] = {
     "convert_currency": "compute_exchange_rate", "gallons_to_liters": "gallon_to_liter", "liters_to_gallons":
     "liter_to_gallon", "get_order_status": "get_order_details get_order_history", "remove_contact": "",
 }  # fmt: skip
-"""Name that real models call -> the tools that it can mean, read from their descriptions. Empty: none does it."""
+"""Name that real models call -> the tools that it can mean, read from their descriptions. Empty: no tool does this."""
 SAME_AIM = {
     "get_order_details": "get_order_history", "get_order_history": "get_order_details",
     "get_tweet": "get_user_tweets search_tweets", "get_user_tweets": "get_tweet search_tweets",
@@ -280,7 +280,7 @@ SAME_AIM = {
     "message_login": "ticket_login trading_login", "trading_logout": "logout",
     "get_outside_temperature_from_google": "get_outside_temperature_from_weather_com",
 }  # fmt: skip
-"""Tool -> others that a name made from its own can mean as well."""
+"""Tool -> other tools that a name made up for it can mean as well."""
 
 FAMILIES: dict[str, Family] = {
     "wrong value": lambda here: _changed(here, _other_value),
