@@ -121,6 +121,6 @@ def _checked(name: str, value: Any, episode: Episode) -> float:
     if isinstance(value, Real) and math.isfinite(value):
         return float(value)
     raise ValueError(
-        f"reward {name!r} gives {value!r} for task {episode.task_id}. A reward is a finite number: mend its function, "
-        "or remove it from envtune.rewards.REWARDS"
+        f"reward {name!r} gives {value!r} for task {episode.task_id}. A reward is a finite number. Correct its "
+        "function, or remove it from envtune.rewards.REWARDS"
     )

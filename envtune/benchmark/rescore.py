@@ -26,8 +26,8 @@ from envtune.evaluation.evaluate import load_result
 from envtune.types import Category, Episode, StopReason, Task
 
 READ_DIFFERENTLY = "read differently"
-"""A message in which the two read different calls: `chat` lists what is stricter here. The official executor also
-evaluates expressions that are no plain calls."""
+"""The two read different calls in a message. `chat` lists what is stricter here, and the official executor also
+evaluates expressions that are not plain calls."""
 LAST_TURN = "cut off in the last turn"
 """The official checker recognises a cut-off turn by a missing next turn, so it misses a cut-off last turn."""
 NO_VERDICT = "no official verdict"
@@ -54,7 +54,7 @@ class Item:
     too_long: bool = False
     """Whether the result holds more turns than the instance."""
     drifted: bool | None = None
-    """Whether the tools do not return what the file says that they returned. None: the file does not say."""
+    """Whether the tools return something else here than the file logs. None: the file has no log."""
 
     @property
     def differs(self) -> bool:

@@ -1,9 +1,9 @@
 """The benchmark's own result files: written from episodes, and read whatever program wrote them.
 
 A file `BFCL_v4_multi_turn_<category>_result.json` under `<model>/multi_turn/` holds one JSON object per line: the `id`
-and, under `result`, a list of turns of messages (`base_handler.py`, `write`). Version 3 put it under `<model>/`. A
-message is text or any JSON. What calls it holds, the official handler of the model decides (see `confined`). Where the
-runner failed, `result` is the text of its error. Under `inference_log` stands what the tools returned.
+and, under `result`, a list of turns of messages (`base_handler.py`, `write`). Version 3 put the file under `<model>/`.
+A message is text or any JSON. The official handler of the model decides which calls it holds (see `confined`). Where
+the runner failed, `result` is the text of its error. `inference_log` holds what the tools returned.
 """
 
 from __future__ import annotations
@@ -256,7 +256,7 @@ def _check_once(entries: Sequence[Entry]) -> None:
     for entry in entries:
         if other := first.get(entry.task_id):
             raise ValueError(
-                f"{entry.task_id} is there more than once, in {other.file} and in {entry.file}. "
+                f"{entry.task_id} is in the files more than once, in {other.file} and in {entry.file}. "
                 "Give the results of one run"
             )
         first[entry.task_id] = entry
@@ -267,6 +267,6 @@ def _check_whole(path: Path, tasks: Sequence[Task]) -> None:
         numbers = [task.number for task in tasks if task.category is category]
         if numbers and split_of(numbers) is None:
             raise ValueError(
-                f"{path}: {len(numbers)} instances of {category}, which is no whole split (half a result file?); "
-                "generate the rest, or rescore what is there with --partial"
+                f"{path}: {len(numbers)} instances of {category}, which is no whole split (half a result file?). "
+                "Generate the rest, or rescore what is there with --partial"
             )

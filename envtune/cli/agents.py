@@ -86,7 +86,7 @@ def episodes_in_flight(concurrency: int | None) -> int:
 
 
 def named_by(params: str) -> tuple[str, Path, list[str]]:
-    """The policy that a parameter file names, the folder of its run, and what files about it are named after."""
+    """The policy that a parameter file names, the folder of its run, and the parts of names for files about it."""
     from envtune.workbook import trained
 
     policy, run_dir = trained.named_by(Path(params))

@@ -43,7 +43,7 @@ def mcp(
     if http is None and (allow_remote or token_variable or host != "127.0.0.1"):
         raise typer.BadParameter("--host, --allow-remote and --token-variable need --http PORT")
     if http is not None and entry:
-        raise typer.BadParameter("--entry is for clients that start the server. Give a running one by its address")
+        raise typer.BadParameter("--entry is for clients that start the server. Leave out --entry or --http")
     import anyio
 
     from envtune.interop import mcp_http, mcp_server

@@ -68,7 +68,7 @@ def sensitivity(
     if metric not in METRICS:
         raise typer.BadParameter(f"unknown metric {metric!r}. Known: {', '.join(METRICS)}")
     if unknown := [kind for kind in vary or () if kind not in VARIED]:
-        raise typer.BadParameter(f"nothing to vary is named {unknown[0]!r}. Known: {', '.join(VARIED)}")
+        raise typer.BadParameter(f"cannot vary {unknown[0]!r}. Known: {', '.join(VARIED)}")
     tasks = spread(load_tasks("bfcl", split=split, categories=category), limit)
     if policy.endswith((".yaml", ".yml")):
         policy, folder, parts = named_by(policy)

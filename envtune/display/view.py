@@ -78,7 +78,7 @@ def folded(label: str, *records: Any, unfolded: bool = False) -> View:
 
 @cache
 def style() -> str:
-    """The style sheet as an element. It also holds against the rules of JupyterLab, and knows its dark themes."""
+    """The style sheet as an element. It overrides JupyterLab's own rules and supports its dark themes."""
     return f"<style>{(Path(__file__).parent / 'display.css').read_text(encoding='utf-8')}</style>"
 
 

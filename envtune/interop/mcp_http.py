@@ -1,7 +1,8 @@
 """The MCP server over streamable HTTP: many clients, and safe by default.
 
-Loopback: a request must name a loopback address as its host and, if a web page sends it, as its origin. So a page
-elsewhere cannot reach the tools through the browser (DNS rebinding). Other machines: only with a bearer token.
+On loopback, a request must name a loopback address as its host and, if a web page sends it, as its origin. So a page
+elsewhere cannot reach the tools through the browser (DNS rebinding). Other machines are served only with a bearer
+token.
 
 Many clients never end their session. So when all places are taken, the session that has been idle longest gives way.
 Its client gets 404 and starts again, as the protocol prescribes. If all sessions are busy, a new client is told to come
@@ -206,7 +207,7 @@ class _Places:
             self._count(session, -1)
 
     def _count(self, session: str, change: int) -> None:
-        if session in self._requests:  # it may have given way meanwhile
+        if session in self._requests:  # a new client may have taken its place
             self._requests[session] = self._requests.pop(session) + change
 
     async def _make_room(self, scope: Scope) -> None:
@@ -255,12 +256,12 @@ def serve_http(
     try:
         listener = socket.create_server((host, port), family=family)
     except OSError as error:
-        raise OSError(f"cannot serve at {host}, port {port}: {error.strerror}; choose another port or host") from error
+        raise OSError(f"cannot serve at {host}, port {port}: {error.strerror}. Choose another port or host") from error
     with listener, suppress(KeyboardInterrupt):
         if not access.remote and not ip_address(listener.getsockname()[0]).is_loopback:
             raise ValueError(
-                f"other machines can reach host {host!r}. If they may, add --allow-remote and --token-variable NAME, "
-                "an environment variable that holds a token"
+                f"other machines can reach host {host!r}. If they should, add --allow-remote and --token-variable "
+                "NAME, an environment variable that holds a token"
             )
         address = f"[{host}]" if family == socket.AF_INET6 else host
         print(f"envtune: serving http://{address}:{port}/mcp", file=sys.stderr, flush=True)

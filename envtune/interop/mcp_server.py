@@ -141,7 +141,7 @@ async def _sessions_only(ctx: ServerRequestContext[Any, Any], call_next: CallNex
     """Refuse requests without a session, naming the revisions that have one."""
     if ctx.protocol_version not in HANDSHAKE_PROTOCOL_VERSIONS:
         supported = {"supported": list(HANDSHAKE_PROTOCOL_VERSIONS), "requested": ctx.protocol_version}
-        message = "these tools keep state per session; open one with the initialize handshake"
+        message = "these tools keep state per session. Open a session with the initialize handshake"
         raise MCPError(code=UNSUPPORTED_PROTOCOL_VERSION, message=message, data=supported)
     return await call_next(ctx)
 

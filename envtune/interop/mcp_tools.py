@@ -82,7 +82,7 @@ class LoopThread:
 
 @cache
 def loop_thread() -> LoopThread:
-    """The one of this process."""
+    """The loop thread of this process."""
     return LoopThread()
 
 

@@ -1,8 +1,8 @@
 """Saved policies that transformers 4.57 reads as transformers 5 does.
 
-transformers 5 writes two files in a form of its own. Version 4 refuses the tokenizer's. Of the model's configuration it
-silently ignores the base of the rotary embedding, and then every reply differs. Both versions read the older form, so a
-saved policy holds that as well.
+transformers 5 writes two files in a form of its own. Version 4 refuses that of the tokenizer. In that of the model, it
+silently ignores the base of the rotary embedding, so every reply differs. Both versions read the older form, so a saved
+policy holds that as well.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def make_portable(folder: Path) -> None:
 
 
 def _older_model(config: JSON) -> None:
-    """Version 4 has keys of their own for what version 5 collects in `rope_parameters`."""
+    """Version 4 has separate keys for what version 5 collects in `rope_parameters`."""
     rope = config.get("rope_parameters")
     if not isinstance(rope, dict) or "rope_theta" not in rope:  # none, or a record for each kind of layer
         return

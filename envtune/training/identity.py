@@ -2,7 +2,7 @@
 
 In: a folder, a plan, tasks. Out: nothing, or a refusal that names what differs. A run goes on with the code, the data,
 the weights and the plan that it began with. The computer, the number of its cores and the place of the folder may
-change. So may how the processes are started, but not their number.
+change. The way in which the processes are started may change, too, but not their number.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def claim(out: Path, plan: Plan, tasks: Mapping[str, Sequence[Task]]) -> None:
 
 
 def identity(out: Path, plan: Plan, tasks: Mapping[str, Sequence[Task]]) -> JSON:
-    """What a run is, as JSON has it."""
+    """What a run depends on, as JSON."""
     local, told = local_folder(plan.policy), plan.to_json()
     told["policy"] = os.path.relpath(local, out) if local else plan.policy
     told["weights"] = fingerprint(folder_of(plan.policy))

@@ -22,7 +22,7 @@ from envtune.training.fields import as_fields, record
 from envtune.types import Category
 
 PLAIN = re.compile(r"(?!(field|changes|val)$)[A-Za-z0-9_][A-Za-z0-9_-]{0,99}")
-"""Names of stages, but for those that tables of stages and their tasks need themselves."""
+"""Names of stages. Tables of stages and their tasks need the excluded names themselves."""
 LIKE = "like"
 """Key in a record of a parameter file's `stages`: the named stage that it changes."""
 

@@ -114,7 +114,7 @@ def _results(folder: Path) -> Finding:
     except OSError as error:
         return Finding("results", Verdict.FAIL, f"results/ is not writable: {error.strerror}")
     if not locks:
-        text = "results/ is writable; its file system has no locks (flock), so start no run twice from two machines"
+        text = "results/ is writable, but its file system has no locks (flock): do not start a run on two machines"
         return Finding("results", Verdict.WARN, text)
     return Finding("results", Verdict.OK, "results/ is writable and has locks")
 

@@ -26,9 +26,9 @@ from envtune.workbook.frontend import interactive
 from envtune.workbook.learning import WINDOW, along, curves
 
 EVERY = 4.0
-"""Least seconds between two drawings."""
+"""Smallest number of seconds between two drawings."""
 SHARE = 20
-"""A drawing waits for at least so many times as long as the last one took."""
+"""The pause after a drawing is at least this many times as long as the drawing took."""
 
 
 class Live:
@@ -42,7 +42,7 @@ class Live:
         folder: the run's folder. A resumed run also shows its earlier steps.
         track: name of the run in the local trackio project `envtune`, which needs no account. None: no trackio.
         expected: lines of another run of the same plan, for what to expect.
-        every: least seconds between two drawings. 0: draw after every step.
+        every: smallest number of seconds between two drawings. 0: draw after every step.
     """
 
     def __init__(

@@ -77,7 +77,7 @@ class Common(_Strict):
     seed: Annotated[int, Field(ge=0, lt=2**32)]
 
     def ready(self) -> None:
-        """Refuse what commands outside of the series can use, such as `envtune train`, and its notebook cannot.
+        """Refuse parameters that the notebook cannot use, although other commands such as `envtune train` can.
 
         Raises:
             ValueError: one line.
@@ -200,7 +200,7 @@ class Training(Trains, Common):
         return [self.plan()]
 
     def ready(self) -> None:
-        """Refuse stages that notebooks 04 and 05 cannot share out, and what this computer cannot do for them."""
+        """Refuse stages that notebooks 04 and 05 cannot divide between them, or that this computer cannot train."""
         from envtune.training.machine import require
 
         plan = self.plan()

@@ -59,7 +59,7 @@ def with_guides(html: str, name: str, folder: Path | None = None) -> str:
 
 
 def _headings(soup: BeautifulSoup) -> list[tuple[str, str, str]]:
-    """Tag, id and text of each heading, which gets that id, and the answer's."""
+    """Tag, id and text of each heading and of the answer. Gives each heading its id."""
     seen: Counter[str] = Counter()
     found = []
     for heading in soup(HEADINGS):

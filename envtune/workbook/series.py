@@ -215,7 +215,7 @@ def _run_step(series: _Series, step: _Step, force: bool, echo: Callable[[str], N
 
 
 def _key(series: _Series, step: _Step) -> str:
-    """What a chapter's result depends on. That is neither where it is written (`run`, `results`) nor the computer."""
+    """What a chapter's result depends on. Where it is written (`run`, `results`) and the computer do not count."""
     import nbformat
 
     cells = nbformat.read(step.notebook, as_version=4).cells
@@ -246,12 +246,12 @@ def _key(series: _Series, step: _Step) -> str:
 
 
 def _check_needs(series: _Series, step: _Step, steps: Sequence[_Step]) -> None:
-    """Refuse to run one chapter on results that are not those of the parameters, the code and the cells of now.
+    """Refuse to run one chapter on results that other parameters, code or cells made.
 
     Raises:
-        SeriesError: they are not, or they are missing.
+        SeriesError: others made them, or they are missing.
     """
-    _key(series, step)  # they are there
+    _key(series, step)  # raises if they are missing
     for its in (other for other in steps if other.chapter.name in step.chapter.needs):
         folder = series.run_dir / its.chapter.name
         if not is_current(folder, _key(series, its)):

@@ -1,8 +1,8 @@
 """The work in a chapter's folder: what a run can go on with, and what happens to the rest.
 
 In: a folder and the identity of what is about to run in it. Out: the same folder, with the files of an earlier run of
-the same identity, or without. Weights, checkpoints and episodes can take days, so they are never deleted. What cannot
-go on is set aside: its folder gets a name that ends with `set-aside-1`, which is printed.
+the same identity, or empty. Weights, checkpoints and episodes can take days to make, so they are never deleted. Work
+that cannot go on is set aside: its folder gets a name that ends with `set-aside-1`, which is printed.
 
 The identity is the code that makes numbers, the data, the parameters and the weights that enter. The computer, its
 cores, the folder's place and the notebook's cells are not part of it: training (`run.json`) and evaluation (the first
@@ -39,7 +39,7 @@ Echo = Callable[[str], None]
 
 
 def identity(of: Chapter, params: Common, run_dir: Path, code: str) -> Identity:
-    """What the work of a chapter depends on, as JSON has it.
+    """What the work of a chapter depends on, as JSON.
 
     Args:
         of: the chapter.
@@ -66,7 +66,7 @@ def weights(policy: str) -> str | None:
 
 
 def alone(of: Chapter, params: Common, folder: Path) -> None:
-    """What the series does before it starts a notebook, for one that runs without it.
+    """Prepare a notebook that runs without the series, as the series does before it starts one.
 
     Raises:
         SeriesError: see `check_need`.
@@ -87,7 +87,7 @@ def check_code(of: str) -> None:
     if expected and expected != sources.running():
         raise SeriesError(
             f"{of} runs the code in {sources.PACKAGE}, which is not the code that the series began with: the package "
-            "was edited, or another envtune is installed. Run the series again, with one code"
+            "was edited, or another envtune is installed. Run the series again, and leave the code as it is"
         )
 
 
@@ -137,7 +137,7 @@ def holds_work(folder: Path) -> bool:
 
 
 def put_away(folder: Path, echo: Echo, reason: str) -> None:
-    """Set a folder with work aside, and say so. Delete one without."""
+    """Set a folder with work aside, and print its new name. Delete a folder without work."""
     if not holds_work(folder):
         shutil.rmtree(folder, ignore_errors=True)
         return

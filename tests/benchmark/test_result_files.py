@@ -105,7 +105,7 @@ def break_line(folder: Path, change) -> Path:  # type: ignore[no-untyped-def]
         (lambda line: json.dumps({**json.loads(line), "id": ["a", "b"]}), r"line 2: unknown instance \['a', 'b'\]"),
         (
             lambda line: line.replace("_43", "_3", 1),
-            r"multi_turn_base_3 is there more than once, in .*base_result\.json and in",
+            r"multi_turn_base_3 is in the files more than once, in .*base_result\.json and in",
         ),
         (lambda line: json.dumps({**json.loads(line), "result": [1]}), '"result" of multi_turn_base_43 is not a list'),
     ],

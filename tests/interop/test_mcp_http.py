@@ -222,7 +222,7 @@ def test_other_machines_need_a_token_end_to_end(monkeypatch):
 def test_a_host_that_other_machines_reach_is_refused(by_id, capsys):
     for host in ("0.0.0.0", "", "::"):
         with pytest.raises(
-            ValueError, match=f"other machines can reach host '{host}'. If they may, add --allow-remote"
+            ValueError, match=f"other machines can reach host '{host}'. If they should, add --allow-remote"
         ):
             mcp_http.serve_http(tool_server(by_id[TASK]), 0, host)
     assert capsys.readouterr().err == ""

@@ -112,7 +112,7 @@ class Connection:
         return f"{self.url} failed for {self._patience:g} s, last with {error.words}"
 
     def rest(self) -> None:
-        """Say nothing more of a silence: nobody waits."""
+        """Stop reporting silence, because nobody waits for an answer."""
         self._silence.end()
 
     def _stop(self, trouble: Trouble) -> Callable[[RetryCallState], bool]:

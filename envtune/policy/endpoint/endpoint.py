@@ -9,9 +9,9 @@ In: chats. Out: one message each, requested in parallel over HTTP. There are two
 
 A message that cannot be had is data (`types.Unusable`). When a request fails or is refused, a *probe* decides why: a
 request that was answered before, or at the start a greeting with the same tools. If the probe is answered, the request
-is the cause: its message is marked, and the other episodes go on. If not, the server is: passing failures are waited
-out for `patience` seconds, and what lasts is an `EndpointError` with the server's own words. Finished episodes are
-kept, and the same command goes on from there.
+is the cause. Its message is marked, and the evaluation goes on. If not, the server is the cause. Passing failures are
+then retried for `patience` seconds, and a lasting one is an `EndpointError` with the server's own words. Finished
+episodes are kept, and the same command goes on from there.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ MESSAGE_TOKENS = 4096
 ALIKE = 4
 """If at least so many first requests are refused and none is answered, the evaluation stops."""
 LINES = 10
-"""Most different lines that one endpoint writes about its server."""
+"""An endpoint writes at most so many different lines about its server."""
 CHARACTERS_OF_A_TOKEN = 20
 """More than any tokenizer packs into a token of running text. English has about 4."""
 

@@ -56,7 +56,7 @@ class Dialect:
     """Whether an empty message is sent as `NOTHING_SAID`."""
 
     def learned(self, other: Dialect) -> Dialect:
-        """Both together."""
+        """What this one and another have found out, together."""
         tokens = other.tokens if other.tokens != Dialect.tokens else self.tokens
         return Dialect(tokens, self.unsent | other.unsent, self.filled or other.filled)
 
