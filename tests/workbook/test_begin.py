@@ -97,7 +97,7 @@ def test_an_unfinished_notebook_has_no_manifest(nb, lab):
 
 
 def test_a_notebook_run_again_without_the_series_goes_on_with_its_own_work_only(nb, lab, shown, monkeypatch, capsys):
-    """As papermill and JupyterLab run it: what other code or parameters made is set aside, not stamped anew."""
+    """As papermill and JupyterLab run it: what other code or parameters made is set aside, not stamped again."""
     folder, aside = lab / "results/lab/01_alpha", lab / "results/lab/.01_alpha.set-aside-"
     nb.path("1_stage/checkpoint-2/model.safetensors").write_text("weights of hours")
     nb.finish(headline="Done.", detail="At once.")
