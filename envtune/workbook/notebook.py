@@ -28,7 +28,7 @@ from envtune.workbook.errors import ParamsError
 from envtune.workbook.findings import COLUMNS, Finding, cells
 from envtune.workbook.frontend import calm_interrupts, quiet
 from envtune.workbook.injected import injected_names
-from envtune.workbook.params import Chapter, Common, Training, chapter
+from envtune.workbook.params import CHAPTERS, Chapter, Common, Training, chapter
 from envtune.workbook.params_file import explain, validate
 from envtune.workbook.paths import (
     MANIFEST,
@@ -67,12 +67,13 @@ def begin(name: str | Chapter, **parameters: Any) -> Workbook:
         SeriesError: it has run with other parameters, code or data.
     """
     found = name if isinstance(name, Chapter) else chapter(name)
-    typed = {name: None for name in injected_names() if name not in found.model.model_fields}  # papermill only warns
+    known = {field for each in (*CHAPTERS, found) for field in each.model.model_fields}  # a file serves all notebooks
+    typed = {name: None for name in injected_names() if name not in known}  # papermill only warns
     try:
         params = validate(found.model, {**typed, **parameters})
     except ValidationError as error:
-        known = list(found.model.model_fields)
-        raise ParamsError("\n".join(explain(line, known) for line in error.errors())) from None
+        fields = list(found.model.model_fields)
+        raise ParamsError("\n".join(explain(line, fields) for line in error.errors())) from None
     workbook = Workbook(found, params, _output_folder(found, params))
     if not os.environ.get(STEP_DIR):
         work.alone(found, params, workbook.folder)
