@@ -84,6 +84,7 @@ def test_answers_of_every_kind_are_text():
         reply_to({"choices": []})
     with pytest.raises(EndpointError, match="Check that it is a model server"):
         reply_to({"choices": [{"text": None}]})
+    assert reply_to(said([{"type": "text", "text": None}, {"type": "text", "text": "Hi."}])) == "Hi."
 
 
 def test_a_cut_off_message_goes_back_without_our_mark():
@@ -174,6 +175,7 @@ def test_errors_that_last_are_one_line_with_the_way_out(monkeypatch):
     assert "bad parameter: top_k" in error_of(400, "bad\n parameter: top_k")
     assert "failed for 0.2 s, last with 502: bad gateway" in error_of(502, "bad gateway")
     assert "ends in /v1" in error_of(200, "<html>")
+    assert '{"detail": "no credit"}' in error_of(200, '{"detail": "no credit"}')
 
 
 def _unreachable(url: str) -> str:

@@ -173,6 +173,7 @@ def test_an_answer_of_300_megabytes_is_not_read():
         (400, "Range of input length should be [1, 8192]"),
         (500, "Context size has been exceeded."),
         (200, '{"error": {"code": 400, "message": "prompt is too long: 9000 tokens > 8192 maximum"}}'),
+        (200, '{"object": "error", "code": 40303, "message": "This model\'s maximum context length is 8192 tokens."}'),
         (413, "Request Entity Too Large"),
         (429, "Request too large for model on tokens per min: Limit 10000, Requested 12000"),
     ],
