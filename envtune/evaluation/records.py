@@ -25,8 +25,11 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from envtune import locks, rewards
 from envtune.chat import unusable
+from envtune.differences import brief, differences
 from envtune.types import JSON, Category, Episode, Unusable
 
+MOST_TOLD = 3
+"""Differences that a refusal names."""
 SCHEMA = 1
 """Version of the format. It grows when a line changes its meaning."""
 
@@ -239,14 +242,12 @@ def _reason(error: ValidationError) -> str:
 def _check_header(path: Path, found: Header, wanted: Header) -> None:
     if found == wanted:
         return
-    differences = [
-        f"{key} is {found.config.get(key)!r} there and {wanted.config.get(key)!r} here"
-        for key in sorted(found.config.keys() | wanted.config.keys())
-        if key != "code" and found.config.get(key) != wanted.config.get(key)
-    ]
-    if (made := str(found.config.get("code"))) != (now := str(wanted.config.get("code"))):
-        differences.append(f"made by other code ({made[:10]}, now {now[:10]})")
-    raise ValueError(f"{path} holds another evaluation: {'; '.join(differences)}. {_WAY_OUT}")
+    differ = list(differences(found.config, wanted.config))
+    told = [f"{where} is {brief(was)} there and {brief(now)} here" for where, was, now in differ if where != "code"]
+    if len(told) > MOST_TOLD:
+        told[MOST_TOLD:] = [f"{len(told) - MOST_TOLD} more settings"]
+    told += [f"made by other code ({brief(was)}, now {brief(now)})" for where, was, now in differ if where == "code"]
+    raise ValueError(f"{path} holds another evaluation: {'; '.join(told)}. {_WAY_OUT}")
 
 
 def _check_order(path: Path, rows: Sequence[Row], task_ids: Sequence[str], torn: bytes) -> None:
