@@ -5,9 +5,9 @@ tuples of such records become a table with a line each. Tables read well without
 """
 
 from envtune.display.lists import register
-from envtune.display.messages import episode_html, task_html
+from envtune.display.messages import episode_html, episode_view, task_html
 from envtune.display.view import View, folded, grid, row, shown, style
 
-__all__ = ["View", "episode_html", "folded", "grid", "row", "shown", "style", "task_html"]
+__all__ = ["View", "episode_html", "episode_view", "folded", "grid", "row", "shown", "style", "task_html"]
 
 register()

@@ -26,6 +26,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from envtune import locks, rewards
 from envtune.chat import unusable
 from envtune.differences import brief, differences
+from envtune.display import episode_view, shown
 from envtune.types import JSON, Category, Episode, Unusable
 
 MOST_TOLD = 3
@@ -49,6 +50,7 @@ _IF_ANY = Field(exclude_if=lambda counts: not counts)
 """A count of nothing is not written."""
 
 
+@shown(lambda row: episode_view(row.episode))
 @dataclass(frozen=True, slots=True)
 class Row:
     """One task's outcome. Other fields are computed from `episode`, for readers without this package."""

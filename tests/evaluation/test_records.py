@@ -134,9 +134,7 @@ def test_refuses_another_configuration(some: list[Task], path: Path) -> None:
         run(some, path, max_steps_per_turn=10)
     with pytest.raises(ValueError, match=r"tasks\.n is 16 there and 15 here; tasks\.sha256"):
         run(some[:-1], path)
-    with pytest.raises(
-        ValueError, match=r"tasks\.sha256 is [0-9a-f]{10} there and [0-9a-f]{10} here\. Give"
-    ):
+    with pytest.raises(ValueError, match=r"tasks\.sha256 is [0-9a-f]{10} there and [0-9a-f]{10} here\. Give"):
         run(some[::-1], path)
 
 
