@@ -132,7 +132,9 @@ def test_200_episodes_with_faults_lose_nothing_and_duplicate_nothing(tmp_path: P
     assert server.most_busy == 32
 
 
-@pytest.mark.parametrize(("asked", "back_off", "waited"), [("1", 0.0, 1.0), ("0", 0.3, 0.3), (None, 0.3, 0.3)])
+@pytest.mark.parametrize(
+    ("asked", "back_off", "waited"), [("1", 0.0, 1.0), ("0", 0.3, 0.3), ("²", 0.3, 0.3), (None, 0.3, 0.3)]
+)
 def test_a_server_that_asks_for_time_gets_it_and_is_never_flooded(monkeypatch, asked, back_off, waited):
     monkeypatch.setattr(connection, "BACK_OFF", lambda state: back_off)
     headers = {"Retry-After": asked} if asked else {}
