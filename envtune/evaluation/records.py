@@ -140,8 +140,12 @@ def writer(path: Path, header: Header, task_ids: Sequence[str]) -> Iterator[Writ
     can open it for writing.
 
     Raises:
-        ValueError: the file belongs to another evaluation or another process, or holds a line that does not belong.
+        ValueError: the file belongs to another evaluation or another process, or holds a line that does not belong. It
+            is a device or a folder.
+        OSError: the file cannot be written. What is there stays.
     """
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path} is no regular file, so nothing could go on from it. Give another path")
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+b") as file, ExitStack() as stack:
         try:
@@ -155,7 +159,7 @@ class Writer:
     """Appends lines to one open file. `rows` are the rows already there."""
 
     def __init__(self, path: Path, file: BinaryIO, header: Header, task_ids: Sequence[str]) -> None:
-        self._file = file
+        self._path, self._file = path, file
         file.seek(0)
         content = file.read()
         found, self.rows, torn = _parse(path, content)
@@ -178,9 +182,12 @@ class Writer:
         self.rows.append(row)
 
     def _append(self, line: bytes) -> None:
-        self._file.write(line)
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        try:
+            self._file.write(line)
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise OSError(error.errno, f"{error.strerror}, so the rows so far were kept", str(self._path)) from None
 
 
 _WAY_OUT = "Give another path, or delete the file to start again"
