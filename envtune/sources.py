@@ -19,6 +19,7 @@ SHOWS = (
     "__main__.py",
     "cli",
     "cold_start",  # made the shipped weights, which are files of `policy` and count
+    "differences.py",
     "display",
     "extras.py",
     "locks.py",

@@ -91,6 +91,7 @@ def test_every_record_has_a_display_and_one_line_of_text(tasks, subtests):
         "stage · hints (36 steps)": (stages[1], "600"),
         "recipe laptop · syntax (4 steps) → hints": (RECIPES["laptop"], "1 to 0.5 over 0% to 100%"),
         "plan to train tiny": (Plan(stages, "tiny"), "validate_tasks"),
+        "multi_turn_base_1 · base · success": (played.rows[1], "user"),
         "oracle · 2 tasks · multi_turn_base_0 to multi_turn_base_1": (played, "100.0%"),
     }
     for line, (record, told) in wanted.items():

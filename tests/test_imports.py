@@ -15,7 +15,7 @@ import envtune
 from envtune import extras
 
 PACKAGE = Path(envtune.__file__).parent
-GROUND = {"types", "fastjson", "rewards", "chat", "processes", "extras", "sources", "locks", "system"}
+GROUND = {"types", "fastjson", "rewards", "chat", "processes", "extras", "sources", "locks", "system", "differences"}
 CORE = GROUND | {"display", "data", "environment", "policy"}
 ROOM_IMPORTS = {
     "types": set(),
@@ -25,6 +25,7 @@ ROOM_IMPORTS = {
     "sources": set(),
     "locks": set(),
     "system": set(),
+    "differences": set(),
     "rewards": {"types"},
     "chat": {"types", "fastjson"},
     "display": {"types", "rewards", "chat"},

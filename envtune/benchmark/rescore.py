@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from html import escape
 from pathlib import Path
 
 import pandas as pd
@@ -21,6 +22,7 @@ from envtune.benchmark.official import Verdict, call_string
 from envtune.benchmark.result_files import Entry, Results, digest, entry_of, read_results
 from envtune.chat import parse_reply
 from envtune.data.audit import is_sound
+from envtune.display import View, count, grid, shown, strong
 from envtune.environment import replay
 from envtune.evaluation.evaluate import load_result
 from envtune.types import Category, Episode, StopReason, Task
@@ -62,6 +64,18 @@ class Item:
         return self.ours != self.official.valid or not self.official.reached
 
 
+def rescored_view(found: Rescored) -> View:
+    """Both accuracies by category, the notes, and each difference."""
+    facts = [strong(found.model or "a run"), count(len(found.items), "instance")]
+    facts += [f"{len(found.differences())} differences, {len(found.unexplained)} unexplained"]
+    notes = "".join(f"<p>{escape(note)}.</p>" for note in found.notes)
+    tables = [found.readable(), *([differ] if len(differ := found.differences()) else [])]
+    cells = [[["–" if pd.isna(cell) else str(cell) for cell in row] for row in frame.to_numpy()] for frame in tables]
+    grids = [grid([str(name) for name in frame], rows) for frame, rows in zip(tables, cells, strict=True)]
+    return View(facts, grids[0] + notes + "".join(grids[1:]))
+
+
+@shown(rescored_view)
 @dataclass(frozen=True)
 class Rescored:
     """Both verdicts on every instance."""
@@ -101,6 +115,13 @@ class Rescored:
             if items
         }
         return pd.DataFrame.from_dict(rows, orient="index").rename_axis("category")
+
+    def readable(self, sound: bool = False) -> pd.DataFrame:
+        """`table` with percentages as text, and the category as the first column."""
+        found = self.table(sound).reset_index()
+        for name in ("ours", "official"):
+            found[name] = ["no verdict" if pd.isna(share) else f"{share:.1%}" for share in found[name]]
+        return found
 
     def differences(self) -> pd.DataFrame:
         """One row per difference: `instance`, `ours`, `official`, `error_type`, `cause`."""

@@ -137,11 +137,8 @@ def rescore(
     from envtune.data import load_tasks
 
     found = score_again(path, load_tasks("bfcl"), partial, handler)
-    table = found.table(sound).reset_index()
-    for name in ("ours", "official"):
-        table[name] = table[name].map("{:.1%}".format, na_action="ignore").fillna("no verdict")
     read_by = f", read by the official handler of {found.model}" if found.model else ""
-    print_table(table, f"{path.name}: our verdict and the official one{read_by}")
+    print_table(found.readable(sound), f"{path.name}: our verdict and the official one{read_by}")
     for note in found.notes:
         typer.echo(f"Note: {note}.")
     if len(differences := found.differences()):

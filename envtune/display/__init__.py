@@ -5,9 +5,21 @@ tuples of such records become a table with a line each. Tables read well without
 """
 
 from envtune.display.lists import register
-from envtune.display.messages import episode_html, task_html
-from envtune.display.view import View, folded, grid, row, shown, style
+from envtune.display.messages import episode_html, episode_view, task_html
+from envtune.display.view import View, count, folded, grid, row, shown, strong, style
 
-__all__ = ["View", "episode_html", "folded", "grid", "row", "shown", "style", "task_html"]
+__all__ = [
+    "View",
+    "count",
+    "episode_html",
+    "episode_view",
+    "folded",
+    "grid",
+    "row",
+    "shown",
+    "strong",
+    "style",
+    "task_html",
+]
 
 register()

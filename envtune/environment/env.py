@@ -162,7 +162,12 @@ class ToolUseEnv:
 
         Raises:
             RuntimeError: the episode is over.
+            TypeError: the message is no text.
         """
+        if not isinstance(text, str):
+            raise TypeError(
+                f"a message is text, and this is of type {type(text).__name__}. Write calls with `render_calls`"
+            )
         if self.done:
             raise RuntimeError(f"the episode of task {self.task.id} is over ({self._stop}). Call reset() to play again")
         reply = parse_reply(text)

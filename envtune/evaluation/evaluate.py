@@ -59,7 +59,7 @@ def evaluate(
             policy whose temperature is not that of the rules or that does not answer every chat, or a file at `path`
             that belongs to something else. The message names file, line and what differs.
     """
-    _check_arguments(tasks, batch_size)
+    _check_arguments(policy, tasks, batch_size)
     rules = _checked(rules_of(rules, **changes), policy)
     header = records.make_header(_config(policy, tasks, rules))
     with ExitStack() as stack:
@@ -107,7 +107,9 @@ class _Running:
     done: bool = False
 
 
-def _check_arguments(tasks: Sequence[Task], batch_size: int) -> None:
+def _check_arguments(policy: Policy, tasks: Sequence[Task], batch_size: int) -> None:
+    if isinstance(policy, str):
+        raise TypeError(f"{policy!r} is the name of a policy. Give load_policy({policy!r})")
     if not tasks:
         raise ValueError("no tasks to evaluate on. Give at least one")
     if twice := [task_id for task_id, count in Counter(task.id for task in tasks).items() if count > 1]:

@@ -25,8 +25,12 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from envtune import locks, rewards
 from envtune.chat import unusable
+from envtune.differences import brief, differences
+from envtune.display import episode_view, shown
 from envtune.types import JSON, Category, Episode, Unusable
 
+MOST_TOLD = 3
+"""Differences that a refusal names."""
 SCHEMA = 1
 """Version of the format. It grows when a line changes its meaning."""
 
@@ -46,6 +50,7 @@ _IF_ANY = Field(exclude_if=lambda counts: not counts)
 """A count of nothing is not written."""
 
 
+@shown(lambda row: episode_view(row.episode))
 @dataclass(frozen=True, slots=True)
 class Row:
     """One task's outcome. Other fields are computed from `episode`, for readers without this package."""
@@ -135,8 +140,12 @@ def writer(path: Path, header: Header, task_ids: Sequence[str]) -> Iterator[Writ
     can open it for writing.
 
     Raises:
-        ValueError: the file belongs to another evaluation or another process, or holds a line that does not belong.
+        ValueError: the file belongs to another evaluation or another process, or holds a line that does not belong. It
+            is a device or a folder.
+        OSError: the file cannot be written. What is there stays.
     """
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path} is no regular file, so nothing could go on from it. Give another path")
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+b") as file, ExitStack() as stack:
         try:
@@ -150,7 +159,7 @@ class Writer:
     """Appends lines to one open file. `rows` are the rows already there."""
 
     def __init__(self, path: Path, file: BinaryIO, header: Header, task_ids: Sequence[str]) -> None:
-        self._file = file
+        self._path, self._file = path, file
         file.seek(0)
         content = file.read()
         found, self.rows, torn = _parse(path, content)
@@ -173,9 +182,12 @@ class Writer:
         self.rows.append(row)
 
     def _append(self, line: bytes) -> None:
-        self._file.write(line)
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        try:
+            self._file.write(line)
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise OSError(error.errno, f"{error.strerror}, so the rows so far were kept", str(self._path)) from None
 
 
 _WAY_OUT = "Give another path, or delete the file to start again"
@@ -239,14 +251,12 @@ def _reason(error: ValidationError) -> str:
 def _check_header(path: Path, found: Header, wanted: Header) -> None:
     if found == wanted:
         return
-    differences = [
-        f"{key} is {found.config.get(key)!r} there and {wanted.config.get(key)!r} here"
-        for key in sorted(found.config.keys() | wanted.config.keys())
-        if key != "code" and found.config.get(key) != wanted.config.get(key)
-    ]
-    if (made := str(found.config.get("code"))) != (now := str(wanted.config.get("code"))):
-        differences.append(f"made by other code ({made[:10]}, now {now[:10]})")
-    raise ValueError(f"{path} holds another evaluation: {'; '.join(differences)}. {_WAY_OUT}")
+    differ = list(differences(found.config, wanted.config))
+    told = [f"{where} is {brief(was)} there and {brief(now)} here" for where, was, now in differ if where != "code"]
+    if len(told) > MOST_TOLD:
+        told[MOST_TOLD:] = [f"{len(told) - MOST_TOLD} more settings"]
+    told += [f"made by other code ({brief(was)}, now {brief(now)})" for where, was, now in differ if where == "code"]
+    raise ValueError(f"{path} holds another evaluation: {'; '.join(told)}. {_WAY_OUT}")
 
 
 def _check_order(path: Path, rows: Sequence[Row], task_ids: Sequence[str], torn: bytes) -> None:

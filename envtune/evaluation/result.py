@@ -57,13 +57,17 @@ class Result:
         """The benchmark's split that was played, if all of it was played in every category that occurs."""
         if not self._of_benchmark:
             return None
-        found = {split_of(_numbers(self.only(category).rows)) for category in {row.category for row in self.rows}}
+        found = {split_of(_numbers(self.only(category).rows)) for category in self._categories}
         return found.pop() if len(found) == 1 else None
 
     @property
     def drawn_from(self) -> str | None:
         """The smallest split of the benchmark that holds all instances played. None for other tasks."""
         return split_around(_numbers(self.rows)) if self._of_benchmark else None
+
+    @property
+    def _categories(self) -> set[Category]:
+        return {row.category for row in self.rows}
 
     @property
     def _of_benchmark(self) -> bool:
@@ -151,9 +155,16 @@ class Result:
             raise ValueError(f"none of the {len(self)} tasks is sound. `envtune audit` lists the others")
         return replace(self, rows=rows)
 
-    def only(self, category: Category) -> Result:
-        """The part of one category."""
-        return replace(self, rows=tuple(row for row in self.rows if row.category is category))
+    def only(self, category: Category | str) -> Result:
+        """The part of one category.
+
+        Raises:
+            ValueError: no such category, or none of its tasks was played.
+        """
+        rows = tuple(row for row in self.rows if row.category is Category(category))
+        if not rows:
+            raise ValueError(f"no task of {category} was played. There are {', '.join(sorted(self._categories))}")
+        return replace(self, rows=rows)
 
     def __len__(self) -> int:
         return len(self.rows)

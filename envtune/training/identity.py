@@ -11,18 +11,15 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from envtune import sources
 from envtune.data.bfcl import data_version
 from envtune.data.splits import task_digest
+from envtune.differences import brief, differences
 from envtune.policy.checkpoint import fingerprint, folder_of, local_folder
 from envtune.training.machine import world
 from envtune.training.plan import Plan
 from envtune.types import JSON, Task
-
-MOST_SHOWN = 70
-"""Characters of a value in a message."""
 
 
 def claim(out: Path, plan: Plan, tasks: Mapping[str, Sequence[Task]]) -> None:
@@ -38,10 +35,11 @@ def claim(out: Path, plan: Plan, tasks: Mapping[str, Sequence[Task]]) -> None:
         return
     found = json.loads(record.read_text())
     same = {key: found.get(key) for key in told} | {"policy": told["policy"]}  # where the weights lie may change
-    if difference := first_difference(same, told):
+    if difference := next(differences(same, told), None):
+        where, was, now = difference
         raise ValueError(
-            f"{out} holds another run: {difference}. Choose another folder (in a parameter file: `run`), or move this "
-            "one away"
+            f"{out} holds another run: {where} is {brief(was)}, now {brief(now)}. Choose another folder (in a "
+            "parameter file: `run`), or move this one away"
         )
 
 
@@ -56,20 +54,6 @@ def identity(out: Path, plan: Plan, tasks: Mapping[str, Sequence[Task]]) -> JSON
     told["tasks"] = {name: task_digest(own) for name, own in tasks.items()}
     del told["launch"], told["threads"]  # how it is started, which may change
     return dict(json.loads(json.dumps(told)))
-
-
-def first_difference(found: Any, told: Any, where: str = "") -> str:
-    """The first difference between two JSON values, in words. Empty if there is none."""
-    if isinstance(found, dict) and isinstance(told, dict):
-        inner = [(f"{where}.{key}" if where else key, found.get(key), told.get(key)) for key in {**told, **found}]
-    elif isinstance(found, list) and isinstance(told, list) and len(found) == len(told):
-        inner = [(f"{where}[{i}]", *both) for i, both in enumerate(zip(found, told, strict=True))]
-    elif found != told:
-        was, now = (str(value) if len(str(value)) < MOST_SHOWN else "another" for value in (found, told))
-        return f"{where} is {was}, now {now}"
-    else:
-        return ""
-    return next((text for place, was, now in inner if (text := first_difference(was, now, place))), "")
 
 
 def write_json(path: Path, value: JSON) -> None:

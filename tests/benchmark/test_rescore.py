@@ -176,6 +176,8 @@ def test_no_verdict_is_a_difference(by_id: dict[str, Task], monkeypatch: pytest.
     found = rescore_episodes([endless], [task])
     assert [i.cause for i in found.items if i.differs] == [NO_VERDICT]
     assert math.isnan(found.table().loc["all", "official"]), "no verdict is not a wrong answer"
+    assert found._view_().line == "a run · 1 instance · 1 differences, 0 unexplained"
+    assert "<td" in found._repr_html_() and NO_VERDICT in found._repr_html_()
 
 
 def test_command_line(tasks: list[Task], tmp_path: Path) -> None:

@@ -78,6 +78,9 @@ def test_a_turn_that_was_forced_to_end_is_never_correct(tasks):
     assert not env.episode.turns[0].correct
     with pytest.raises(RuntimeError, match=r"multi_turn_base_0 is over.*reset"):
         env.step("more")
+    for message in (None, 5, b"more", ["more"]):
+        with pytest.raises(TypeError, match=rf"a message is text, and this is of type {type(message).__name__}\."):
+            env.step(message)
 
 
 def test_ground_truth_replays_to_the_maximum_of_every_reward(tasks):

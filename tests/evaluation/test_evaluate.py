@@ -182,8 +182,19 @@ def test_refuses_wrong_arguments(tasks: list[Task], tmp_path: Path) -> None:
         quick(Silent(), tasks[:1], batch_size=0)
     with pytest.raises(ValueError, match="policy silent answered 1 of 2 chats"):
         quick(Short(), tasks[:2])
+    with pytest.raises(TypeError, match=r"Give load_policy\('oracle'\)"):
+        evaluate("oracle", tasks[:1])
     with pytest.raises(FileNotFoundError):
         load_result(tmp_path / "none.jsonl")
+
+
+def test_a_part_of_a_result_is_never_empty(tasks: list[Task]) -> None:
+    result = quick(Silent(), tasks[:2])
+    assert result.only("base") == result
+    with pytest.raises(ValueError, match=r"no task of miss_func was played\. There are base"):
+        result.only("miss_func")
+    with pytest.raises(ValueError, match="other"):
+        result.only("other")
 
 
 def test_one_bar_counts_several_evaluations(tasks: list[Task], tmp_path: Path) -> None:

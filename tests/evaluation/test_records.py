@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import random
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -128,13 +129,13 @@ def refused(some: list[Task], path: Path, message: str) -> None:
 
 
 def test_refuses_another_configuration(some: list[Task], path: Path) -> None:
-    with pytest.raises(ValueError, match=r"holds another evaluation: policy is 'noisy' there and 'silent' here; sett"):
+    with pytest.raises(ValueError, match=r"holds another evaluation: policy is noisy there and silent here; sett"):
         evaluate(Silent(), some, path, progress=False)
-    with pytest.raises(ValueError, match=r"protocol is .*'max_steps_per_turn': 20.* there and .* 10.* here"):
+    with pytest.raises(ValueError, match=r"evaluation: protocol\.max_steps_per_turn is 20 there and 10 here\. Give"):
         run(some, path, max_steps_per_turn=10)
-    with pytest.raises(ValueError, match=r"tasks is \{'n': 16, .* there and \{'n': 15"):
+    with pytest.raises(ValueError, match=r"tasks\.n is 16 there and 15 here; tasks\.sha256"):
         run(some[:-1], path)
-    with pytest.raises(ValueError, match="tasks is"):
+    with pytest.raises(ValueError, match=r"tasks\.sha256 is [0-9a-f]{10} there and [0-9a-f]{10} here\. Give"):
         run(some[::-1], path)
 
 
@@ -311,3 +312,24 @@ def test_rows_of_older_files_do_not_say_what_was_unusable(some: list[Task], tmp_
     result = evaluate(Odd(), some, path, progress=False)
     path.write_text(re.sub(r',"unusable":\{[^}]*\}', "", path.read_text()))
     assert [row.episode for row in load_result(path).rows] == [row.episode for row in result.rows]
+
+
+def test_what_is_no_file_is_refused(some: list[Task], tmp_path: Path) -> None:
+    for path in (tmp_path, Path("/dev/null")):
+        with pytest.raises(ValueError, match=f"{path} is no regular file"):
+            run(some, path)
+
+
+def test_a_full_disk_is_named_and_the_rows_are_kept(some: list[Task], path: Path, whole: bytes) -> None:
+    """A limit on the size of files stands for the disk."""
+    path.unlink()
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(whole) // 2, before[1]))
+    try:
+        with pytest.raises(OSError, match=f"the rows so far were kept: '{path}'"):
+            run(some, path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert len(path.read_bytes()) == len(whole) // 2
+    run(some, path)
+    assert path.read_bytes() == whole

@@ -20,6 +20,7 @@ from envtune.chat import CUT_OFF, parse_reply, render_calls
 from envtune.cli import app
 from envtune.policy.base import Chat
 from envtune.policy.endpoint import Endpoint, EndpointError, connection
+from envtune.policy.endpoint.errors import too_long
 from envtune.types import ToolCall
 
 CALLS = [ToolCall("mkdir", {"dir_name": "ä"}), ToolCall("pwd", {})]
@@ -84,6 +85,7 @@ def test_answers_of_every_kind_are_text():
         reply_to({"choices": []})
     with pytest.raises(EndpointError, match="Check that it is a model server"):
         reply_to({"choices": [{"text": None}]})
+    assert reply_to(said([{"type": "text", "text": None}, {"type": "text", "text": "Hi."}])) == "Hi."
 
 
 def test_a_cut_off_message_goes_back_without_our_mark():
@@ -130,7 +132,9 @@ def test_200_episodes_with_faults_lose_nothing_and_duplicate_nothing(tmp_path: P
     assert server.most_busy == 32
 
 
-@pytest.mark.parametrize(("asked", "back_off", "waited"), [("1", 0.0, 1.0), ("0", 0.3, 0.3), (None, 0.3, 0.3)])
+@pytest.mark.parametrize(
+    ("asked", "back_off", "waited"), [("1", 0.0, 1.0), ("0", 0.3, 0.3), ("²", 0.3, 0.3), (None, 0.3, 0.3)]
+)
 def test_a_server_that_asks_for_time_gets_it_and_is_never_flooded(monkeypatch, asked, back_off, waited):
     monkeypatch.setattr(connection, "BACK_OFF", lambda state: back_off)
     headers = {"Retry-After": asked} if asked else {}
@@ -174,6 +178,7 @@ def test_errors_that_last_are_one_line_with_the_way_out(monkeypatch):
     assert "bad parameter: top_k" in error_of(400, "bad\n parameter: top_k")
     assert "failed for 0.2 s, last with 502: bad gateway" in error_of(502, "bad gateway")
     assert "ends in /v1" in error_of(200, "<html>")
+    assert '{"detail": "no credit"}' in error_of(200, '{"detail": "no credit"}')
 
 
 def _unreachable(url: str) -> str:
@@ -212,6 +217,30 @@ OVERFLOWS = [
     "the request exceeds the available context size, try increasing it",
     "The decoder prompt (length 5000) is longer than the maximum model length of 4096.",
 ]
+
+
+MORE_OVERFLOWS = [
+    "`inputs` tokens + `max_new_tokens` must be <= 4096. Given: 5000 `inputs` tokens and 20 `max_new_tokens`",
+    "`inputs` must have less than 4095 tokens. Given: 5000",
+    "Prompt has 9000 tokens, but the configured limit is 8192 tokens",
+    "too many tokens: total number of tokens in the request cannot exceed 4081",
+    "Invalid 'messages[1].content': string too long. Expected a string with maximum length 1048576",
+]
+OTHER_LIMITS = [
+    "Invalid 'tools[0].function.description': string too long. Expected a string with maximum length 1024",
+    "Invalid 'tools': array too long. Expected an array with maximum length 64",
+    "Invalid 'messages[2].tool_calls[0].id': string too long. Expected a string with maximum length 40",
+    "The tool name is too long",
+    "max_tokens is too large: 100000. This model supports at most 4096 completion tokens",
+]
+
+
+def test_only_a_prompt_that_is_too_long_is_a_full_context():
+    assert [words for words in [*OVERFLOWS, *MORE_OVERFLOWS, *OTHER_LIMITS] if too_long(words)] == [
+        *OVERFLOWS,
+        *MORE_OVERFLOWS,
+    ]
+    assert "'tools': array too long" in error_of(400, OTHER_LIMITS[1])
 
 
 @pytest.mark.parametrize("words", OVERFLOWS)

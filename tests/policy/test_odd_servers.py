@@ -64,6 +64,28 @@ def test_empty_messages_are_sent_as_they_are_where_a_server_takes_them():
         assert [message["content"] for message in server.requests[1]["messages"]][1] == ""
 
 
+def test_a_server_that_wants_text_in_every_message_gets_some():
+    def refuse(body):
+        said_nothing = [m for m in body["messages"] if m["role"] == "assistant" and not m["content"]]
+        return (400, {}, "content must be a non-empty string") if said_nothing else None
+
+    with serving(refuse=refuse) as server:
+        result = play(server)
+    assert (result.accuracy, result.unusable) == (1, {})
+
+
+@pytest.mark.parametrize("words", ["Extra inputs are not permitted: 'messages[2].name'", "('name' was unexpected)"])
+def test_results_go_without_a_name_where_a_server_takes_none(words: str):
+    def refuse(body):
+        return (422, {}, words) if any("name" in message for message in body["messages"]) else None
+
+    with serving(refuse=refuse) as server:
+        result = play(server)
+        refused = sum(any("name" in message for message in request["messages"]) for request in server.requests)
+    assert (result.accuracy, result.unusable) == (1, {})
+    assert refused <= 8, "once at most in each chat, until it is known"
+
+
 def test_call_ids_are_unique_in_a_chat():
     with serving() as server:
         play(server, TASKS[:1])
@@ -173,6 +195,7 @@ def test_an_answer_of_300_megabytes_is_not_read():
         (400, "Range of input length should be [1, 8192]"),
         (500, "Context size has been exceeded."),
         (200, '{"error": {"code": 400, "message": "prompt is too long: 9000 tokens > 8192 maximum"}}'),
+        (200, '{"object": "error", "code": 40303, "message": "This model\'s maximum context length is 8192 tokens."}'),
         (413, "Request Entity Too Large"),
         (429, "Request too large for model on tokens per min: Limit 10000, Requested 12000"),
     ],

@@ -183,13 +183,13 @@ def test_a_run_of_other_code_weights_data_or_tasks_is_another_run(policy, tmp_pa
     refused(r"stages\[0\]\.steps is 1, now 2", [replace(STAGE, steps=2)])
     with monkeypatch.context() as patch:
         patch.setattr(sources, "running", lambda only: "f" * 64)
-        refused(r"code is [0-9a-f]{64}, now f{64}")
+        refused(r"code is [0-9a-f]{10}, now f{10}")
     with monkeypatch.context() as patch:
         patch.setattr("envtune.training.identity.data_version", lambda: {"bfcl-eval": "1"})
         refused(r"data\.bfcl-eval is .*, now 1")
     with monkeypatch.context() as patch:
         patch.setattr(sys.modules[__name__], "TASKS", TASKS[1:])
-        refused(r"tasks\.letters is [0-9a-f]{64}, now [0-9a-f]{64}")
+        refused(r"tasks\.letters is [0-9a-f]{10}, now [0-9a-f]{10}")
     assert numbers(run(enters, out, stages, schedule=plan)) == before
     files = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
     small.model(seed=1).save_pretrained(enters)

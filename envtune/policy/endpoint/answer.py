@@ -36,16 +36,15 @@ def read(answer: Any) -> Said:
         PassingError: there is no message, or the server says that it stopped writing.
         RefusedError, TooLongError: the answer is an error with a code, or with words that say so.
     """
-    if isinstance(answer, dict) and answer.get("error") and not answer.get("choices"):
-        raise _error(answer["error"])
+    if isinstance(answer, dict) and not answer.get("choices") and (error := _error_in(answer)):
+        raise _error(error)
     try:
         choice = answer["choices"][0]
         ended = str(choice.get("finish_reason")).lower()
         text = choice["text"] if "text" in choice else _written(choice["message"])
         text = text.encode("utf-8", "replace").decode()
-    except (KeyError, IndexError, TypeError, AttributeError) as error:
-        words = " ".join(f"{type(error).__name__} {error}".split())[:200]
-        words = f"an answer that is not the OpenAI API's ({words}). Check that it is a model server"
+    except (KeyError, IndexError, TypeError, AttributeError):
+        words = f"an answer that is not the OpenAI API's ({_line(answer)[:200]}). Check that it is a model server"
         raise PassingError(words, foreign=True) from None
     if ended in _ABORTED:
         raise PassingError(f"a message that the server broke off ({ended})", kind=Unusable.ABORTED)
@@ -53,11 +52,21 @@ def read(answer: Any) -> Said:
     return Said(text + kind.mark if kind else text, _prompt_tokens(answer))
 
 
+def _error_in(answer: JSON) -> Any:
+    """Under `error`, or the whole answer, as FastChat and LMDeploy send it."""
+    return answer.get("error") or (answer if answer.get("object") == "error" else None)
+
+
 def _error(error: Any) -> Exception:
     """A 200 that holds an error instead of a message."""
     code = error.get("code") if isinstance(error, dict) else None
     status = code if isinstance(code, int) and 400 <= code < 600 else 500
-    return failure(status, " ".join(json.dumps(error, ensure_ascii=False).split())[:300])
+    return failure(status, _line(error)[:300])
+
+
+def _line(content: Any) -> str:
+    """JSON on one line, as the server sent it."""
+    return " ".join(json.dumps(content, ensure_ascii=False).split())
 
 
 def _prompt_tokens(answer: JSON) -> int | None:
@@ -86,7 +95,7 @@ def _written(message: JSON) -> str:
 def _text(content: Any) -> str:
     """Content is a text, a list of parts, or null."""
     if isinstance(content, list):
-        return "".join(str(part.get("text", "")) for part in content)
+        return "".join(str(part.get("text") or "") for part in content)
     return content or ""
 
 

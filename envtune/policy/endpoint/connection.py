@@ -257,7 +257,7 @@ def _wait(state: RetryCallState) -> float:
 
 def _seconds(retry_after: str | None) -> float | None:
     """A `Retry-After` in seconds, at most ten minutes. The form with a date is not read."""
-    return min(600.0, float(retry_after)) if retry_after and retry_after.isdigit() else None
+    return min(600.0, float(retry_after)) if retry_after and retry_after.isdecimal() else None
 
 
 def _now() -> float:

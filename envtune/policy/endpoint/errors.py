@@ -69,16 +69,21 @@ _BUSY = frozenset({408, 425, 429, 503, 529})
 _TOO_LONG = re.compile(
     r"context.{0,3}(length|size|window)|(model|maximum|input|prompt|sequence).{0,9} length"
     r"|too (long|large|many .*tokens)|exceed.{0,60}(tokens|context)"
-    r"|reduce (the|your) (length|prompt|input)|token limit",
+    r"|reduce (the|your) (length|prompt|input)|token limit|tokens.{0,30} (limit is|greater than)"
+    r"|inputs.{0,30} must (be <=|have less than)",
     re.I,
 )
 _CAP = re.compile(r"max_(completion_|new_|output_)?tokens", re.I)
 _ABOUT_PROMPT = re.compile(r"context|prompt|input|messages", re.I)
+_ABOUT_A_FIELD = re.compile(r"(?<!content)(?<!content'): (string|array) too long|tool (name|description)", re.I)
 
 
 def too_long(said: str) -> bool:
-    """Whether these words say that the prompt does not fit. A cap on `max_tokens` alone is something else."""
-    return bool(_TOO_LONG.search(said)) and not (_CAP.search(said) and not _ABOUT_PROMPT.search(said))
+    """Whether these words say that the prompt does not fit. A cap on `max_tokens` alone, and a field such as a tool's
+    name that is too long, are something else: a shorter message does not help."""
+    if not _TOO_LONG.search(said) or _ABOUT_A_FIELD.search(said):
+        return False
+    return not _CAP.search(said) or bool(_ABOUT_PROMPT.search(said))
 
 
 def failure(status: int, said: str, wait: float | None = None) -> Exception:

@@ -52,13 +52,29 @@ class Dialect:
     """The field with the longest message."""
     unsent: frozenset[str] = frozenset()
     """Fields that are left out because the server refuses them."""
-    filled: bool = False
-    """Whether an empty message is sent as `NOTHING_SAID`."""
+    filled: int = 0
+    """How an empty message is sent. 1: null if it holds calls, else `NOTHING_SAID`. 2: `NOTHING_SAID`."""
+    unnamed: bool = False
+    """Whether results are sent without the tool's name. Their call id says which tool it was."""
 
     def learned(self, other: Dialect) -> Dialect:
         """What this one and another have found out, together."""
         tokens = other.tokens if other.tokens != Dialect.tokens else self.tokens
-        return Dialect(tokens, self.unsent | other.unsent, self.filled or other.filled)
+        filled, unnamed = max(self.filled, other.filled), self.unnamed or other.unnamed
+        return Dialect(tokens, self.unsent | other.unsent, filled, unnamed)
+
+    def written(self, messages: Sequence[Message]) -> list[Message]:
+        """The messages in the form that the server takes."""
+        return [self._unnamed(self._filled(message)) for message in messages]
+
+    def _filled(self, message: Message) -> Message:
+        if not self.filled or not _empty(message):
+            return message
+        return {**message, "content": None if self.filled == 1 and "tool_calls" in message else NOTHING_SAID}
+
+    def _unnamed(self, message: Message) -> Message:
+        named = self.unnamed and message["role"] == "tool"
+        return {key: value for key, value in message.items() if key != "name"} if named else message
 
 
 @dataclass(frozen=True)
@@ -109,7 +125,7 @@ class Requests:
         if self.template:
             return {**body, "prompt": self.template.render(without_marks(chat.messages), chat.tools)}
         messages = without_marks(_structured(chat.messages) if chat.tools else chat.messages)
-        body["messages"] = [_filled(message) for message in messages] if dialect.filled else messages
+        body["messages"] = dialect.written(messages)
         return {**body, "tools": list(chat.tools)} if chat.tools else body
 
     def other(self, dialect: Dialect, refused: RefusedError, body: JSON, met: bool) -> Dialect | None:
@@ -123,13 +139,16 @@ class Requests:
         """
         if refused.status not in (400, 422):
             return None
+        messages = body.get("messages", ())
         named = {name for name in (*SAMPLING, "seed") if name in body and re.search(rf"\b{name}\b", refused.said)}
         if named:
             return replace(dialect, unsent=dialect.unsent | named)
         if dialect.tokens == "max_tokens" and "max_tokens" in refused.said and _UNKNOWN.search(refused.said):
             return replace(dialect, tokens="max_completion_tokens")
-        if not dialect.filled and any(_empty(message) for message in body.get("messages", ())):
-            return replace(dialect, filled=True)
+        if re.search(r"\bname\b", refused.said) and any(map(_named, messages)) and _UNKNOWN.search(refused.said):
+            return replace(dialect, unnamed=True)
+        if any(map(_empty, messages)) and dialect.filled < 2:
+            return replace(dialect, filled=dialect.filled + 1)
         if not met and (optional := body.keys() & SAMPLING.keys()):
             return replace(dialect, unsent=dialect.unsent | optional)
         return None
@@ -188,10 +207,8 @@ def _empty(message: Message) -> bool:
     return message["role"] == "assistant" and not (message["content"] or "").strip()
 
 
-def _filled(message: Message) -> Message:
-    if not _empty(message):
-        return message
-    return {**message, "content": None if "tool_calls" in message else NOTHING_SAID}
+def _named(message: Message) -> bool:
+    return message["role"] == "tool" and "name" in message
 
 
 def _seed_of(text: str) -> int:
