@@ -16,9 +16,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cache
+from io import FileIO
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, BinaryIO
+from typing import Annotated
 
 from filelock import Timeout
 from pydantic import Field, TypeAdapter, ValidationError
@@ -147,7 +148,7 @@ def writer(path: Path, header: Header, task_ids: Sequence[str]) -> Iterator[Writ
     if path.exists() and not path.is_file():
         raise ValueError(f"{path} is no regular file, so nothing could go on from it. Give another path")
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+b") as file, ExitStack() as stack:
+    with path.open("a+b", buffering=0) as file, ExitStack() as stack:
         try:
             stack.enter_context(locks.alone_with(path, file.fileno()))
         except Timeout:
@@ -158,7 +159,7 @@ def writer(path: Path, header: Header, task_ids: Sequence[str]) -> Iterator[Writ
 class Writer:
     """Appends lines to one open file. `rows` are the rows already there."""
 
-    def __init__(self, path: Path, file: BinaryIO, header: Header, task_ids: Sequence[str]) -> None:
+    def __init__(self, path: Path, file: FileIO, header: Header, task_ids: Sequence[str]) -> None:
         self._path, self._file = path, file
         file.seek(0)
         content = file.read()
@@ -183,8 +184,8 @@ class Writer:
 
     def _append(self, line: bytes) -> None:
         try:
-            self._file.write(line)
-            self._file.flush()
+            while line:  # a nearly full disk takes a part
+                line = line[self._file.write(line) :]
             os.fsync(self._file.fileno())
         except OSError as error:
             raise OSError(error.errno, f"{error.strerror}, so the rows so far were kept", str(self._path)) from None
