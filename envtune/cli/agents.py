@@ -73,7 +73,7 @@ def _fields(body: str | None) -> dict[str, Any] | None:
     """The fields that `--body` holds."""
     try:
         fields = json.loads(body) if body else None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise typer.BadParameter(f"--body is not JSON ({error}), got {body!r:.80}") from None
     if not isinstance(fields, dict | None):
         raise typer.BadParameter(f"--body must be a JSON object, such as '{{\"top_k\": null}}', got {body!r:.80}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 import re
 from collections import Counter
 from pathlib import Path
@@ -310,7 +311,13 @@ def test_the_command_line_has_the_options(tmp_path: Path):
         sent = server.requests[0]
         assert (sent["max_tokens"], sent["x"]) == (99, 1)
         assert not {"temperature", "top_k"} & sent.keys()
-        for wrong in (["--body", "{"], ["--body", "[1]"], ["--temperature", "hot"], ["--temperature", "-1"]):
+        for wrong in (
+            ["--body", "{"],
+            ["--body", "[1]"],
+            ["--body", '{"a":' * 3000],
+            ["--temperature", "hot"],
+            ["--temperature", "-1"],
+        ):
             assert run(*wrong).exit_code == 2
         told = run("--protocol", "bfcl_fc", "--temperature", "0")
         assert told.exit_code == 1
@@ -318,6 +325,12 @@ def test_the_command_line_has_the_options(tmp_path: Path):
     local = CliRunner().invoke(app, ["evaluate", "oracle", "--temperature", "none", "--limit", "1"])
     assert local.exit_code == 1
     assert "for a server only" in local.stderr
+
+
+@pytest.mark.parametrize("value", [math.nan, "\ud800", {1}])
+def test_a_body_that_is_no_json_is_refused_before_any_request(value):
+    with pytest.raises(ValueError, match=r"body cannot be sent as JSON \("):
+        Endpoint("http://localhost/v1", "m", body={"x": value})
 
 
 def test_kinds_are_counted_in_the_table_only_where_they_occur():

@@ -220,9 +220,8 @@ def _client(url: str, key: str, concurrency: int, timeout: float) -> tuple[str, 
     except httpx.InvalidURL:
         parsed = httpx.URL()
     if parsed.scheme not in ("http", "https") or not parsed.host or parsed.userinfo or parsed.query:
-        raise ValueError(
-            f"{parsed.copy_with(userinfo=b'', query=None)!s:.200} is not the address of an API: write http://HOST:PORT/v1"
-        )
+        shown = str(parsed.copy_with(userinfo=b"", query=None))[:200] or "what was given"  # not the key in it
+        raise ValueError(f"{shown} is not the address of an API: write http://HOST:PORT/v1")
     try:
         client = httpx.AsyncClient(
             headers={"Authorization": f"Bearer {key}"} if key else {},

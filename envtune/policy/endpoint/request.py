@@ -82,7 +82,7 @@ class Requests:
     """Makes the requests of one endpoint.
 
     Raises:
-        ValueError: `body` holds a field that an option sets.
+        ValueError: `body` holds a field that an option sets, or what no request can hold.
     """
 
     model: str
@@ -98,6 +98,10 @@ class Requests:
         if taken := sorted(self.body.keys() & OWN_FIELDS):
             way = f"Use {OWN_FIELDS[taken[0]]}" if OWN_FIELDS[taken[0]] else "Leave it out"
             raise ValueError(f"body sets {taken[0]!r}, which the policy sets itself. {way}")
+        try:
+            json.dumps(self.body, allow_nan=False, ensure_ascii=False).encode()
+        except (ValueError, TypeError, RecursionError) as error:
+            raise ValueError(f"body cannot be sent as JSON ({error}). Correct it") from None
         wanted = {"model": self.model, "temperature": self.temperature, **SAMPLING, **self.body}
         object.__setattr__(self, "fields", {name: value for name, value in wanted.items() if value is not None})
 
