@@ -194,6 +194,13 @@ def test_every_recipe_passes_its_check(name):
     assert len(steps) == len(plan.stages)
     assert said[-1] == f"all {len(plan.stages)} stages run"
     assert any("hours on paper" in line for line in said)
+    told = [line for line in said if "budget" in line]
+    if plan.policy == "tiny":
+        assert len(told) == len(plan.stages) and all("model reads 4,096" in line for line in told)
+    else:
+        assert told == [
+            f"not checked here: budgets of tokens, as the tokenizer of {plan.policy} is not on this computer"
+        ]
     assert isinstance(plan.stages[0], PPOStage) == (name == "qwen-tool-ppo")
 
 
