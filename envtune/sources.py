@@ -26,7 +26,7 @@ SHOWS = (
     "processes.py",
     "py.typed",
     "system.py",
-    *(f"training/{name}.py" for name in ("bench", "bench_step", "check", "cost")),
+    *(f"training/{name}.py" for name in ("bench", "bench_step", "budget", "check", "cost")),
     *(f"workbook/{name}.py" for name in ("card", "conversation", "doctor", "errors", "figures", "findings", "folders")),
     *(f"workbook/{name}.py" for name in ("frontend", "injected", "live", "manifest", "mathtext", "measured")),
     *(f"workbook/{name}.py" for name in ("overview", "paths", "provenance", "reading")),

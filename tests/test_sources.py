@@ -21,6 +21,7 @@ IN = {
         "curriculum",
         "engine",
         "fields",
+        "folders",
         "grpo",
         "identity",
         "launch",

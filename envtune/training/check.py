@@ -1,9 +1,10 @@
 """A dry run: everything that a run would build, with a small random model as the policy.
 
-In: a plan. Out: lines of text. First come the stages with their estimated memory and hours (`training.cost`). Then one
-step of each stage is played, trained and validated: the stage's own tasks, reward, rules and settings, on a model of
-two layers with the policy's architecture, special tokens and chat template. Groups are cut to two rollouts, messages
-and episodes to a few tokens. What this computer cannot check is named.
+In: a plan. Out: lines of text. First come the stages with their estimated memory and hours (`training.cost`), then
+whether their limits on tokens have room for the ground truth (`training.budget`), if the policy's tokenizer is here.
+Then one step of each stage is played, trained and validated: the stage's own tasks, reward, rules and settings, on a
+model of two layers with the policy's architecture, special tokens and chat template. Groups are cut to two rollouts,
+messages and episodes to a few tokens. What this computer cannot check is named.
 """
 
 from __future__ import annotations
@@ -14,9 +15,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from huggingface_hub import try_to_load_from_cache
+
 from envtune.policy.checkpoint import TINY, load_tokenizer, local_folder
 from envtune.policy.miniature import miniature_model, miniature_tokenizer
+from envtune.policy.tokens import ChatTokens
 from envtune.training import cost
+from envtune.training.budget import budget
 from envtune.training.cost import Architecture, Device
 from envtune.training.curriculum import Stage
 from envtune.training.grpo import grpo_config
@@ -54,6 +59,8 @@ def check(plan: Plan, *, device: Device = cost.DEVICES["H100"], echo: Callable[[
         here, left_out = feasible(small, machine)
         tasks: dict[str, list[Task]] = {stage.name: shortest(stage.load(), PROMPTS) for stage in stages}
         tasks["val"] = shortest(stages[-1].load("val", plan.schedule.validate_tasks), 1)
+        for line in budgets(plan, model):
+            echo(line)
         policy = Path(folder) / "policy"
         build(plan.policy, model, stages, [task for own in tasks.values() for task in own], policy)
         often = Schedule(validate_every=1, validate_tasks=1, save_every=1)
@@ -85,6 +92,28 @@ def on_paper(plan: Plan, model: Architecture, count: int, share: bool, device: D
         f"of the bandwidth, {cost.FILL:.0%} of an episode's tokens used (formulas: envtune/training/cost.py)"
     )
     return lines
+
+
+def budgets(plan: Plan, model: Architecture) -> list[str]:
+    """Whether the ground truth fits into each stage, if the policy's tokenizer is on this computer.
+
+    Raises:
+        ValueError: a prompt does not fit into the model.
+    """
+    if not tokenizer_is_here(plan.policy):
+        return [f"not checked here: budgets of tokens, as the tokenizer of {plan.policy} is not on this computer"]
+    tokens = ChatTokens(load_tokenizer(plan.policy))
+    return [
+        line
+        for stage in plan.stages
+        for line in (f"stage {stage.name}:", *budget(stage, stage.load(), tokens, model.context))
+    ]
+
+
+def tokenizer_is_here(policy: str) -> bool:
+    """Whether a policy's tokenizer can be loaded without a download."""
+    here = policy == TINY or local_folder(policy) is not None
+    return here or isinstance(try_to_load_from_cache(policy, "tokenizer.json"), str)
 
 
 def _work(stage: Stage) -> str:

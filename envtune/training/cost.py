@@ -55,6 +55,8 @@ class Architecture:
     vocabulary: int
     tied: bool
     """Whether the head is the embedding."""
+    context: int
+    """Tokens that the model reads."""
     template: str
 
     @property
@@ -98,11 +100,13 @@ class Architecture:
 
 ARCHITECTURES = {
     "Qwen/Qwen3-4B-Instruct-2507": Architecture(
-        "qwen3", 36, 2560, 32, 8, 128, 9728, 151_936, True, "qwen3_instruct_2507.jinja"
+        "qwen3", 36, 2560, 32, 8, 128, 9728, 151_936, True, 262_144, "qwen3_instruct_2507.jinja"
     ),
-    "Qwen/Qwen2.5-7B-Instruct": Architecture("qwen2", 28, 3584, 28, 4, 128, 18_944, 152_064, False, "qwen2_5.jinja"),
+    "Qwen/Qwen2.5-7B-Instruct": Architecture(
+        "qwen2", 28, 3584, 28, 4, 128, 18_944, 152_064, False, 32_768, "qwen2_5.jinja"
+    ),
     "meta-llama/Llama-3.1-8B-Instruct": Architecture(
-        "llama", 32, 4096, 32, 8, 128, 14_336, 128_256, False, "llama3_1.jinja"
+        "llama", 32, 4096, 32, 8, 128, 14_336, 128_256, False, 131_072, "llama3_1.jinja"
     ),
 }
 """As in the models' own configurations."""
@@ -129,6 +133,7 @@ def architecture(policy: str) -> Architecture | None:
         config.intermediate_size,
         config.vocab_size,
         bool(config.tie_word_embeddings),
+        config.max_position_embeddings,
         str(folder),
     )
 

@@ -140,10 +140,15 @@ def _sampler_settings(stage: Stage, machine: Machine) -> JSON:
         "vllm_tensor_parallel_size": 1,
         "vllm_enable_sleep_mode": True,
         "vllm_gpu_memory_utilization": machine.vllm_memory,
-        "vllm_max_model_length": PROMPT_TOKENS + stage.episode_tokens,
         "vllm_importance_sampling_correction": True,
         "vllm_importance_sampling_mode": IMPORTANCE,
     }
+
+
+def longest(model: PreTrainedModel, stage: Stage) -> int:
+    """Tokens of the longest conversation that an engine must hold, at most as many as the model reads."""
+    reads = int(model.config.get_text_config().max_position_embeddings)
+    return min(reads, PROMPT_TOKENS + stage.episode_tokens)
 
 
 def schedule(tasks: Sequence[Task], n: int, seed: int | str) -> list[Task]:
@@ -187,6 +192,7 @@ class Trainer(GRPOTrainer):
         self._live = torch.ones(0, dtype=torch.bool)
         """(B of all processes), rows of the current step that enter the loss."""
         order = schedule(tasks, stage.steps * stage.prompts_per_step, f"{config.seed}/{stage.name}")
+        config.vllm_max_model_length = longest(model, stage)
         super().__init__(
             model=model,
             reward_funcs=[earned],
@@ -245,10 +251,8 @@ class Trainer(GRPOTrainer):
             with self._generating() as model:
                 yield Sampler(model, self._chat.stop_ids, temperature=temperature)
             return
-        reads = int(self.model.config.get_text_config().max_position_embeddings)
-        longest = min(reads, PROMPT_TOKENS + self.stage.episode_tokens)
         with self._engine(temperature) as generate:
-            yield TurnEngine(generate, self._chat.stop_ids, longest)
+            yield TurnEngine(generate, self._chat.stop_ids, self.args.vllm_max_model_length)
 
     @contextmanager
     def _engine(self, temperature: float) -> Iterator[Generate]:

@@ -1,13 +1,14 @@
-"""Train in several processes.
+"""Train in processes of their own: several that train together, and new ones for every stage.
 
-In: a plan whose `launch` is a configuration of accelerate (`params/accelerate/*.yaml`). Out: the same result as in one
-process. The plan goes to `<out>/launch.json` and
+In: a plan whose `launch` is a configuration of accelerate (`params/accelerate/*.yaml`), or whose sampler is vLLM. Out:
+the same result as in one process. The plan goes to `<out>/launch.json`, and for every stage that is not finished
 
     accelerate launch --config_file FILE -m envtune.training.train <out>/launch.json
 
-trains it in its own process group, which ends with this process, however it ends (Linux). Numbers come back through
-`metrics.jsonl`. What the processes print goes to `<out>/launch.log`. With more than one machine, start the others
-manually: the same command, their `--machine_rank`, and a folder `<out>` that all machines see.
+trains it in its own process group, which ends with this process, however it ends (Linux). Without a configuration it is
+`python -m envtune.training.train`. Numbers come back through `metrics.jsonl`. The command and what the processes print
+go to `<out>/launch.log`. With more than one machine, start the others manually: the same command once for every stage,
+their `--machine_rank`, and a folder `<out>` that all machines see.
 """
 
 from __future__ import annotations
@@ -15,22 +16,25 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import yaml
+from pydantic import TypeAdapter
 from tqdm.auto import tqdm
 
 from envtune.policy.checkpoint import folder_here
 from envtune.processes import end_with_parent
 from envtune.training import metrics
+from envtune.training.folders import handed_on
 from envtune.training.machine import accumulation, fit, launched, sharding
 from envtune.training.plan import Plan, TrainResult
-from envtune.types import JSON
+from envtune.types import JSON, Task
 
 POLL = 0.5
 """Seconds between two reads of the numbers."""
@@ -43,26 +47,34 @@ FAILED = "envtune: error:"
 """Begins the line in which a launched process says why it stopped."""
 _RANK = re.compile(r"^\[rank\d+\]: ")
 """Torch's prefix of error lines from one of several processes."""
+_TASKS: TypeAdapter[dict[str, tuple[Task, ...]]] = TypeAdapter(dict[str, tuple[Task, ...]])
 
 
 class LaunchError(ValueError):
     """The launched processes failed. The message is the reason they gave, or the end of their log."""
 
 
-def launch(plan: Plan, out: Path, on_step: Callable[[JSON], None] | None = None, progress: bool = True) -> TrainResult:
-    """Train a plan in the processes that `plan.launch` names. `train.train` calls this.
+def launch(
+    plan: Plan,
+    out: Path,
+    tasks: Mapping[str, Sequence[Task]],
+    on_step: Callable[[JSON], None] | None = None,
+    progress: bool = True,
+) -> TrainResult:
+    """Train a plan, each stage in the processes that `plan.launch` names, or in one. `train.train` calls this.
 
     Raises:
         FileNotFoundError: there is no such configuration.
         LaunchError: the launched processes failed.
     """
-    assert plan.launch is not None
-    config, spec = config_file(plan.launch), out / "launch.json"
+    config = config_file(plan.launch) if plan.launch else None
+    spec, result = out / "launch.json", TrainResult(out / "policy", out / "metrics.jsonl")
     out.mkdir(parents=True, exist_ok=True)
-    spec.write_text(json.dumps({"plan": plan.to_json(), "processes": processes(config)}, indent=2) + "\n")
-    result = TrainResult(out / "policy", out / "metrics.jsonl")
+    told = {"plan": plan.to_json(), "processes": processes(config), "tasks": tasks_to_json(tasks)}
+    spec.write_text(json.dumps(told, indent=2) + "\n")
     steps, done = sum(stage.steps for stage in plan.stages), sum(line["step"] > 0 for line in result.lines())
-    with tqdm(total=steps, initial=done, desc=f"training, {config.stem}", disable=not progress) as bar:
+    desc = f"training, {config.stem}" if config else "training"
+    with tqdm(total=steps, initial=done, desc=desc, disable=not progress) as bar:
 
         def tell(line: JSON) -> None:
             bar.update(bool(line["step"]))
@@ -70,16 +82,36 @@ def launch(plan: Plan, out: Path, on_step: Callable[[JSON], None] | None = None,
             if on_step:
                 on_step(line)
 
-        _run(launch_command(config, spec), out / "launch.log", result.metrics, tell, plan.threads)
+        for _ in plan.stages[len(handed_on(out, plan.stages)) :] or plan.stages[-1:]:  # a finished run is checked, too
+            _run(launch_command(config, spec), out / "launch.log", result.metrics, tell, plan.threads)
     return result
 
 
-def launch_command(config: Path, spec: Path) -> list[str]:
-    """The command that starts the processes, with this interpreter. On a single machine a free port is chosen."""
+def tasks_to_json(tasks: Mapping[str, Sequence[Task]]) -> JSON:
+    """Tasks as plain values, see `tasks_from_json`."""
+    return dict(_TASKS.dump_python({name: tuple(own) for name, own in tasks.items()}, mode="json"))
+
+
+def tasks_from_json(told: JSON) -> dict[str, tuple[Task, ...]]:
+    """The tasks that `tasks_to_json` made plain.
+
+    Raises:
+        ValueError: they are not tasks.
+    """
+    return _TASKS.validate_json(json.dumps(told))
+
+
+def launch_command(config: Path | None, spec: Path) -> list[str]:
+    """The command that starts the processes, with this interpreter. On a single machine a free port is chosen.
+
+    Without a configuration it starts one process.
+    """
+    worker = ["-m", "envtune.training.train", str(spec)]
+    if config is None:
+        return [sys.executable, *worker]
     alone = int(yaml.safe_load(config.read_text()).get("num_machines", 1)) == 1
     port = ["--main_process_port", "0"] if alone else []
-    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(config), *port]
-    return [*launcher, "-m", "envtune.training.train", str(spec)]
+    return [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(config), *port, *worker]
 
 
 def config_file(launch: str | Path) -> Path:
@@ -147,7 +179,9 @@ def _run(
     threads = threads or torch.get_num_threads()
     environment = {"OMP_NUM_THREADS": str(threads), **os.environ, "TOKENIZERS_PARALLELISM": "false", LAUNCHED: "1"}
     seen = max(map(_place, metrics.read(numbers)), default=(-1, -1))
-    with log.open("wb") as file:
+    with log.open("a") as file:
+        print(shlex.join(command), file=file, flush=True)
+        begin = file.tell()
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -170,7 +204,7 @@ def _run(
         finally:
             _end(process)
     if process.returncode:
-        raise LaunchError(_reason(log, process.returncode))
+        raise LaunchError(_reason(log, begin, process.returncode))
 
 
 def _place(line: JSON) -> tuple[int, int]:
@@ -189,9 +223,10 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def _reason(log: Path, code: int) -> str:
-    """The reason of a refusal, or the first error, or the end of the log."""
-    lines = [_RANK.sub("", line) for line in log.read_text(errors="replace").splitlines() if line.strip()]
+def _reason(log: Path, begin: int, code: int) -> str:
+    """The reason of a refusal, or the first error, or the end of the log, in what follows byte `begin`."""
+    text = log.read_bytes()[begin:].decode(errors="replace")
+    lines = [_RANK.sub("", line) for line in text.splitlines() if line.strip()]
     told = [line.split(FAILED, 1)[1] for line in lines if FAILED in line]
     if told:
         return told[0].strip()

@@ -73,6 +73,15 @@ class Plan:
         return record(Plan, {"stages": stages, "policy": policy, **values}, "a plan")
 
     @property
+    def stages_apart(self) -> bool:
+        """Whether every stage has processes of its own, which free everything when they end.
+
+        vLLM's engine does not free itself. Torch keeps its weights alive, its end takes the group of processes with it,
+        and on a GPU its allocator admits one engine per process.
+        """
+        return self.launch is not None or self.machine.sampler == "vllm"
+
+    @property
     def on_base(self) -> Plan:
         """The first stages, which train on the base split alone: chapter 4.
 

@@ -14,8 +14,9 @@ On one kind of CPU with the same number of threads the result is the same bit fo
 that add in another order, so after some steps a token differs, and then the numbers. Samples of vLLM do not repeat, as
 its batches depend on time. Such a run goes on from its checkpoint, but with other numbers.
 
-Several processes run the same call (`training.launch`). Each plays its share of the episodes, and the first one writes.
-A stage ends after its steps, on a plateau, or with an error if it collapses (`training.watch`).
+Where several processes train, or vLLM samples, every stage has processes of its own (`training.launch`). All that a
+stage held ends with them, including what vLLM would leave behind. Each process plays its share of the episodes, and the
+first one writes. A stage ends after its steps, on a plateau, or with an error if it collapses (`training.watch`).
 
 Validation plays held-out tasks greedily, without hints, like the final evaluation. A stage that ends without hints
 hands on the weights with the highest reward there, of equal ones the later. A stage that ends with hints hands on its
@@ -28,10 +29,9 @@ from __future__ import annotations
 import gc
 import json
 import os
-import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -44,11 +44,11 @@ from envtune.policy import set_threads
 from envtune.policy.checkpoint import folder_of
 from envtune.policy.portable import make_portable
 from envtune.processes import end_with_parent
-from envtune.training import metrics, watch
+from envtune.training import folders, metrics, watch
 from envtune.training.curriculum import PPOStage
 from envtune.training.grpo import Trainer, grpo_config
 from envtune.training.identity import claim, write_json
-from envtune.training.launch import FAILED, LAUNCHED, fits, launch
+from envtune.training.launch import FAILED, LAUNCHED, fits, launch, tasks_from_json
 from envtune.training.machine import load_model, require, world
 from envtune.training.plan import Plan, TrainResult
 from envtune.training.ppo import PPOTrainer
@@ -67,15 +67,14 @@ def train(
     tasks: Mapping[str, Sequence[Task]] | None = None,
     progress: bool = True,
 ) -> TrainResult:
-    """Train a policy through the stages of a plan, in this process or in those that `plan.launch` starts.
+    """Train a policy through the stages of a plan, in this process or in those that `launch` starts for each stage.
 
     Args:
         plan: what to train.
         out: the run's folder.
         on_step: called with every line of `metrics.jsonl`, for live curves.
         on_episode: called before it with the first episode of the step. In this process only.
-        tasks: by stage name, tasks to use instead of those the stage loads, and `val` for validation. In this process
-            only.
+        tasks: by stage name, tasks to use instead of those the stage loads, and `val` for validation.
         progress: show a bar.
 
     Raises:
@@ -84,20 +83,10 @@ def train(
         LaunchError: the launched processes failed.
     """
     fits(plan)
-    if plan.launch:
-        if tasks:
-            raise ValueError("launched processes load their own tasks. Leave out `tasks` or `launch`")
-        return launch(plan, Path(out).resolve(), on_step, progress)
-    set_threads(plan.threads)
-    entering = str(folder_of(plan.policy))
+    if plan.stages_apart:
+        return launch(plan, Path(out).resolve(), tasks or {}, on_step, progress)
     run = _Run(Path(out), plan, tasks or {}, on_step, on_episode)
-    if run.is_main:
-        claim(run.out, plan, run.tasks)
-    transformers_logging.disable_progress_bar()
-    for number in range(len(plan.stages)):
-        entering = str(run.stage(number, entering, progress and run.is_main))
-    if run.is_main:
-        _replace_folder(Path(entering), run.out / "policy")
+    run.go_on(progress)
     return TrainResult(run.out / "policy", run.metrics_path)
 
 
@@ -120,25 +109,31 @@ class _Run:
     def metrics_path(self) -> Path:
         return self.out / "metrics.jsonl"
 
-    def stage(self, number: int, entering: str, progress: bool) -> Path:
+    def go_on(self, progress: bool, most: int | None = None) -> None:
+        """Run the stages that are not finished, or the first `most` of them. After the last one, write the policy."""
+        set_threads(self.plan.threads)
+        entering, stages = folder_of(self.plan.policy), self.plan.stages
+        if self.is_main:
+            claim(self.out, self.plan, self.tasks)
+        transformers_logging.disable_progress_bar()
+        weights = [entering, *folders.handed_on(self.out, stages)]
+        for number in range(len(weights) - 1, len(stages))[:most]:
+            weights.append(self._stage(number, str(weights[-1]), progress and self.is_main))
+        if self.is_main and len(weights) > len(stages):
+            folders.replace_folder(weights[-1], self.out / "policy")
+
+    def _stage(self, number: int, entering: str, progress: bool) -> Path:
         """Run one stage, or the rest of it. Returns the folder of the weights that it hands on."""
-        stage = self.plan.stages[number]
-        folder = self.out / f"{number + 1}_{stage.name}"
-        done = folder / "done.json"
-        world().wait_for_everyone()
-        if done.exists():
-            return folder / str(json.loads(done.read_text())["policy"])
+        stage, folder = self.plan.stages[number], folders.stage_folder(self.out, self.plan.stages, number)
         worker = _StageRun(self, number, folder, entering)
         desc = f"stage {number + 1} of {len(self.plan.stages)}, {stage.name}"
         with tqdm(total=stage.steps, initial=worker.step, desc=desc, disable=not progress) as bar:
             kept = worker.train(bar)
-        worker.release()
         world().wait_for_everyone()
         if self.is_main:
-            write_json(done, {"policy": kept})
-            for checkpoint in folder.glob("checkpoint-*"):
-                shutil.rmtree(checkpoint)
+            folders.finish(folder, kept)
         world().wait_for_everyone()
+        worker.release()  # last, because vLLM then takes the group of processes with it
         return folder / kept
 
 
@@ -150,12 +145,12 @@ class _StageRun:
         plan, self.stage = run.plan, run.plan.stages[number]
         stage, machine = self.stage, plan.machine
         require(stage, machine)
-        self.checkpoint = _last_checkpoint(folder)
+        self.checkpoint = folders.last_checkpoint(folder)
         self.step = int(self.checkpoint.name.rsplit("-", 1)[1]) // stage.updates if self.checkpoint else 0
         world().wait_for_everyone()  # all have found the same checkpoint
         if run.is_main:
             metrics.cut_back(run.metrics_path, number, self.step if self.checkpoint else -1)
-            _put_back(folder / "best")
+            folders.put_back(folder / "best")
         world().wait_for_everyone()
         self.lines = [line for line in metrics.read(run.metrics_path) if line["stage"] == number]
         self.best = self._kept_score()
@@ -275,7 +270,7 @@ class _StageRun:
             (temporary / "training_args.bin").unlink(missing_ok=True)
             if note:
                 write_json(temporary / SCORE, note)
-            _move_folder(temporary, self.folder / name)
+            folders.move_folder(temporary, self.folder / name)
 
 
 class _AtTheStart(TrainerCallback):
@@ -288,46 +283,11 @@ class _AtTheStart(TrainerCallback):
         self.do()
 
 
-def _last_checkpoint(folder: Path) -> Path | None:
-    """The newest complete checkpoint: `trainer_state.json` is written last."""
-    complete = [path for path in folder.glob("checkpoint-*") if _is_json(path / "trainer_state.json")]
-    return max(complete, key=lambda path: int(path.name.rsplit("-", 1)[1]), default=None)
-
-
-def _is_json(path: Path) -> bool:
-    try:
-        json.loads(path.read_text())
-    except (FileNotFoundError, json.JSONDecodeError):
-        return False
-    return True
-
-
-def _replace_folder(source: Path, target: Path) -> None:
-    temporary = target.with_name(f".{target.name}")
-    shutil.rmtree(temporary, ignore_errors=True)
-    shutil.copytree(source, temporary)
-    _move_folder(temporary, target)
-
-
-def _move_folder(source: Path, target: Path) -> None:
-    """Replace `target`. After a kill between the two renames, `_put_back` restores the old one."""
-    old = target.with_name(f".{target.name}.old")
-    _put_back(target)
-    shutil.rmtree(old, ignore_errors=True)
-    if target.exists():
-        target.rename(old)
-    source.rename(target)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def _put_back(target: Path) -> None:
-    old = target.with_name(f".{target.name}.old")
-    if old.exists() and not target.exists():
-        old.rename(target)
-
-
 def main(spec: str) -> None:
-    """Train the plan that `launch` wrote, as one of its processes. A refusal is one line after `FAILED`."""
+    """Train the next stage of the plan that `launch` wrote, as one of its processes.
+
+    A refusal is one line after `FAILED`.
+    """
     end_with_parent()
     if LAUNCHED in os.environ and os.getppid() == 1:
         raise SystemExit("the launcher ended before this process had begun")
@@ -335,9 +295,10 @@ def main(spec: str) -> None:
     try:
         if (found := world().num_processes) != told["processes"]:
             raise ValueError(f"{told['processes']} processes were asked for, {found} started. Check the configuration")
-        train(replace(Plan.from_json(told["plan"]), launch=None), Path(spec).parent, progress=False)
+        plan, tasks = Plan.from_json(told["plan"]), tasks_from_json(told["tasks"])
+        _Run(Path(spec).parent, plan, tasks, None, None).go_on(progress=False, most=1)
     except ValueError as error:
-        print(f"{FAILED} {error}", file=sys.stderr)
+        print(FAILED, *str(error).split(), file=sys.stderr)  # in one line
         raise SystemExit(1) from None
     finally:
         if torch.distributed.is_initialized():

@@ -14,7 +14,7 @@ from envtune.training.plan import Plan
 from envtune.training.recipes import recipe
 
 STAGE = replace(recipe("laptop").stages[-1], prompts_per_step=2, num_generations=2, tasks=4)
-SMALL = Architecture("qwen3", 2, 64, 4, 2, 16, 192, 2048, True, "qwen3_instruct_2507.jinja")
+SMALL = Architecture("qwen3", 2, 64, 4, 2, 16, 192, 2048, True, 40_960, "qwen3_instruct_2507.jinja")
 
 
 def plan(stage, policy="tiny"):

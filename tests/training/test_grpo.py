@@ -45,6 +45,12 @@ def generated(trainer):
     return trainer._generate_and_score_completions(rows)
 
 
+def test_an_engine_holds_no_more_than_the_model_reads(tmp_path):
+    for reads, expected in ((2048, 2048), (40_960, 8192 + STAGE.episode_tokens)):
+        trainer = make(tmp_path, model=small.model(context=reads))
+        assert trainer.args.vllm_max_model_length == expected
+
+
 def test_the_loss_sees_what_was_sampled(tmp_path):
     trainer = make(tmp_path)
     batch = generated(trainer)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -13,9 +15,20 @@ from pathlib import Path
 
 import pytest
 
+import envtune
+from envtune.data.splits import task_digest
 from envtune.policy.checkpoint import load_checkpoint
 from envtune.training.curriculum import Stage
-from envtune.training.launch import LaunchError, _run, config_file, launch_command, processes
+from envtune.training.launch import (
+    FAILED,
+    LaunchError,
+    _run,
+    config_file,
+    launch_command,
+    processes,
+    tasks_from_json,
+    tasks_to_json,
+)
 from envtune.training.machine import Machine
 from envtune.training.plan import Plan, Schedule
 from envtune.training.train import train
@@ -28,7 +41,8 @@ STAGE = Stage(
     temperature=1.6, beta=0.05, entropy=0.001, drop_zero_spread=True,
 )  # fmt: skip
 OFTEN = Schedule(validate_every=1, validate_tasks=5, save_every=1)
-PLAN = Plan((STAGE,), "tiny", machine=Machine(micro_batch=4, keep_rollouts=1), schedule=OFTEN)
+STAGES = (STAGE, replace(STAGE, name="more", steps=1))
+PLAN = Plan(STAGES, "tiny", machine=Machine(micro_batch=4, keep_rollouts=1), schedule=OFTEN)
 TWO = replace(PLAN, launch=CPU)
 LIKE = {"entropy": 1e-4, "kl": 1e-2, "loss": 1e-2, "grad_norm": 1e-2}
 """Numbers that depend on the order of a sum; the rate is low, so that it decides no token of the next step."""
@@ -40,7 +54,7 @@ def two(tmp_path_factory):
     seen = []
     result = train(TWO, tmp_path_factory.mktemp("two"), on_step=seen.append, progress=False)
     assert seen == result.lines()
-    assert [line["step"] for line in seen] == [0, 1, 2]
+    assert [(line["stage"], line["step"]) for line in seen] == [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1)]
     return result
 
 
@@ -56,7 +70,7 @@ def test_two_processes_are_as_one(two, tmp_path):
             assert theirs[key] == pytest.approx(mine[key], rel=LIKE[key], abs=1e-4), key
     assert 0 < one.lines()[-1]["zero_spread"] < 1, "some groups must leave the loss, others must stay"
     files = sorted((tmp_path / "one/rollouts").iterdir())
-    assert [file.name for file in files] == ["1_two_00001.jsonl", "1_two_00002.jsonl"]
+    assert [file.name for file in files] == ["1_two_00001.jsonl", "1_two_00002.jsonl", "2_more_00001.jsonl"]
     for file in files:
         assert file.read_text() == (two.metrics.parent / "rollouts" / file.name).read_text()
         assert len([Episode.from_json(line) for line in file.read_text().splitlines()]) == 16
@@ -90,6 +104,26 @@ def test_what_broke_is_told(tmp_path, printed, told):
         _run([sys.executable, str(script)], log, tmp_path / "metrics.jsonl", print)
     assert str(error.value).startswith(told.format(log=log))
     assert str(log) in str(error.value)
+    assert log.read_text() == f"{shlex.join([sys.executable, str(script)])}\n{printed}"
+
+
+def test_a_refusal_of_many_lines_is_one_line_and_of_the_last_processes(tmp_path):
+    """Pydantic's errors have many lines."""
+    log, spec = tmp_path / "launch.log", tmp_path / "launch.json"
+    log.write_text(f"{FAILED} of the run before\n")
+    spec.write_text(json.dumps({"processes": 1, "tasks": {"first": [{"id": 3}]}, "plan": PLAN.to_json()}))
+    with pytest.raises(
+        LaunchError, match=r"^\d+ validation errors for dict.*first\.0\.id Input should be a valid string"
+    ):
+        _run(launch_command(None, spec), log, tmp_path / "metrics.jsonl", print)
+    assert log.read_text().startswith(f"{FAILED} of the run before\n")
+
+
+def test_tasks_are_the_same_in_another_process():
+    tasks = {"val": [*envtune.load_tasks("bfcl", categories=["miss_func"])[:3], *envtune.load_tasks("synth", n=3)]}
+    told = json.loads(json.dumps(tasks_to_json(tasks)))
+    assert list(map(vars, tasks_from_json(told)["val"])) == list(map(vars, tasks["val"]))
+    assert task_digest(tasks_from_json(told)["val"]) == task_digest(tasks["val"])
 
 
 @pytest.mark.slow

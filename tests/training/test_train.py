@@ -22,10 +22,11 @@ from envtune.rewards import REWARDS
 from envtune.training import metrics
 from envtune.training.check import check
 from envtune.training.curriculum import PPOStage, Stage
+from envtune.training.folders import move_folder, put_back
 from envtune.training.grpo import grpo_config, schedule
 from envtune.training.machine import Machine
 from envtune.training.plan import Plan, Schedule
-from envtune.training.train import _move_folder, _put_back, train
+from envtune.training.train import train
 from envtune.workbook.provenance import source_hash
 
 MACHINE = Machine(micro_batch=4)
@@ -340,9 +341,9 @@ def test_a_folder_is_replaced_wherever_it_is_killed(tmp_path, monkeypatch, renam
 
     monkeypatch.setattr(Path, "rename", die_at_last)
     with suppress(KeyboardInterrupt):
-        _move_folder(tmp_path / ".best", tmp_path / "best")
+        move_folder(tmp_path / ".best", tmp_path / "best")
     monkeypatch.undo()
-    _put_back(tmp_path / "best")
+    put_back(tmp_path / "best")
     assert (tmp_path / "best/weights").read_text() == ("best" if renames < 2 else ".best")
 
 
