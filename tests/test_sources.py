@@ -30,7 +30,7 @@ IN = {
     | {"metrics", "plan", "ppo", "recipes", "rollout", "train", "watch"},
     "workbook": {"__init__", "experiment", "kernel", "learning", "notebook", "params", "params_file", "plan"},
 }
-OUT = {"cli", "display", "extras", "locks", "processes", "system", "__main__"}
+OUT = {"cli", "differences", "display", "extras", "locks", "processes", "system", "__main__"}
 SHARED = {f"envtune.{name}" for name in OUT - {"cli", "__main__"}}
 """Modules without numbers that those with numbers may import outside of the workbook."""
 
