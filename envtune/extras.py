@@ -47,6 +47,7 @@ MODULES = {
     ),
     "interop": ("gymnasium", "mcp", "mcp_types", "starlette", "uvicorn"),
     "gpu": ("bitsandbytes", "vllm"),
+    "zero": ("deepspeed",),
 }
 """Extra -> top-level modules that it installs. A module of two extras belongs to the first."""
 PURPOSE = {
@@ -54,6 +55,7 @@ PURPOSE = {
     "workbook": "the notebook series and its reports",
     "interop": "MCP and gymnasium",
     "gpu": "vLLM and bitsandbytes",
+    "zero": "ZeRO-3",
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from typer.testing import CliRunner
 from envtune import evaluation
 from envtune.cli import app
 from envtune.data import bfcl
+from envtune.training import machine
 from envtune.workbook import doctor, series
 from envtune.workbook.errors import ParamsError, SeriesError
 
@@ -109,6 +111,42 @@ def test_doctor_on_a_sound_machine(tmp_path, monkeypatch):
     assert code == 0
     assert list(lines) == ["Python", "extras", "versions", "benchmark", "disk", "results", "GPU", "browser"]
     assert all(line.startswith(("ok", "WARN")) for line in lines.values())
+
+
+NVIDIA = """#!/bin/sh
+case "$1" in *driver_version) echo {driver};; *) echo NVIDIA H100;; esac
+"""
+
+
+@pytest.mark.parametrize(
+    ("driver", "cuda", "vllm", "says"),
+    [
+        ("580.95.05", ("13.0", True), "0.31.0", {"CUDA": "ok 13.0, driver 580.95.05", "vLLM": "ok 0.31.0"}),
+        ("550.54.14", ("13.0", False), "0.31.0", {"CUDA": "WARN torch is built for CUDA 13.0, which needs driver 580"}),
+        ("580.95.05", ("13.0", False), "0.31.0", {"CUDA": "WARN torch is built for CUDA 13.0 and cannot use the GPU"}),
+        ("580.95.05", (None, False), "0.30.0", {"CUDA": "WARN torch is built without", "vLLM": "WARN 0.30.0 (not"}),
+        ("580.95.05", ("13.0", True), None, {"vLLM": "WARN not installed, so sampler 'vllm' does not run"}),
+    ],
+)  # fmt: skip
+def test_doctor_on_a_gpu_machine(tmp_path, monkeypatch, driver, cuda, vllm, says):
+    """`nvidia-smi` and an installed vLLM are stand-ins. A real one prints the same lines."""
+    command = tmp_path / "bin/nvidia-smi"
+    command.parent.mkdir()
+    command.write_text(NVIDIA.format(driver=driver))
+    command.chmod(0o755)
+    if vllm:
+        told = tmp_path / f"packages/vllm-{vllm}.dist-info/METADATA"
+        told.parent.mkdir(parents=True)
+        told.write_text(f"Metadata-Version: 2.1\nName: vllm\nVersion: {vllm}\n")
+        monkeypatch.syspath_prepend(told.parents[1])
+    monkeypatch.setenv("PATH", str(command.parent), prepend=os.pathsep)
+    monkeypatch.setattr(machine, "cuda", lambda: cuda)
+    code, lines = findings(monkeypatch, project(tmp_path))
+    assert code == 0
+    assert lines["GPU"] == "ok    GPU        NVIDIA H100"
+    for subject, text in says.items():
+        verdict, said = text.split(maxsplit=1)
+        assert lines[subject].startswith(f"{verdict:<5} {subject:<10} {said}")
 
 
 def test_doctor_fails_without_the_workbook(tmp_path, monkeypatch):

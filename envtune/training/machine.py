@@ -179,6 +179,13 @@ def _has_gpu() -> bool:
     return torch.cuda.is_available()
 
 
+def cuda() -> tuple[str | None, bool]:
+    """The version of CUDA that torch is built for (None: built without), and whether it can use a GPU here."""
+    import torch
+
+    return torch.version.cuda, torch.cuda.is_available()
+
+
 def _refuse(problems: Sequence[tuple[bool, str]]) -> None:
     if found := [text for wrong, text in problems if wrong]:
         raise ValueError(found[0])

@@ -18,6 +18,8 @@ from envtune.workbook.paths import find_root
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 PYTHON = (3, 11)
+CUDA_DRIVERS = {12: 525, 13: 580}
+"""CUDA's version -> the oldest driver that runs it (CUDA Toolkit release notes, minor version compatibility)."""
 FREE_GB = 2.0
 """Advised free disk space. The laptop run, without its Python environment, needs less than half of it."""
 
@@ -54,8 +56,7 @@ def examine() -> Iterator[Finding]:
     yield _benchmark()
     yield _disk(root)
     yield _results(root / "results")
-    gpus = provenance.gpus()
-    yield Finding("GPU", Verdict.OK, ", ".join(gpus) if gpus else "none; the laptop profile needs none")
+    yield from _gpu()
     yield _browser()
 
 
@@ -117,6 +118,47 @@ def _results(folder: Path) -> Finding:
         text = "results/ is writable, but its file system has no locks (flock): do not start a run on two machines"
         return Finding("results", Verdict.WARN, text)
     return Finding("results", Verdict.OK, "results/ is writable and has locks")
+
+
+def _gpu() -> Iterator[Finding]:
+    """The GPUs, and if there are any, what training needs in addition: torch for their CUDA, a driver, vLLM."""
+    if not (gpus := provenance.gpus()):
+        yield Finding("GPU", Verdict.OK, "none; the laptop profile needs none")
+        return
+    yield Finding("GPU", Verdict.OK, ", ".join(gpus))
+    if not extras.missing("train"):
+        yield _cuda(provenance.driver())
+    yield _vllm()
+
+
+def _cuda(driver: str | None) -> Finding:
+    from envtune.training.machine import cuda
+
+    version, usable = cuda()
+    if version is None:
+        text = "torch is built without CUDA, so it trains on the CPU; install PyPI's build: `pip install torch==2.13.0`"
+        return Finding("CUDA", Verdict.WARN, text)
+    needed, major = CUDA_DRIVERS.get(int(version.split(".")[0])), (driver or "").split(".")[0]
+    if needed and major.isdigit() and int(major) < needed:
+        text = f"torch is built for CUDA {version}, which needs driver {needed} or newer; this one is {driver}"
+        return Finding("CUDA", Verdict.WARN, text)
+    if not usable:
+        text = f"torch is built for CUDA {version} and cannot use the GPU with driver {driver}; `nvidia-smi` says more"
+        return Finding("CUDA", Verdict.WARN, text)
+    return Finding("CUDA", Verdict.OK, f"{version}, driver {driver}")
+
+
+def _vllm() -> Finding:
+    wanted = next((line for line in metadata.requires("envtune") or () if line.startswith("vllm==")), "vllm")
+    pin = wanted.partition(";")[0].partition("==")[2].strip()
+    try:
+        found = metadata.version("vllm")
+    except metadata.PackageNotFoundError:
+        text = "not installed, so sampler 'vllm' does not run: pip install 'envtune[gpu]'"
+        return Finding("vLLM", Verdict.WARN, text)
+    if found.split("+")[0] != pin:
+        return Finding("vLLM", Verdict.WARN, f"{found} (not {pin}): pip install 'envtune[gpu]'")
+    return Finding("vLLM", Verdict.OK, found)
 
 
 def _browser() -> Finding:

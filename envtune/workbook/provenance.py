@@ -183,6 +183,12 @@ def gpus() -> list[str]:
     return listed.splitlines() if listed else []
 
 
+def driver() -> str | None:
+    """Version of NVIDIA's driver, such as 580.95.05. None: there is none."""
+    listed = _output("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader")
+    return listed.splitlines()[0] if listed else None
+
+
 def is_laptop(policy: str, gpus: Sequence[str]) -> bool:
     """Whether numbers are a laptop's (no GPU, or the shipped policy), and so not comparable with published ones."""
     return not gpus or policy == "tiny"

@@ -204,7 +204,7 @@ assert isinstance(PPO, PPOStage)
         (LORA, {"nf4": True}, "fsdp", "a base of 4 bits is not sharded"),
         (STAGE, {"sampler": "cached"}, "fsdp", "would wait for each other forever. Use sampler 'vllm'"),
         (PPO, {}, "zero", "PPO does not shard its critic"),
-        (STAGE, {}, "zero", "ZeRO-3 needs the package deepspeed"),
+        (STAGE, {}, "zero", r"ZeRO-3 needs the package deepspeed: pip install 'envtune\[zero\]'"),
         (STAGE, {"sampler": "vllm"}, "none", "sampler 'vllm' needs an NVIDIA GPU"),
     ],
 )
