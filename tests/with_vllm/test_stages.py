@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -89,3 +91,20 @@ def test_two_processes_go_through_all_stages(tmp_path):
     assert not seen["first"] & seen["second"], "nothing of the first engine may be alive"
     assert len(seen["first"]) == len(seen["second"]) == 3, "the launcher and two trainers"
     is_whole(result)
+
+
+def test_the_check_of_a_published_file_plays_all_stages_with_vllm():
+    done = subprocess.run(
+        [sys.executable, "-m", "envtune", "run", "params/qwen3-4b-t3rl.yaml", "--check"],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert [line.split(":")[0] for line in lines if "one step with a random model" in line] == [
+        "stage base",
+        "stage all",
+    ]
+    assert lines[-1] == "all 2 stages run"
+    assert not [line for line in lines if "sampler" in line], "vLLM must not be left out"
