@@ -12,7 +12,7 @@ help:
 	@echo "make reproduce   run the notebook series, training included, and render results/tiny/index.html"
 	@echo "make test        run all tests"
 	@echo "make test-fast   run the tests that take seconds"
-	@echo "make test-vllm   run the tests of training with real vLLM on a CPU (Linux, 5 GB, a second environment)"
+	@echo "make test-vllm   run the tests of training with real vLLM on a CPU (Linux, 4 GB, a second environment)"
 	@echo "make lint        ruff, notebooks without output, mypy"
 	@echo "make format      format sources and notebooks, strip outputs"
 	@echo "make clean       remove the virtual environment"

@@ -107,6 +107,7 @@ def test_what_broke_is_told(tmp_path, printed, told):
     assert log.read_text() == f"{shlex.join([sys.executable, str(script)])}\n{printed}"
 
 
+@pytest.mark.slow
 def test_a_refusal_of_many_lines_is_one_line_and_of_the_last_processes(tmp_path):
     """Pydantic's errors have many lines."""
     log, spec = tmp_path / "launch.log", tmp_path / "launch.json"
