@@ -6,6 +6,8 @@ import copy
 import json
 import math
 import re
+import threading
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -121,6 +123,24 @@ def test_fields_that_a_server_refuses_are_left_out_and_noted(words: str, capfd):
     assert ("without top_p" in result.notes) == (words == "Invalid request.")
     assert result.table().loc["all", "without top_k"] == 32
     assert "the server takes requests only without frequency_penalty, min_p" in capfd.readouterr().err
+
+
+def test_a_request_that_was_refused_late_is_sent_as_another_one_was_taken():
+    """The refusal of one request arrives when another has already found out what the server takes."""
+    refused = threading.Semaphore(1)
+
+    def refuse(body):
+        if "top_k" in body and not refused.acquire(blocking=False):
+            deadline = time.monotonic() + 30
+            while not agent._met and time.monotonic() < deadline:
+                time.sleep(0.005)
+        return (422, {}, "Invalid request.") if "top_k" in body else None
+
+    with serving(refuse=refuse) as server:
+        agent = policy(server)
+        found = agent.reply([chat(n) for n in range(4)])
+    assert agent._met
+    assert not any(map(unusable, found))
 
 
 def test_all_sampling_parameters_are_sent_and_recorded():

@@ -199,7 +199,8 @@ class Endpoint:
             try:
                 said = await self._connection.post(self._requests.path, body, trouble)
             except RefusedError as refused:
-                other = self._requests.other(dialect, refused, body, self._met)
+                known = dialect.learned(self._dialect)  # meanwhile another request may have found out more
+                other = known if known != dialect else self._requests.other(dialect, refused, body, self._met)
                 if other is None:
                     raise
                 dialect = other
