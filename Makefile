@@ -10,7 +10,7 @@ VLLM   := .venv-vllm
 .PHONY: help setup reproduce test test-fast test-vllm lint format clean
 help:
 	@echo "make reproduce   run the notebook series, training included, and render results/tiny/index.html"
-	@echo "make test        run all tests"
+	@echo "make test        run the tests (with ENVTUNE_ALL_TESTS=1 also those that take half a minute each)"
 	@echo "make test-fast   run the tests that take seconds"
 	@echo "make test-vllm   run the tests of training with real vLLM on a CPU (Linux, 4 GB, a second environment)"
 	@echo "make lint        ruff, notebooks without output, mypy"

@@ -107,6 +107,7 @@ def training(tmp_path_factory):
     return folder / "smoke.yaml", folder
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.xdist_group("training")
 def test_a_killed_training_goes_on_from_its_checkpoint(training):
@@ -136,6 +137,7 @@ def test_a_killed_training_goes_on_from_its_checkpoint(training):
     assert "up to date" in subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.xdist_group("training")
 def test_papermill_builds_on_what_was_trained(training):

@@ -102,6 +102,7 @@ def test_evaluation_and_mcp_give_the_same_bytes_for_every_hash_seed(tmp_path):
     assert len({said(PLAY + SERVE, tmp_path, seed) for seed in ("1", "2")}) == 1
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.xdist_group("training")
 def test_training_gives_the_same_bytes_for_every_hash_seed(tmp_path):

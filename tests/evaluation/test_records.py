@@ -107,6 +107,7 @@ def test_killed_at_random_moments_and_resumed(tasks: list[Task], tmp_path: Path)
     assert path.read_bytes() == whole
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_language_model_resumes_to_the_same_bytes(tasks: list[Task], tmp_path: Path) -> None:
     """Its replies do not depend on who else is in the batch, which differs in a resumed run."""

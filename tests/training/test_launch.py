@@ -58,6 +58,7 @@ def two(tmp_path_factory):
     return result
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.xdist_group("training")
 def test_two_processes_are_as_one(two, tmp_path):
@@ -127,6 +128,7 @@ def test_tasks_are_the_same_in_another_process():
     assert task_digest(tasks_from_json(told)["val"]) == task_digest(tasks["val"])
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.xdist_group("training")
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets a process die with its parent")

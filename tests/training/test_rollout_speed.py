@@ -36,6 +36,7 @@ def test_both_loops_play_the_same_tasks(tmp_path):
     assert bench._ours(model, tokenizer, batch, 0)[0] > 0
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_ours_is_at_least_twice_as_fast():
     """`envtune bench rollout` measures it well; one round next to another test shows only that the lead is there."""

@@ -225,6 +225,7 @@ def test_two_calls_do_not_work_on_one_run(small, tmp_path):
     assert not (tmp_path / "hints").exists()
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.xdist_group("training")
 def test_ppo_against_grpo_writes_the_same_tables(small):
@@ -244,6 +245,7 @@ def test_ppo_against_grpo_writes_the_same_tables(small):
     assert "ppo-0" in (runs / "ppo-0.log").read_text().splitlines()[-1]
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.xdist_group("training")
 def test_the_hint_experiment_writes_its_tables_and_goes_on(small, monkeypatch):
