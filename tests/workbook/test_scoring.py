@@ -25,7 +25,8 @@ def test_shifts_stand_in_their_rows():
     second = {("step-limit", "20"): (0.05, 0.0, 0.1)}
     figure = shifts_figure({"one": table(first), "two": table(second)})
     one, two = figure.axes
-    assert (one.get_title(), two.get_title()) == ("one", "two")
+    titles = [panel.get_title("left") + panel.get_title() for panel in (one, two)]  # by the style, if it is set
+    assert titles == ["one", "two"]
     labels = [label.get_text() for label in one.get_yticklabels()]
     assert labels == ["step-limit 5", "step-limit 20", "step-limit 40", "seed 1"]
     for panel, rows in ((one, first), (two, second)):
